@@ -1,0 +1,10 @@
+"""The table of contents."""
+
+pytest_plugins = [
+    "fixtures.options",
+    "fixtures.cases",
+    "fixtures.progress",
+    "fixtures.recording",
+    "fixtures.runners",
+    "fixtures.summary",
+]

@@ -1,0 +1,1 @@
+"""How an image model is measured: cases, devices, engines, clocks, evidence. Plain Python; never imports pytest."""

@@ -1,0 +1,70 @@
+"""The case: everything that changes what a number means. Owns its name; knows nothing of how it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import product
+
+
+@dataclass(frozen=True)
+class Case:
+    """Model x device x precision x batch x engine.
+
+    `str(case)` is the test id, the `-k` vocabulary and the key in the JSON, such as
+    `fbnetc_100-cpu-bf16-bs32-compile`.
+    """
+
+    model: str
+    device: str
+    precision: str
+    batch: int
+    engine: str
+
+    def __str__(self) -> str:
+        return f"{self.model}-{self.device}-{self.precision}-bs{self.batch}-{self.engine}"
+
+    def flat(self) -> dict[str, str | int]:
+        """The parts as scalars, in the order of the id."""
+        return {
+            "model": self.model,
+            "device": self.device,
+            "precision": self.precision,
+            "batch": self.batch,
+            "engine": self.engine,
+        }
+
+    def arguments(self) -> str:
+        """The command-line options that select this case and no other."""
+        return (
+            f"--model {self.model} --device {self.device} --precision {self.precision} "
+            f"--batch-size {self.batch} --engine {self.engine}"
+        )
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The matrix of cases: one tuple an axis."""
+
+    models: tuple[str, ...]
+    devices: tuple[str, ...]
+    precisions: tuple[str, ...]
+    batches: tuple[int, ...]
+    engines: tuple[str, ...]
+
+    def cases(self) -> Iterable[Case]:
+        """All combinations, the model outermost, so that one model's cases stand together."""
+        axes = product(self.models, self.devices, self.precisions, self.batches, self.engines)
+        return (Case(*parts) for parts in axes)
+
+
+# What a user gets who names a model and nothing else.
+DEFAULT_PRECISIONS = ("fp32", "bf16")
+DEFAULT_BATCHES = (1, 32)
+DEFAULT_ENGINES = ("eager", "compile")
+# What `all` means where the axis is open-ended.
+ALL_BATCHES = (1, 8, 32, 128)
+# `pytest` with nothing selected: about half a minute on two cores, so without a compiler run.
+SMOKE_MODELS = ("fbnetc_100",)
+SMOKE_BATCHES = (1,)
+SMOKE_ENGINES = ("eager", "trace")

@@ -1,0 +1,84 @@
+"""The devices: one file each. This file owns the protocol and the register, and is told by name which to open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import torch
+
+from harness.devices.cpu import Cpu
+from harness.devices.cuda import Cuda
+from harness.devices.xpu import Xpu
+
+
+class Device(Protocol):
+    """What the harness asks of a device. `synchronize` has no default: a device without one cannot be timed."""
+
+    @property
+    def name(self) -> str:
+        """The name as in a case id: `cpu`, `cuda`, `cuda:1`."""
+
+    @property
+    def torch_name(self) -> str:
+        """The name as torch takes it, with the index where there are several."""
+
+    @property
+    def profiler_activity(self) -> str | None:
+        """The member of `torch.profiler.ProfilerActivity` that sees this device's kernels, or None for the host."""
+
+    @property
+    def plain_batchnorm(self) -> bool:
+        """Whether plain batch norm and activation beat timm's fused layer here."""
+
+    @property
+    def cuda_graphs(self) -> bool:
+        """Whether inductor may record the model as a graph of kernels."""
+
+    def available(self) -> str | None:
+        """None, or the reason why this device cannot be used here."""
+
+    def supports(self, precision: str) -> str | None:
+        """None, or the reason why this device cannot compute in this precision."""
+
+    def settings(self, *, tf32: bool) -> AbstractContextManager[None]:
+        """The process-wide switches that a case needs, put back on leaving."""
+
+    def synchronize(self) -> None:
+        """Return when all submitted work is done."""
+
+    def put(self, batch: torch.Tensor) -> torch.Tensor:
+        """The batch on this device."""
+
+    def reset_peak_memory(self) -> None:
+        """Start a new watch of the peak."""
+
+    def peak_memory(self) -> int:
+        """Bytes at the highest since `reset_peak_memory`."""
+
+    def release(self) -> None:
+        """Give memory that is cached but unused back."""
+
+    def describe(self) -> dict[str, str | int | float | bool | None]:
+        """What the device is: name, driver, memory …, flat."""
+
+
+_DEVICES: dict[str, Callable[[int | None], Device]] = {"cpu": Cpu, "cuda": Cuda, "xpu": Xpu}
+
+
+def device_names() -> tuple[str, ...]:
+    """The kinds of devices that have a file here."""
+    return tuple(_DEVICES)
+
+
+def open_device(name: str) -> Device:
+    """The device of that name (`cuda`, `cuda:1`), whether or not it is present.
+
+    Raises:
+        ValueError: no device goes by that name.
+    """
+    kind, _, index = name.partition(":")
+    if kind not in _DEVICES or (index and not index.isdigit()) or name.endswith(":"):
+        raise ValueError(f"no device {name!r}; there are {', '.join(_DEVICES)}, and cuda:1 or xpu:1 for one of several")
+    return _DEVICES[kind](int(index) if index else None)

@@ -1,0 +1,100 @@
+"""NVIDIA GPUs through torch.cuda. Work runs behind the call that submits it, until `synchronize`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+class Cuda:
+    """One NVIDIA GPU: the first, or the one of an index."""
+
+    profiler_activity = "CUDA"
+    plain_batchnorm = False
+    cuda_graphs = True
+
+    def __init__(self, index: int | None = None) -> None:
+        self._index = index or 0
+        self.name = "cuda" if index is None else f"cuda:{index}"
+        self.torch_name = f"cuda:{self._index}"
+
+    def available(self) -> str | None:
+        """The reason is torch's own answer, so that a driver problem is not called an absent card."""
+        if not torch.backends.cuda.is_built():
+            return "this torch was built without CUDA"
+        if not torch.cuda.is_available():
+            return "torch.cuda.is_available() is False"
+        if self._index >= torch.cuda.device_count():
+            return f"torch.cuda.device_count() is {torch.cuda.device_count()}"
+        return None
+
+    def supports(self, precision: str) -> str | None:
+        """TF32 and fast bf16 came with compute capability 8.0."""
+        major, minor = torch.cuda.get_device_capability(self._index)
+        if precision == "tf32" and major < 8:
+            return f"tf32 needs compute capability 8.0, this GPU has {major}.{minor}"
+        if precision.endswith("bf16") and not torch.cuda.is_bf16_supported(including_emulation=False):
+            return f"bf16 needs compute capability 8.0, this GPU has {major}.{minor}"
+        return None
+
+    @contextmanager
+    def settings(self, *, tf32: bool) -> Iterator[None]:
+        """TF32 as the precision says, and cuDNN's search for the fastest algorithm."""
+        before = (
+            torch.backends.cuda.matmul.allow_tf32,
+            torch.backends.cudnn.allow_tf32,
+            torch.backends.cudnn.benchmark,
+        )
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = True
+        try:
+            yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = before[0]
+            torch.backends.cudnn.allow_tf32 = before[1]
+            torch.backends.cudnn.benchmark = before[2]
+
+    def synchronize(self) -> None:
+        """Wait for every stream of this GPU."""
+        torch.cuda.synchronize(self._index)
+
+    def put(self, batch: torch.Tensor) -> torch.Tensor:
+        """The batch in GPU memory."""
+        return batch.to(self.torch_name)
+
+    def reset_peak_memory(self) -> None:
+        """Start the allocator's watch anew."""
+        torch.cuda.reset_peak_memory_stats(self._index)
+
+    def peak_memory(self) -> int:
+        """Bytes that torch's allocator had reserved at its highest on this GPU."""
+        return int(torch.cuda.max_memory_reserved(self._index))
+
+    def release(self) -> None:
+        """Return cached blocks to the driver."""
+        torch.cuda.empty_cache()
+
+    def describe(self) -> dict[str, str | int | float | bool | None]:
+        """The card, its memory, and the CUDA and cuDNN versions that torch was built with."""
+        card = torch.cuda.get_device_properties(self._index)
+        return {
+            "name": card.name,
+            "compute_capability": f"{card.major}.{card.minor}",
+            "memory_mib": card.total_memory // 2**20,
+            "multiprocessors": card.multi_processor_count,
+            "driver": _driver_version(),
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        }
+
+
+def _driver_version() -> str | None:
+    """The kernel driver's version, from the file that it keeps itself."""
+    try:
+        with open("/sys/module/nvidia/version") as file:
+            return file.read().strip()
+    except OSError:
+        return None

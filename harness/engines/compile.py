@@ -1,0 +1,75 @@
+"""torch.compile with inductor: parameters frozen, one static shape, CUDA graphs where the device has them."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from typing import Any
+
+import torch
+
+from harness.case import Case
+from harness.devices import Device
+from harness.engines.eager import executed_engine
+from harness.engines.torch_runner import Proof, TorchRunner, enter_settings, place
+from harness.profile import Event, ran_inductor
+
+
+def supports(device: Device, precision: str) -> str | None:
+    """Whatever the device can compute in."""
+    return None
+
+
+def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device) -> TorchRunner:
+    """See `Engine.build`. Compiled by its first call here, so that no timed call compiles."""
+    forget_graphs()
+    # dynamo warns on stderr that no CUDA runtime was found, on machines where none is wanted
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    settings = enter_settings(case, device)
+    placed = place(module, case, device)
+    options: dict[str, Any] = {"freezing": True}
+    if device.cuda_graphs:
+        options["triton.cudagraphs"] = True
+    compiled = torch.compile(placed, dynamic=False, fullgraph=False, options=options)
+
+    def forward(batch: torch.Tensor) -> torch.Tensor:
+        if device.cuda_graphs:  # the output of the step before may be overwritten now
+            torch.compiler.cudagraph_mark_step_begin()
+        logits: torch.Tensor = compiled(batch)
+        return logits
+
+    runner = TorchRunner(
+        forward,
+        placed,
+        case,
+        device,
+        prove=lambda events: _prove(placed, events),
+        compilations=compilations,
+        settings=settings,
+        on_close=forget_graphs,
+    )
+    runner.submit(runner.put(example))
+    runner.synchronize()
+    return runner
+
+
+def _prove(module: torch.nn.Module, events: list[Event]) -> Proof:
+    counters = torch._dynamo.utils.counters
+    engine = "compile" if ran_inductor(events) else executed_engine(module, events)
+    return Proof(
+        engine,
+        graphs=counters["stats"]["unique_graphs"],
+        graph_breaks=sum(counters["graph_break"].values()),
+    )
+
+
+def compilations() -> int:
+    """Frames that dynamo has compiled since `forget_graphs`."""
+    return int(torch._dynamo.utils.counters["frames"]["total"])
+
+
+def forget_graphs() -> None:
+    """Drop every compiled graph and its counters: no state passes from one case to the next."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    gc.collect()

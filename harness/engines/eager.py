@@ -1,0 +1,36 @@
+"""The module as it is, operator by operator."""
+
+from __future__ import annotations
+
+import torch
+
+from harness.case import Case
+from harness.devices import Device
+from harness.engines.torch_runner import Forward, Proof, TorchRunner, enter_settings, place
+from harness.profile import Event, ran_dynamo
+
+
+def supports(device: Device, precision: str) -> str | None:
+    """Whatever the device can compute in."""
+    return None
+
+
+def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device) -> TorchRunner:
+    """See `Engine.build`."""
+    settings = enter_settings(case, device)
+    placed = place(module, case, device)
+    return TorchRunner(
+        placed,
+        placed,
+        case,
+        device,
+        prove=lambda events: Proof(executed_engine(placed, events)),
+        settings=settings,
+    )
+
+
+def executed_engine(forward: Forward, events: list[Event]) -> str:
+    """What ran when `forward` was called, where that is neither a script module nor inductor's code."""
+    if isinstance(forward, torch.jit.ScriptModule | torch.jit.ScriptFunction):
+        return "a ScriptModule"
+    return "a graph that dynamo captured" if ran_dynamo(events) else "eager"

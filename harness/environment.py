@@ -1,0 +1,100 @@
+"""The machine and the software that a number holds for, and the threads that it may use."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.devices import Device
+from harness.evidence import fpmath_mode
+
+LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "pytest", "pytest-benchmark", "triton")
+# Variables that change what a number means.
+VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "KMP_AFFINITY",
+    "KMP_BLOCKTIME",
+    "GOMP_CPU_AFFINITY",
+    "LD_PRELOAD",
+    "MALLOC_CONF",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_TF32_OVERRIDE",
+    "ZE_AFFINITY_MASK",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_threads() -> int:
+    """Say explicitly how many threads one operator may use: OMP_NUM_THREADS, or every usable core."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    count = int(given) if given.isdigit() and int(given) else usable_cores()
+    torch.set_num_threads(count)
+    return count
+
+
+def describe_environment(devices: Iterable[Device], root: Path) -> dict[str, Any]:
+    """Everything about the machine and its software that a reader of a number has to know, JSON-able.
+
+    Args:
+        devices: those that were measured.
+        root: the checkout.
+    """
+    return {
+        "machine": {
+            "node": platform.node(),
+            "system": platform.platform(),
+            "memory_mib": _memory_mib(),
+        },
+        "devices": {device.name: device.describe() for device in devices},
+        "threads": {
+            "intra_op": torch.get_num_threads(),
+            "inter_op": torch.get_num_interop_threads(),
+            "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        },
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "fpmath_mode": fpmath_mode(),
+        "libraries": {"python": platform.python_version(), **_library_versions()},
+        "git": _git_state(root),
+    }
+
+
+def _memory_mib() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+
+
+def _library_versions() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_state(root: Path) -> dict[str, str | bool] | None:
+    """Commit of the checkout and whether it is changed, None where there is no git."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

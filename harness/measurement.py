@@ -1,0 +1,143 @@
+"""What was measured: frozen records with units in their names, and the one place where raw rounds become them.
+
+Seconds come in; milliseconds leave. Knows no device and no clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+CONFIDENCE = 0.99
+PERCENTILES = (50, 90, 99)
+
+
+def least_rounds(percentile: float, confidence: float = CONFIDENCE) -> int:
+    """Rounds that a percentile needs before it may be printed.
+
+    The early-stopping rule of MLPerf LoadGen with tolerance 0 and one value above the percentile: the least n for
+    which a binomial with success probability p gives n or n-1 successes with probability at most 1 - confidence.
+
+    Args:
+        percentile: in percent, between 0 and 100.
+        confidence: probability that the percentile is not above the highest round.
+
+    Source: MLPerf inference rules, "Early Stopping Criterion"; 64 rounds for p90, 662 for p99.
+    """
+    p = percentile / 100
+    n = 2
+    while p**n + n * p ** (n - 1) * (1 - p) > 1 - confidence:
+        n += 1
+    return n
+
+
+def percentile(rounds_s: Sequence[float], percent: float) -> float:
+    """The smallest round that at least `percent` of the rounds do not exceed (nearest rank), in seconds."""
+    ordered = sorted(rounds_s)
+    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
+
+
+def percentiles_ms(rounds_s: Sequence[float]) -> dict[str, float | int | None]:
+    """p50, p90 and p99 in milliseconds; None where too few rounds support one, with how many are missing."""
+    found: dict[str, float | int | None] = {}
+    for percent in PERCENTILES:
+        missing = max(0, least_rounds(percent) - len(rounds_s))
+        found[f"p{percent}_ms"] = None if missing else percentile(rounds_s, percent) * 1e3
+        found[f"p{percent}_missing_rounds"] = missing
+    return found
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One batch from before `submit` until after `synchronize`, input on the device, another input each round."""
+
+    p50_ms: float | None
+    p50_missing_rounds: int
+    p90_ms: float | None
+    p90_missing_rounds: int
+    p99_ms: float | None
+    p99_missing_rounds: int
+    mean_ms: float
+    min_ms: float
+    max_ms: float
+    rounds: int
+    wall_s: float
+
+    @classmethod
+    def of(cls, rounds_s: Sequence[float]) -> Latency:
+        """From the raw rounds, in seconds."""
+        total = sum(rounds_s)
+        return cls(
+            **percentiles_ms(rounds_s),  # type: ignore[arg-type]  # keys and fields are one list, held by a test
+            mean_ms=total / len(rounds_s) * 1e3,
+            min_ms=min(rounds_s) * 1e3,
+            max_ms=max(rounds_s) * 1e3,
+            rounds=len(rounds_s),
+            wall_s=total,
+        )
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Images over wall time, from before the first `submit` of a window until after one `synchronize` at its end."""
+
+    images_per_second: float
+    images: int
+    batches: int
+    wall_s: float
+    windows: int
+
+    @classmethod
+    def of(cls, windows_s: Sequence[float], batches: Sequence[int], batch_size: int) -> Throughput:
+        """From the windows' wall times in seconds and how many batches each held."""
+        wall_s = sum(windows_s)
+        images = sum(batches) * batch_size
+        return cls(images / wall_s, images, sum(batches), wall_s, len(windows_s))
+
+
+@dataclass(frozen=True)
+class EndToEnd:
+    """From before the encoded image is read until its class is on the host.
+
+    Each stage's images per second are those of the stage alone, with every worker it has, in the same process just
+    before; the slowest of them is the bound.
+    """
+
+    images_per_second: float
+    images: int
+    wall_s: float
+    passes: int
+    decode_images_per_second: float
+    preprocess_images_per_second: float
+    copy_images_per_second: float
+    model_images_per_second: float
+    bound: str
+    workers: int
+    decoder: str
+    data: str
+    unique_images: int
+    labelled_images: int
+    top1_pct: float | None
+    top1_note: str | None
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Logits against the same weights in fp32 on the CPU eager path; see `parity`."""
+
+    sqnr_db: float
+    sqnr_floor_db: float
+    top1_agreement_pct: float
+    top1_agreement_floor_pct: float
+    images: int
+
+
+Measurement = Latency | Throughput | EndToEnd | Parity
+
+
+def record_of(measurement: Measurement) -> dict[str, Any]:
+    """The measurement as it goes into the JSON: its kind in snake case, and its fields."""
+    kinds = {Latency: "latency", Throughput: "throughput", EndToEnd: "end_to_end", Parity: "parity"}
+    return {"measurement": kinds[type(measurement)], **asdict(measurement)}

@@ -1,0 +1,173 @@
+"""Reading torch's own profile of one step: which operators and kernels ran, in which dtype, for how long.
+
+Owns the shape of the trace that torch.profiler exports. Knows nothing of labels; `evidence` compares.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+Event = dict[str, Any]
+
+_MATRIX_OP = re.compile(r"conv(?!ert)|addmm|\bmm\b|bmm|linear|matmul|gemm|dot_product|baddbmm")
+_DTYPES = {
+    "float": "fp32",
+    "double": "fp64",
+    "c10::BFloat16": "bf16",
+    "c10::Half": "fp16",
+    "unsigned char": "int8",
+    "signed char": "int8",
+    "char": "int8",
+}
+# Kernels that CUDA graphs replay carry no operator; cuDNN, cuBLAS, CUTLASS and torch name the format in the kernel.
+# Order matters: a TF32 kernel also says f32.
+_KERNEL_MATRIX = re.compile(
+    r"gemm|conv|fprop|wgrad|cutlass|xmma|nvjet|cudnn.*(engine|kernel)|s\d{4,5}|dot_kernel|gemv|splitk|matmul",
+    re.I,
+)
+_KERNEL_DTYPES = (
+    ("tf32", re.compile(r"tf32|s1688gemm(?!.*(bf16|f16))|s1688fprop(?!.*(bf16|f16))", re.I)),
+    ("bf16", re.compile(r"bf16|bfloat16|nvjet_t|__nv_bfloat16", re.I)),
+    ("fp16", re.compile(r"f16(?!c)|half|hgemm|nvjet_h|h884|h1688|h16816|fp16", re.I)),
+    ("int8", re.compile(r"i8816|s8|int8|imma", re.I)),
+    ("fp32", re.compile(r"sgemm|float|f32|nvjet_s|ffma", re.I)),
+)
+
+
+@dataclass(frozen=True)
+class MatrixWork:
+    """Convolutions and matrix products of one step.
+
+    Attributes:
+        share_pct: dtype label to its share of their time, in percent, largest first; `unknown` where neither
+            operator nor kernel names its format.
+        count: how many there were.
+        clock: whose time it is: "operator" (host) or "kernel" (device).
+    """
+
+    share_pct: dict[str, float]
+    count: int
+    clock: str
+
+
+def profile_step(step: Callable[[], None], activity: str | None) -> list[Event]:
+    """The complete events of one call of `step`, which has to synchronise before it returns.
+
+    Args:
+        step: what to run.
+        activity: member of `ProfilerActivity` for the device's kernels, or None for the host alone.
+
+    Source: the Chrome trace that torch.profiler exports; `args["Input type"]` names the dtypes of each operator.
+    """
+    activities = [ProfilerActivity.CPU] + ([getattr(ProfilerActivity, activity)] if activity else [])
+    with profile(activities=activities, record_shapes=True) as profiler:
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        events: list[Event] = json.loads(path.read_text())["traceEvents"]
+    return [event for event in events if event.get("ph") == "X"]
+
+
+def matrix_work(events: list[Event]) -> MatrixWork:
+    """Time a dtype in convolutions and matrix products.
+
+    On the host the innermost operator of each nest counts: autocast's outer `aten::conv2d` still shows fp32
+    weights. Where the trace has device kernels their time counts: a kernel takes the format from its own name if
+    that says TF32, else from the operator that launched it, else from its name.
+    """
+    innermost = _innermost_matrix_ops(events)
+    kernels = [event for event in events if event.get("cat") == "kernel"]
+    time_us: Counter[str] = Counter()
+    if not kernels:
+        for op in innermost:
+            time_us[_op_dtype(op)] += op["dur"]
+        return MatrixWork(_shares(time_us), len(innermost), "operator")
+    dtype_of = _dtype_by_launch(events, innermost)
+    count = 0
+    for kernel in kernels:
+        launched_as = dtype_of.get(kernel.get("args", {}).get("External id"))
+        if launched_as is None and not _KERNEL_MATRIX.search(kernel["name"]):
+            continue
+        named = kernel_dtype(kernel["name"])
+        count += 1
+        time_us[named if named == "tf32" or launched_as is None else launched_as] += kernel["dur"]
+    return MatrixWork(_shares(time_us), count, "kernel")
+
+
+def kernel_dtype(name: str) -> str:
+    """The format that a CUDA kernel's name gives, or `unknown`."""
+    return next((dtype for dtype, pattern in _KERNEL_DTYPES if pattern.search(name)), "unknown")
+
+
+def ran_inductor(events: list[Event]) -> bool:
+    """Whether code that inductor generated ran: it marks each call of a compiled graph."""
+    return any("CompiledFxGraph" in event["name"] for event in events)
+
+
+def ran_dynamo(events: list[Event]) -> bool:
+    """Whether a region that dynamo captured ran, by whatever backend."""
+    return any("Torch-Compiled Region" in event["name"] for event in events)
+
+
+def _op_dtype(op: Event) -> str:
+    types = op.get("args", {}).get("Input type", [])
+    known = [_DTYPES[name] for name in types if name in _DTYPES]
+    return known[0] if known else "unknown"
+
+
+def _innermost_matrix_ops(events: list[Event]) -> list[Event]:
+    ops = [e for e in events if e.get("cat") == "cpu_op" and _MATRIX_OP.search(e["name"])]
+    ops.sort(key=lambda e: (e["tid"], e["ts"], -e["dur"]))
+    inner: list[Event] = []
+    for this, following in zip_longest(ops, ops[1:]):
+        encloses = (
+            following is not None and following["tid"] == this["tid"] and following["ts"] < this["ts"] + this["dur"]
+        )
+        if not encloses:
+            inner.append(this)
+    return inner
+
+
+def _dtype_by_launch(events: list[Event], innermost: list[Event]) -> dict[int, str]:
+    """External id of every operator inside an innermost matrix operator, to that operator's dtype."""
+    spans = sorted((op["tid"], op["ts"], op["ts"] + op["dur"], _op_dtype(op)) for op in innermost)
+    found: dict[int, str] = {}
+    host = sorted((e for e in events if e.get("cat") == "cpu_op"), key=lambda e: (e["tid"], e["ts"]))
+    at = 0
+    for event in host:
+        while at < len(spans) and (spans[at][0], spans[at][2]) <= (event["tid"], event["ts"]):
+            at += 1
+        if at < len(spans):
+            tid, start, end, dtype = spans[at]
+            if event["tid"] == tid and start <= event["ts"] < end and "External id" in event.get("args", {}):
+                found[event["args"]["External id"]] = dtype
+    return found
+
+
+def _shares(time_us: Counter[str]) -> dict[str, float]:
+    total = sum(time_us.values())
+    return {dtype: round(100 * us / total, 2) for dtype, us in time_us.most_common()} if total else {}
+
+
+def memory_format(module: torch.nn.Module) -> str:
+    """`channels_last` if every convolution weight that can tell is so laid out, else `contiguous` or `mixed`."""
+    seen = {
+        weight.is_contiguous(memory_format=torch.channels_last)
+        for weight in module.parameters()
+        if weight.dim() == 4 and weight.shape[1] > 1 and weight.shape[2] * weight.shape[3] > 1
+    }
+    if len(seen) == 2:
+        return "mixed"
+    return "channels_last" if True in seen else "contiguous"

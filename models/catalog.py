@@ -1,0 +1,290 @@
+"""The catalogue: which models can be measured, with which weights, input and known gaps.
+
+Owns the row types and `catalog.yaml`. Must not know torch, devices or pytest: test collection reads it, so
+importing it is quick, and the model libraries are imported only for a model that is asked for by their name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+import yaml
+
+CATALOG_PATH = Path(__file__).with_name("catalog.yaml")
+
+Source = Literal["timm", "torchvision", "visionmark"]
+GapKind = Literal["notimpl", "notyet", "never"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_REQUIRED = {"source", "weights", "size", "crop_pct", "interpolation"}
+_OPTIONAL = {"arch", "crop_mode", "mean", "std", "top1_pct", "top5_pct", "gaps"}
+_GAP_REQUIRED = {"kind", "reason"}
+_GAP_OPTIONAL = {"device", "precision", "engine"}
+
+
+class CatalogError(ValueError):
+    """A catalogue that cannot be trusted; the message names the row and the key."""
+
+
+class UnknownModel(ValueError):
+    """No such model; the message says what there is instead."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The input that a set of weights was trained for.
+
+    Attributes:
+        size: height and width in pixels.
+        crop_pct: centre crop as a share of the resized image, in (0, 1].
+        interpolation: resampling of the resize, in the source library's word.
+        mean: of each RGB channel, on inputs in 0..1.
+        std: of each RGB channel, on inputs in 0..1.
+        crop_mode: `center`, `squash` or `border`, as timm means them.
+    """
+
+    size: int
+    crop_pct: float
+    interpolation: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    crop_mode: str = "center"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What is known not to run, and why; None in device, precision or engine means any."""
+
+    kind: GapKind
+    reason: str
+    device: str | None = None
+    precision: str | None = None
+    engine: str | None = None
+
+    def covers(self, device: str, precision: str, engine: str) -> bool:
+        """Whether this gap applies; a gap on `cuda` also covers `cuda:1`."""
+        return (
+            self.device in (None, device, device.partition(":")[0])
+            and self.precision in (None, precision)
+            and self.engine in (None, engine)
+        )
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model: where it comes from, its weights, its input, its published accuracy and its gaps.
+
+    `weights` is the source library's tag of the trained weights, None where none exist. `top1_pct` and
+    `top5_pct` are the published ImageNet-1k accuracy of those weights in per cent, None where unknown.
+    """
+
+    name: str
+    source: Source
+    arch: str
+    weights: str | None
+    input: InputSpec
+    top1_pct: float | None = None
+    top5_pct: float | None = None
+    gaps: tuple[Gap, ...] = ()
+
+
+def load_catalog(path: Path = CATALOG_PATH) -> dict[str, ModelSpec]:
+    """Read a catalogue file: model name to row, in the file's order.
+
+    Raises:
+        CatalogError: on an unknown, missing or mistyped key, a bad value or a repeated row.
+        OSError: when the file cannot be read.
+    """
+    rows = _mapping(_read_yaml(path), f"{path.name}: the catalogue")
+    return {name: _parse_row(name, row) for name, row in rows.items()}
+
+
+def find_spec(name: str, catalog: Mapping[str, ModelSpec]) -> ModelSpec:
+    """The catalogue row of that name, or a model of a library: `timm:NAME[.TAG]`, `torchvision:NAME`.
+
+    Raises:
+        UnknownModel: when there is neither, naming the closest that exist.
+    """
+    library, colon, arch = name.partition(":")
+    if name in catalog:
+        return catalog[name]
+    if colon and library == "timm":
+        return _timm_spec(name, arch)
+    if colon and library == "torchvision":
+        return _torchvision_spec(name, arch)
+    raise UnknownModel(
+        f"no model {name!r} in the catalogue{_hint(name, catalog)}; "
+        "timm:NAME and torchvision:NAME take any model of those libraries"
+    )
+
+
+def _timm_spec(name: str, arch_tag: str) -> ModelSpec:
+    import timm
+    from timm.data import resolve_data_config
+
+    arch, _, tag = arch_tag.partition(".")
+    if not timm.is_model(arch):
+        raise UnknownModel(f"timm has no model {arch!r}{_hint(arch, timm.list_models())}")
+    tags = [full.partition(".")[2] for full in timm.list_pretrained(f"{arch}.*")]
+    if tag and tag not in tags:
+        raise UnknownModel(f"timm's {arch} has no weights {tag!r}; it has: {', '.join(tags) or 'none'}")
+    config: Any = timm.get_pretrained_cfg(arch_tag)
+    fields = config.to_dict() if config else {}
+    data: dict[str, Any] = resolve_data_config(pretrained_cfg=fields)  # type: ignore[no-untyped-call]
+    channels, height, width = data["input_size"]
+    if channels != 3 or height != width:
+        raise UnknownModel(f"{name} takes {channels}x{height}x{width} inputs; only square RGB is measured")
+    trained_input = InputSpec(
+        size=height,
+        crop_pct=data["crop_pct"],
+        interpolation=data["interpolation"],
+        mean=_triple(data["mean"]),
+        std=_triple(data["std"]),
+        crop_mode=data["crop_mode"],
+    )
+    weights = config.tag or "" if config and config.has_weights else None
+    return ModelSpec(name, "timm", arch, weights, trained_input)
+
+
+def _torchvision_spec(name: str, arch: str) -> ModelSpec:
+    from importlib import import_module
+
+    models = import_module("torchvision.models")
+    if arch not in (available := models.list_models(module=models)):
+        raise UnknownModel(f"torchvision has no classification model {arch!r}{_hint(arch, available)}")
+    weights = models.get_model_weights(arch).DEFAULT
+    return ModelSpec(name, "torchvision", arch, weights.name, torchvision_input(weights.transforms()))
+
+
+def torchvision_input(preset: Any) -> InputSpec:
+    """The input that a torchvision evaluation preset (`weights.transforms()`) makes."""
+    (size,), (resize,) = preset.crop_size, preset.resize_size
+    return InputSpec(size, size / resize, preset.interpolation.value, _triple(preset.mean), _triple(preset.std))
+
+
+def _read_yaml(path: Path) -> object:
+    loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+    try:
+        root = loader.get_single_node()
+        _reject_repeated_keys(root, path.name)
+        return loader.construct_document(root) if root else {}
+    except yaml.YAMLError as error:
+        raise CatalogError(f"{path.name} is not valid YAML: {error}") from error
+    finally:
+        loader.dispose()
+
+
+def _reject_repeated_keys(node: yaml.Node | None, place: str) -> None:
+    # YAML lets the last of two equal keys win in silence.
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[str] = set()
+    for key, value in node.value:
+        if key.value in seen:
+            raise CatalogError(f"{place}: {key.value!r} is there twice (line {key.start_mark.line + 1})")
+        seen.add(key.value)
+        _reject_repeated_keys(value, f"{place}: row {key.value!r}")
+
+
+def _parse_row(name: str, value: object) -> ModelSpec:
+    place = f"row {name!r}"
+    row = _mapping(value, place)
+    _check_keys(row, _REQUIRED, _OPTIONAL, place)
+    weights = None if row["weights"] is None else _text(row, "weights", place)
+    scores = [_number(row, key, place, 100) if key in row else None for key in ("top1_pct", "top5_pct")]
+    if (scores[0] is None) != (scores[1] is None) or (weights is None and scores[0] is not None):
+        raise CatalogError(f"{place}: top1_pct and top5_pct come both or neither, and only with weights")
+    return ModelSpec(
+        name=name,
+        source=cast(Source, _one_of(row, "source", place, get_args(Source))),
+        arch=_text(row, "arch", place) if "arch" in row else name,
+        weights=weights,
+        input=InputSpec(
+            size=_pixels(row, "size", place),
+            crop_pct=_number(row, "crop_pct", place, 1),
+            interpolation=_text(row, "interpolation", place),
+            mean=_channels(row, "mean", place) if "mean" in row else IMAGENET_MEAN,
+            std=_channels(row, "std", place) if "std" in row else IMAGENET_STD,
+            crop_mode=_one_of(row, "crop_mode", place, ("center", "squash", "border"))
+            if "crop_mode" in row
+            else "center",
+        ),
+        top1_pct=scores[0],
+        top5_pct=scores[1],
+        gaps=_parse_gaps(row.get("gaps", []), place),
+    )
+
+
+def _parse_gaps(value: object, place: str) -> tuple[Gap, ...]:
+    if not isinstance(value, list):
+        raise CatalogError(f"{place}: 'gaps' must be a list, not {value!r}")
+    return tuple(_parse_gap(item, f"{place}, gap {number}") for number, item in enumerate(value, start=1))
+
+
+def _parse_gap(value: object, place: str) -> Gap:
+    gap = _mapping(value, place)
+    _check_keys(gap, _GAP_REQUIRED, _GAP_OPTIONAL, place)
+    kind = cast(GapKind, _one_of(gap, "kind", place, get_args(GapKind)))
+    return Gap(kind, **{key: _text(gap, key, place) for key in gap if key != "kind"})
+
+
+def _mapping(value: object, place: str) -> dict[str, object]:
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise CatalogError(f"{place} must be a mapping of names, not {value!r}")
+    return value
+
+
+def _check_keys(found: Mapping[str, object], required: set[str], optional: set[str], place: str) -> None:
+    for key in found:
+        if key not in required | optional:
+            raise CatalogError(f"{place}: unknown key {key!r}{_hint(key, required | optional)}")
+    if missing := sorted(required - found.keys()):
+        raise CatalogError(f"{place}: missing {', '.join(map(repr, missing))}")
+
+
+def _text(row: Mapping[str, object], key: str, place: str) -> str:
+    if not isinstance(value := row[key], str) or not value.strip():
+        raise CatalogError(f"{place}: {key!r} must be a text, not {value!r}")
+    return value
+
+
+def _one_of(row: Mapping[str, object], key: str, place: str, allowed: tuple[str, ...]) -> str:
+    if (value := _text(row, key, place)) not in allowed:
+        raise CatalogError(f"{place}: {key!r} must be one of {', '.join(allowed)}, not {value!r}")
+    return value
+
+
+def _pixels(row: Mapping[str, object], key: str, place: str) -> int:
+    if type(value := row[key]) is not int or value <= 0:
+        raise CatalogError(f"{place}: {key!r} must be a whole number of pixels, not {value!r}")
+    return value
+
+
+def _number(row: Mapping[str, object], key: str, place: str, top: float) -> float:
+    value = row[key]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= top:
+        raise CatalogError(f"{place}: {key!r} must be a number above 0, at most {top}, not {value!r}")
+    return float(value)
+
+
+def _channels(row: Mapping[str, object], key: str, place: str) -> tuple[float, float, float]:
+    value = row[key]
+    if not isinstance(value, list) or len(value) != 3 or not all(type(item) in (int, float) for item in value):
+        raise CatalogError(f"{place}: {key!r} must be three numbers, one a channel, not {value!r}")
+    return _triple(value)
+
+
+def _triple(values: Iterable[float]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue
+
+
+def _hint(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=3)
+    return f" (did you mean {' or '.join(close)}?)" if close else ""

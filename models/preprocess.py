@@ -1,0 +1,137 @@
+"""The input of a model: the evaluation transform its weights were trained for, and generated images.
+
+Must not know devices, data sets or pytest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from models.catalog import InputSpec, ModelSpec, torchvision_input
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Setting = str | int | float | list[float]
+
+
+def generated_images(count: int, size: int, seed: int = 0) -> Tensor:
+    """Make images that differ clearly in layout, colour, contrast and frequency content.
+
+    A network answers nearly the same to any two fields of independent noise, so noise would hide its mistakes.
+    Each image has a coarse layout of soft or hard-edged regions, a grating and a texture of its own. Image `i`
+    depends on `seed`, `size` and `i` alone, not on `count`.
+
+    Returns:
+        uint8 RGB, `[count, 3, size, size]`.
+    """
+    images = torch.empty(count, 3, size, size, dtype=torch.uint8)
+    for index in range(count):
+        images[index] = _generated_image(size, torch.Generator().manual_seed(seed * 1_000_003 + index))
+    return images
+
+
+def _generated_image(size: int, generator: torch.Generator) -> Tensor:
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=generator))
+
+    def field(cells: int, mode: str) -> Tensor:
+        # Three channels that agree to a random degree: from nearly grey to fully coloured.
+        saturation = uniform(0.1, 1.0)
+        grey = torch.randn(1, 1, cells, cells, generator=generator)
+        colour = torch.randn(1, 3, cells, cells, generator=generator)
+        coarse = (1 - saturation) * grey + saturation * colour
+        if mode == "nearest":
+            return F.interpolate(coarse, size=(size, size), mode=mode)[0]
+        return F.interpolate(coarse, size=(size, size), mode=mode, align_corners=False)[0]
+
+    layout = field(round(2 ** uniform(1, 4)), "bilinear")
+    if uniform(0, 1) < 0.5:
+        layout = torch.tanh(uniform(2, 12) * layout)
+    texture = field(max(round(size / 2 ** uniform(0, 4)), 2), "nearest")
+    line = torch.linspace(-math.pi, math.pi, size)
+    angle, cycles = uniform(0, math.pi), 2 ** uniform(0.5, math.log2(max(size / 4, 2)))
+    phase = cycles * (math.cos(angle) * line[:, None] + math.sin(angle) * line[None, :])
+    grating = torch.sin(phase) * torch.randn(3, 1, 1, generator=generator)
+    mixed = layout + uniform(0, 1) ** 2 * texture + uniform(0, 1) ** 2 * grating
+    tint = torch.rand(3, 1, 1, generator=generator)
+    contrast = 2 ** uniform(-4, -1)
+    return (255 * (tint + contrast * mixed)).clamp_(0, 255).to(torch.uint8)
+
+
+def normalise(images: Tensor, trained_input: InputSpec) -> Tensor:
+    """Scale uint8 images `[n, 3, h, w]` to 0..1 and normalise each channel; float32 of the same shape."""
+    mean = torch.tensor(trained_input.mean).view(3, 1, 1)
+    std = torch.tensor(trained_input.std).view(3, 1, 1)
+    return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+
+
+def build_transform(spec: ModelSpec) -> Callable[[Image.Image], Tensor]:
+    """The evaluation transform that the weights of `spec` were trained for.
+
+    Resizing is Pillow's. For timm and our own modules it is timm's evaluation transform with the settings of
+    `spec.input`; for torchvision it is the preset of the weights.
+
+    Returns:
+        A function from an RGB image of any size to float32 `[3, size, size]`.
+
+    Raises:
+        ValueError: when a torchvision row states another input than the preset of its weights.
+    """
+    if spec.source == "torchvision":
+        return cast("Callable[[Image.Image], Tensor]", _torchvision_preset(spec))
+    from timm.data import create_transform
+
+    trained_input = spec.input
+    transform = create_transform(
+        (3, trained_input.size, trained_input.size),
+        interpolation=trained_input.interpolation,
+        mean=trained_input.mean,
+        std=trained_input.std,
+        crop_pct=trained_input.crop_pct,
+        crop_mode=trained_input.crop_mode,
+    )
+    return cast("Callable[[Image.Image], Tensor]", transform)
+
+
+def preprocessing_identity(spec: ModelSpec) -> dict[str, Setting]:
+    """The settings that decide which tensor a picture becomes, and a short `fingerprint` of them.
+
+    Flat and fit for JSON. Two records with equal fingerprints saw equal inputs, library versions permitting.
+    """
+    trained_input = spec.input
+    # timm rounds the resized side down, torchvision's presets state it.
+    resize = trained_input.size / trained_input.crop_pct
+    settings: dict[str, Setting] = {
+        "library": "torchvision" if spec.source == "torchvision" else "timm",
+        "resampler": "Pillow",
+        "resize": round(resize) if spec.source == "torchvision" else math.floor(resize),
+        "size": trained_input.size,
+        "crop_pct": trained_input.crop_pct,
+        "crop_mode": trained_input.crop_mode,
+        "interpolation": trained_input.interpolation,
+        "mean": list(trained_input.mean),
+        "std": list(trained_input.std),
+    }
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return settings | {"fingerprint": digest[:16]}
+
+
+def _torchvision_preset(spec: ModelSpec) -> Any:
+    models = import_module("torchvision.models")
+    preset = models.get_model_weights(spec.arch)[spec.weights].transforms()
+    if torchvision_input(preset) != spec.input:
+        raise ValueError(
+            f"{spec.name}: the input {spec.input} is not that of its weights {spec.weights}, "
+            f"{torchvision_input(preset)}; correct the catalogue row"
+        )
+    return preset

@@ -1,0 +1,62 @@
+"""pytest inside pytest: the real command line in a process of its own, or in this one with a plugin that sabotages."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# the smallest network of timm: every case takes a second or two
+TINY = "timm:test_efficientnet"
+VARIABLES = (
+    "MODEL_NAME PLATFORM PRECISION BATCH_SIZE JIT AMP IPEX DUMMY DATASET_DIR NUM_INPUTS LOAD_PATH "
+    "MIN_TEST_DURATION MAX_TEST_DURATION PYTEST_ADDOPTS PYTEST_XDIST_WORKER"
+).split()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended and what it printed."""
+
+    code: int
+    text: str
+
+
+def run_command(*arguments: str, **variables: str) -> Outcome:
+    """`python -m pytest` as a user types it, in the checkout, with these variables and none of the options' own."""
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
+        cwd=ROOT,
+        env={**environment, **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    return Outcome(done.returncode, done.stdout)
+
+
+def run_here(*arguments: str, plugin: object | None = None) -> Outcome:
+    """The same in this process, which has torch and timm loaded already."""
+    out = io.StringIO()
+    before = Path.cwd()
+    os.chdir(ROOT)
+    try:
+        with redirect_stdout(out), redirect_stderr(out), pytest.MonkeyPatch.context() as patch:
+            for name in VARIABLES:
+                patch.delenv(name, raising=False)
+            code = pytest.main(
+                ["-p", "no:cacheprovider", "--capture=no", "--tb=short", *arguments],
+                plugins=[plugin] if plugin is not None else [],
+            )
+    finally:
+        os.chdir(before)
+    return Outcome(int(code), out.getvalue())

@@ -1,0 +1,122 @@
+"""Contracts that every device and engine present keeps, on a small network."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+
+from harness.case import Case
+from harness.devices import device_names, open_device
+from harness.engines import engine_names, open_engine, unsupported
+from harness.evidence import contradictions
+from harness.parity import reference_logits, sqnr_db
+from harness.precision import PRECISIONS
+from harness.prepare import References, input_images, prepare
+from models.build import build_module
+from models.catalog import find_spec, load_catalog
+from selftests.inside import TINY
+
+PRESENT = [name for name in device_names() if open_device(name).available() is None]
+SPEC = find_spec(TINY, load_catalog())
+CASES = [
+    Case(TINY, device, precision, 4, engine)
+    for device in PRESENT
+    for precision in PRECISIONS
+    for engine in engine_names()
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_an_engine_runs_what_it_says_and_answers_right(case):
+    device = open_device(case.device)
+    reason = unsupported(case, device)
+    if reason:
+        pytest.skip(reason)
+    module = build_module(SPEC).module
+    images = input_images(SPEC, 8)
+    reference = reference_logits(module, images)
+    runner = open_engine(case.engine).build(module, images[:4], case, device)
+    try:
+        compilations = runner.compilations()
+        outputs = [runner.fetch(runner.submit(runner.put(chunk))) for chunk in images.split(4)]
+        logits = np.concatenate(outputs)
+        assert logits.dtype == np.float32
+        assert sqnr_db(reference, logits) >= PRECISIONS[case.precision].sqnr_floor_db
+        evidence = runner.evidence(runner.put(images[:4]))
+        assert contradictions(case, device.torch_name, evidence) == []
+        assert evidence.threads["intra_op"] == torch.get_num_threads()
+        assert evidence.memory_format == "channels_last"
+        assert runner.compilations() == compilations
+    finally:
+        runner.close()
+
+
+@pytest.mark.parametrize("name", [name for name in device_names() if name not in PRESENT])
+def test_an_absent_device_gives_its_reason(name):
+    assert open_device(name).available()
+
+
+@pytest.mark.parametrize("name", ["cuda:", "cuda:x", "tpu", "cpu:1", ""])
+def test_a_device_that_cannot_be_is_refused(name):
+    with pytest.raises(ValueError, match="cpu"):
+        open_device(name)
+
+
+def test_an_index_is_part_of_the_devices_name():
+    assert open_device("cuda:1").name == "cuda:1"
+    assert open_device("cuda").torch_name == "cuda:0"
+
+
+@pytest.mark.parametrize("engine", engine_names())
+def test_closing_a_case_lets_its_model_go(engine):
+    case = Case(TINY, "cpu", "fp32", 2, engine)
+    module = build_module(SPEC).module
+    parameter = weakref.ref(next(module.parameters()))
+    runner = open_engine(engine).build(module, input_images(SPEC, 2), case, open_device("cpu"))
+    del module
+    runner.close()
+    gc.collect()
+    assert parameter() is None
+
+
+def test_settings_are_put_back():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with open_device("cpu").settings(tf32=False):
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_a_prepared_case_is_warm_and_proven():
+    case = Case(TINY, "cpu", "fp32", 2, "eager")
+    phases = []
+    prepared = prepare(case, SPEC, "random", References(SPEC, "random"), phases.append)
+    prepared.require_proof()
+    assert prepared.preparation.warmup_rounds >= 2
+    assert prepared.sqnr_db >= 60
+    assert len(prepared.batches) >= 2
+    assert not torch.equal(prepared.batches[0], prepared.batches[1])
+    assert phases[0] == "loading"
+    assert "checking answers" in phases
+    prepared.close()
+
+
+def test_fused_batch_norm_is_replaced_where_the_device_asks(monkeypatch):
+    spec = find_spec("fbnetc_100", load_catalog())
+    from harness.devices.cpu import Cpu
+
+    monkeypatch.setattr(Cpu, "plain_batchnorm", True)
+    module = build_module(spec).module
+    images = input_images(spec, 2)
+    reference = reference_logits(module, images)
+    runner = open_engine("eager").build(module, images, Case("fbnetc_100", "cpu", "fp32", 2, "eager"), Cpu())
+    kinds = {type(layer).__name__ for layer in module.modules()}
+    assert "BatchNorm2d" in kinds
+    assert "BatchNormAct2d" not in kinds
+    assert sqnr_db(reference, runner.fetch(runner.submit(runner.put(images)))) > 100
+    runner.close()

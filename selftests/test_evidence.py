@@ -1,0 +1,63 @@
+"""Where evidence denies a label."""
+
+from dataclasses import replace
+
+import pytest
+
+from harness.case import Case
+from harness.evidence import Evidence, contradictions
+
+CASE = Case("m", "cpu", "bf16", 1, "compile")
+TRUE = Evidence(
+    engine="compile",
+    dtype_share_pct={"bf16": 99.0, "fp32": 1.0},
+    matrix_ops=66,
+    clock="operator",
+    parameter_devices={"cpu": 100},
+    parameter_dtypes={"bfloat16": 100},
+    tf32={},
+    fpmath_mode=None,
+    memory_format="channels_last",
+    threads={"intra_op": 2, "inter_op": 1},
+    graphs=1,
+    graph_breaks=0,
+)
+
+
+def test_a_true_label_is_not_denied():
+    assert contradictions(CASE, "cpu", TRUE) == []
+
+
+@pytest.mark.parametrize(
+    ("lie", "words"),
+    [
+        ({"engine": "eager"}, ["engine compile", "eager ran"]),
+        ({"dtype_share_pct": {"fp32": 100.0}}, ["bf16", "100.0% fp32"]),
+        ({"dtype_share_pct": {"bf16": 80.0, "fp32": 20.0}}, ["80.0% bf16, 20.0% fp32"]),
+        ({"dtype_share_pct": {}, "matrix_ops": 0}, ["no convolution or matrix product"]),
+        ({"graph_breaks": 3}, ["3 graph breaks"]),
+        ({"parameter_devices": {"cpu": 90, "cuda:0": 10}}, ["device cpu", "10 on cuda:0"]),
+        ({"tf32": {"matmul": False, "cudnn": True}}, ["TF32 is on for cudnn"]),
+    ],
+)
+def test_a_lie_is_denied_naming_both(lie, words):
+    found = contradictions(CASE, "cpu", replace(TRUE, **lie))
+    assert len(found) == 1
+    assert all(word in found[0] for word in words), found
+
+
+def test_fp32_that_onednn_may_shorten_is_denied():
+    case = replace(CASE, precision="fp32")
+    evidence = replace(TRUE, dtype_share_pct={"fp32": 100.0})
+    assert contradictions(case, "cpu", evidence) == []
+    assert "fpmath mode BF16" in contradictions(case, "cpu", replace(evidence, fpmath_mode="BF16"))[0]
+
+
+def test_tf32_needs_some_tf32_kernels_and_fp32_none():
+    case = replace(CASE, device="cuda", precision="tf32")
+    ran = replace(
+        TRUE, dtype_share_pct={"fp32": 70.0, "tf32": 30.0}, parameter_devices={"cuda:0": 1}, tf32={"cudnn": True}
+    )
+    assert contradictions(case, "cuda:0", ran) == []
+    assert contradictions(case, "cuda:0", replace(ran, dtype_share_pct={"fp32": 100.0}))
+    assert contradictions(replace(case, precision="fp32"), "cuda:0", ran)

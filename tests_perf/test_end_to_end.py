@@ -1,0 +1,10 @@
+"""How many images a second from the encoded file to its class."""
+
+from harness.environment import usable_cores
+from harness.measure import measure_end_to_end
+
+
+def test_end_to_end(image_files, data_name, prepared, passes, decoders, timed, record):
+    """Image files read, decoded, preprocessed as the weights were trained, and classified."""
+    prepared.require_proof()
+    record(measure_end_to_end(prepared, image_files, data_name, passes, decoders, usable_cores(), timed))

@@ -1,0 +1,9 @@
+"""How many images a second."""
+
+from harness.measure import measure_throughput
+
+
+def test_throughput(prepared, duration, timed, record):
+    """Images over wall time of windows of batches, inputs on the device."""
+    prepared.require_proof()
+    record(measure_throughput(prepared, duration, timed))
