@@ -40,7 +40,8 @@ def decode(file: ImageFile) -> Image.Image:
     """
     try:
         with Image.open(BytesIO(file.path.read_bytes())) as image:
-            return image.convert("RGB")
+            decoded: Image.Image = image.convert("RGB")
+            return decoded
     except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNG files
         raise UnreadableImage(f"{file.path}: {error}") from error
 

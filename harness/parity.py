@@ -38,9 +38,7 @@ def reference_logits(module: torch.nn.Module, images: torch.Tensor) -> Logits:
 
 
 def spread(reference: Logits) -> float:
-    """How much the answers differ between images: the deviation from their mean over the images, as a share of
-    the logits' norm, 0 to 1.
-    """
+    """How much the answers differ between images: their deviation from the mean answer, over their norm; 0 to 1."""
     centred = reference - reference.mean(axis=0)
     return float(np.linalg.norm(centred) / max(float(np.linalg.norm(reference)), 1e-30))
 

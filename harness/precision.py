@@ -31,17 +31,17 @@ class Precision:
     top1_agreement_floor_pct: float
 
 
-# The floors lie between what the formats give (24, 11 and 8 bits of significand: about 6 dB a bit, less what the
-# depth of a network adds) and what a mistake gives: another image's answer is at most 0 dB, bf16 in place of
-# fp32 or fp16 falls below their floors.
+# The floors lie below what the formats give and above what a mistake gives. Measured over the catalogue with random
+# weights, CPU: fp32 76 to 119 dB, fp16 33 to 49, bf16 16 to 31. Another image's answers are about -3 dB; fp32 that ran
+# in a shorter format falls below 50.
 PRECISIONS: dict[str, Precision] = {
     p.name: p
     for p in (
         Precision("fp32", "float32", None, False, "fp32", 60.0, 96.0),
-        Precision("tf32", "float32", None, True, "tf32", 30.0, 90.0),
-        Precision("bf16", "bfloat16", None, False, "bf16", 12.0, 60.0),
-        Precision("fp16", "float16", None, False, "fp16", 30.0, 90.0),
-        Precision("amp_bf16", "float32", "bfloat16", False, "bf16", 12.0, 60.0),
-        Precision("amp_fp16", "float32", "float16", False, "fp16", 30.0, 90.0),
+        Precision("tf32", "float32", None, True, "tf32", 28.0, 85.0),
+        Precision("bf16", "bfloat16", None, False, "bf16", 10.0, 70.0),
+        Precision("fp16", "float16", None, False, "fp16", 28.0, 85.0),
+        Precision("amp_bf16", "float32", "bfloat16", False, "bf16", 10.0, 70.0),
+        Precision("amp_fp16", "float32", "float16", False, "fp16", 28.0, 85.0),
     )
 }

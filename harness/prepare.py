@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from models.build import Built, build_module
 
 from harness.case import Case
 from harness.devices import Device, open_device
@@ -22,6 +21,7 @@ from harness.evidence import MOST_PENDING_PCT, Contradiction, Evidence, contradi
 from harness.parity import Logits, WrongAnswers, describe_wrong, reference_logits, sqnr_db
 from harness.precision import PRECISIONS
 from harness.rounds import is_steady
+from models.build import Built, build_module
 from models.catalog import ModelSpec
 from models.preprocess import generated_images, normalise, preprocessing_identity
 

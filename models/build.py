@@ -1,48 +1,221 @@
-"""temporary stand-in"""
+"""From a catalogue row to a torch module with weights: random but alive, published, or of a file.
+
+Must not know devices, engines or pytest: the module is fp32, on the host, in evaluation mode.
+"""
+
 from __future__ import annotations
-import copy, hashlib
+
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import Any
+
 import torch
-from torch import nn
-from models.catalog import ModelSpec
+from torch import Tensor, nn
+
+from models.catalog import InputSpec, ModelSpec
 from models.preprocess import generated_images, normalise
+
+CALIBRATION_IMAGES = 16
+# Parameters that scale a branch and start at or near zero switch it off: batch norms that ResNets start at 0,
+# LayerScale gammas that start at 1e-6 to 0.1.
+SWITCHED_OFF = 0.2
+BRANCH_SCALE = 0.5
+NORM_SHIFT = 1.0
+KEYS_SHOWN = 3
+
+
+class WeightsError(RuntimeError):
+    """Weights that cannot be had or are not this model's; the message says what to do."""
+
 
 @dataclass(frozen=True)
 class Built:
+    """A module and which weights it has.
+
+    Attributes:
+        module: fp32, on the host, in evaluation mode.
+        weights: `random`, `pretrained` or the name of a file.
+        weights_sha256: of the state dict, names, types and values, in the order of the names.
+    """
+
     module: nn.Module
     weights: str
     weights_sha256: str
 
-class WeightsError(RuntimeError):
-    pass
 
 def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0) -> Built:
-    import timm
+    """The module of a row with the weights asked for. The global random state is left as it was.
+
+    Args:
+        spec: the row.
+        weights: `random`, `pretrained` or a file (.safetensors, .pth, .pt, .bin).
+        seed: of random weights.
+
+    Raises:
+        WeightsError: no such weights, no network to fetch them, or a file of another model.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        if spec.source == "visionmark":
-            from models import efficientnet_g16_gn
-            m = getattr(efficientnet_g16_gn, spec.arch)()
-        elif spec.source == "torchvision":
-            import torchvision
-            m = torchvision.models.get_model(spec.arch, weights=None)
-        else:
-            m = timm.create_model(spec.arch, checkpoint_path=str(weights) if weights not in ("random","pretrained") else "")
-    m.eval()
+        module = _fetch_pretrained(spec) if weights == "pretrained" else _create(spec)
+    module.eval().requires_grad_(False)
     if weights == "random":
-        bns = [x for x in m.modules() if isinstance(x, nn.modules.batchnorm._BatchNorm)]
-        for b in bns:
-            if float(b.weight.abs().max()) < 1e-3: nn.init.ones_(b.weight)
-            b.train(); b.momentum = 1.0
+        make_alive(module, spec.input)
+    elif weights != "pretrained":
+        _load_file(module, Path(weights), spec)
+    name = weights if isinstance(weights, str) and weights in ("random", "pretrained") else Path(weights).name
+    return Built(module, name, state_sha256(module))
+
+
+def make_alive(module: nn.Module, trained_input: InputSpec) -> None:
+    """Give random weights what training would have given them, so that no part hides its mistakes.
+
+    A freshly initialised network gives nearly the same logits whatever it sees, has branches that are switched off,
+    and, once its batch norms are set, is chaotic: rounding noise grows with depth until the answers of bf16 resemble
+    no image's. So branches are switched on at half strength; batch norms shift by one standard deviation, which
+    leaves most rectifiers in their linear part; and their statistics are those of a forward pass in training mode
+    over generated images.
+
+    Args:
+        module: in evaluation mode; changed in place.
+        trained_input: size and normalisation of its input.
+    """
+    for name, parameter in module.named_parameters():
+        is_scale = name.rpartition(".")[2] in ("weight", "gamma") and parameter.dim() == 1 and parameter.numel() > 1
+        if is_scale and float(parameter.abs().max()) < SWITCHED_OFF:
+            parameter.fill_(BRANCH_SCALE)
+    for norm in _batchnorms(module):
+        if norm.bias is not None:
+            norm.bias.fill_(NORM_SHIFT)
+    set_batchnorm_statistics(module, normalise(generated_images(CALIBRATION_IMAGES, trained_input.size), trained_input))
+
+
+def set_batchnorm_statistics(module: nn.Module, images: Tensor) -> None:
+    """Set every batch norm's running statistics to those of one batch, everything else in evaluation mode.
+
+    Args:
+        module: in evaluation mode, and again so on return.
+        images: fp32 `[n, 3, h, w]`.
+    """
+    norms = _batchnorms(module)
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.train()
+        norm.momentum = 1.0
+    if norms:
         with torch.no_grad():
-            m(normalise(generated_images(16, spec.input.size), spec.input))
-        for b in bns: b.momentum = .1
-        m.eval()
-    h = hashlib.sha256()
-    for k, v in sorted(m.state_dict().items()):
-        h.update(k.encode()); h.update(v.numpy().tobytes())
-    return Built(m, weights if isinstance(weights, str) else weights.name, h.hexdigest())
+            module(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    module.eval()
+
+
+def _batchnorms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [layer for layer in module.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+
+
+def state_sha256(module: nn.Module) -> str:
+    """sha256 of the state dict: names, types, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
 
 def replace_fused_batchnorm(module: nn.Module) -> int:
-    return 0
+    """Replace timm's BatchNormAct2d by plain BatchNorm2d, drop and activation, in this instance alone.
+
+    The same parameter tensors, equal outputs. Which devices profit is theirs to say.
+
+    Returns:
+        How many were replaced.
+
+    Source: the FBNet sample's patch, which changed timm's class for the whole process instead.
+    """
+    fused: Any = import_module("timm.layers").BatchNormAct2d
+    replaced = 0
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, fused):
+                setattr(parent, name, _plain_batchnorm(child))
+                replaced += 1
+    return replaced
+
+
+def _plain_batchnorm(fused: Any) -> nn.Sequential:
+    plain = nn.BatchNorm2d(
+        fused.num_features, fused.eps, fused.momentum, fused.affine, fused.track_running_stats, device="meta"
+    )
+    plain.weight, plain.bias = fused.weight, fused.bias
+    plain.running_mean, plain.running_var = fused.running_mean, fused.running_var
+    plain.num_batches_tracked = fused.num_batches_tracked
+    plain.train(fused.training)
+    return nn.Sequential(plain, fused.drop, fused.act)
+
+
+def _create(spec: ModelSpec) -> nn.Module:
+    if spec.source == "visionmark":
+        built: nn.Module = getattr(import_module("models.efficientnet_g16_gn"), spec.arch)()
+        return built
+    if spec.source == "timm":
+        created: nn.Module = import_module("timm").create_model(spec.arch, pretrained=False)
+        return created
+    made: nn.Module = import_module("torchvision.models").get_model(spec.arch, weights=None)
+    return made
+
+
+def _fetch_pretrained(spec: ModelSpec) -> nn.Module:
+    if spec.weights is None:
+        raise WeightsError(f"{spec.name} has no published weights; use --weights random or --weights FILE")
+    if spec.source == "timm":
+        fetch = partial(import_module("timm").create_model, f"{spec.arch}.{spec.weights}", pretrained=True)
+    else:
+        fetch = partial(import_module("torchvision.models").get_model, spec.arch, weights=spec.weights)
+    try:
+        module: nn.Module = fetch()
+    except (OSError, RuntimeError, ValueError) as error:  # what the hubs' clients raise without a network
+        raise WeightsError(
+            f"the weights {spec.weights} of {spec.name} could not be fetched ({_first_line(error)}); "
+            f"fetch them where there is a network and give --weights FILE"
+        ) from None
+    return module
+
+
+def _load_file(module: nn.Module, path: Path, spec: ModelSpec) -> None:
+    if not path.is_file():
+        raise WeightsError(f"no file {path}; give --weights FILE, random or pretrained")
+    try:
+        state: Mapping[str, Tensor] = import_module("timm.models").load_state_dict(str(path), use_ema=False)
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
+        raise WeightsError(f"{path} is no file of weights ({_first_line(error)})") from None
+    wrong = _mismatches(module.state_dict(), state)
+    if wrong:
+        raise WeightsError(f"{path} holds no weights of {spec.name} ({spec.source}:{spec.arch}): {'; '.join(wrong)}")
+    module.load_state_dict(state, strict=True)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _mismatches(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """Missing, unexpected and differently shaped keys, each kind counted and the first few named."""
+    kinds = {
+        "missing": [key for key in wanted if key not in found],
+        "unexpected": [key for key in found if key not in wanted],
+        "of another shape": [
+            f"{key} {tuple(found[key].shape)} for {tuple(tensor.shape)}"
+            for key, tensor in wanted.items()
+            if key in found and found[key].shape != tensor.shape
+        ],
+    }
+    return [
+        f"{len(keys)} keys {kind}: {', '.join(keys[:KEYS_SHOWN])}{', …' if len(keys) > KEYS_SHOWN else ''}"
+        for kind, keys in kinds.items()
+        if keys
+    ]

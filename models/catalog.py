@@ -136,7 +136,7 @@ def _timm_spec(name: str, arch_tag: str) -> ModelSpec:
         raise UnknownModel(f"timm's {arch} has no weights {tag!r}; it has: {', '.join(tags) or 'none'}")
     config: Any = timm.get_pretrained_cfg(arch_tag)
     fields = config.to_dict() if config else {}
-    data: dict[str, Any] = resolve_data_config(pretrained_cfg=fields)  # type: ignore[no-untyped-call]
+    data: dict[str, Any] = resolve_data_config(pretrained_cfg=fields)
     channels, height, width = data["input_size"]
     if channels != 3 or height != width:
         raise UnknownModel(f"{name} takes {channels}x{height}x{width} inputs; only square RGB is measured")

@@ -49,7 +49,7 @@ def efficientnet_b4_g16_gn() -> EfficientNet:
 
 def _efficientnet(width: float, depth: float, drop_rate: float) -> EfficientNet:
     scale: Callable[[int], int] = partial(round_channels, multiplier=width)
-    blocks: BlockArgs = decode_arch_def(_STAGES, depth)  # type: ignore[no-untyped-call]
+    blocks: BlockArgs = decode_arch_def(_STAGES, depth)
     return EfficientNet(
         _with_group_convolutions(blocks, scale),
         num_features=scale(1280),

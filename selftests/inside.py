@@ -16,9 +16,9 @@ ROOT = Path(__file__).parent.parent
 # the smallest network of timm: every case takes a second or two
 TINY = "timm:test_efficientnet"
 VARIABLES = (
-    "MODEL_NAME PLATFORM PRECISION BATCH_SIZE JIT AMP IPEX DUMMY DATASET_DIR NUM_INPUTS LOAD_PATH "
-    "MIN_TEST_DURATION MAX_TEST_DURATION PYTEST_ADDOPTS PYTEST_XDIST_WORKER"
-).split()
+    *("MODEL_NAME", "PLATFORM", "PRECISION", "BATCH_SIZE", "JIT", "AMP", "IPEX", "DUMMY", "DATASET_DIR", "NUM_INPUTS"),
+    *("LOAD_PATH", "MIN_TEST_DURATION", "MAX_TEST_DURATION", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"),
+)
 
 
 @dataclass(frozen=True)

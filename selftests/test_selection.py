@@ -196,3 +196,21 @@ def test_the_maximum_duration_ends_a_measurement(tmp_path):
     rows = {bench["group"]: bench["extra_info"] for bench in json.loads(path.read_text())["benchmarks"]}
     assert rows["latency"]["rounds"] == 7
     assert rows["throughput"]["images"] == 7
+
+
+def test_weights_of_another_model_are_a_usage_error_naming_keys(tmp_path):
+    import timm
+    import torch
+
+    path = tmp_path / "resnet18.pth"
+    torch.save(timm.create_model("resnet18").state_dict(), path)
+    outcome = run_here("--model", "resnet34", "--weights", str(path), "--engine", "eager", "--batch-size", "1")
+    assert outcome.code == 4, outcome.text
+    assert "holds no weights of resnet34" in outcome.text
+    assert "layer1.2.conv1.weight" in outcome.text
+
+
+def test_a_model_without_published_weights_has_no_pretrained_ones():
+    outcome = run_here("--model", "efficientnet_b0_g16_gn", "--weights", "pretrained")
+    assert outcome.code == 4, outcome.text
+    assert "efficientnet_b0_g16_gn has no published weights" in outcome.text

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from models.build import replace_fused_batchnorm
 
 from harness.case import Case
 from harness.devices import Device
 from harness.evidence import Evidence, fpmath_mode
 from harness.precision import PRECISIONS
 from harness.profile import Event, matrix_work, memory_format, profile_step
+from models.build import replace_fused_batchnorm
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
 
@@ -160,6 +160,7 @@ class TorchRunner:
     def close(self) -> None:
         """See `Runner.close`."""
         self._forward = self._module = None
+        del self._prove  # it may know the module
         self._on_close()
         self._settings.close()
 
