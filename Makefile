@@ -21,7 +21,7 @@ $(STAMP): requirements.txt requirements/check.txt constraints.txt
 
 bench: $(STAMP) ## measure fbnetc_100 and keep every number in results/out.json; ARGS="..." goes to pytest
 	@mkdir -p results
-	@$(BIN)/python -m pytest $(if $(ARGS),,-k fbnetc_100) --benchmark-json results/out.json $(ARGS)
+	@$(BIN)/python -m pytest tests_perf tests_accuracy $(if $(ARGS),,-k fbnetc_100) --benchmark-json results/out.json $(ARGS)
 
 test: selftest smoke ## the suite's own tests, then a smoke run of the product tests
 

@@ -102,7 +102,7 @@ def test_all_tests_of_a_case_stand_together():
         (["--min-test-duration", "5", "--max-test-duration", "4"], ["below"]),
         (["--data", "/no/such/folder"], ["/no/such/folder"]),
         (["--weights", "/no/such/file.pth", "--model", "resnet18"], ["/no/such/file.pth"]),
-        (["--weights", __file__], ["--model"]),
+        ([f"--weights={__file__}"], ["--model"]),
         (["--dummy", "--data", "."], ["--dummy", "--data"]),
         (["--amp", "maybe"], ["maybe"]),
         (["--amp", "no", "--precision", "amp_bf16"], ["--amp no"]),
@@ -204,7 +204,7 @@ def test_weights_of_another_model_are_a_usage_error_naming_keys(tmp_path):
 
     path = tmp_path / "resnet18.pth"
     torch.save(timm.create_model("resnet18").state_dict(), path)
-    outcome = run_here("--model", "resnet34", "--weights", str(path), "--engine", "eager", "--batch-size", "1")
+    outcome = run_here("--model", "resnet34", f"--weights={path}", "--engine", "eager", "--batch-size", "1")
     assert outcome.code == 4, outcome.text
     assert "holds no weights of resnet34" in outcome.text
     assert "layer1.2.conv1.weight" in outcome.text
