@@ -20,16 +20,16 @@ from harness.engines import Runner, open_engine
 from harness.evidence import MOST_PENDING_PCT, Contradiction, Evidence, contradictions
 from harness.parity import Logits, WrongAnswers, describe_wrong, reference_logits, sqnr_db
 from harness.precision import PRECISIONS
-from harness.rounds import is_steady
+from harness.rounds import SPAN, is_steady
 from models.build import Built, build_module
 from models.catalog import ModelSpec
 from models.preprocess import generated_images, normalise, preprocessing_identity
 
 Report = Callable[[str], None]
 
+WARMUP_LEAST_S = 0.5  # caches, clocks and thread pools take time, not rounds
 WARMUP_CAP_S = 10.0
-WARMUP_CAP_ROUNDS = 200
-WARMUP_LEAST_ROUNDS = 2
+WARMUP_CAP_ROUNDS = 2000
 # Images whose answers are checked before anything is timed.
 CHECKED_IMAGES = 8
 # Images of a parity measurement.
@@ -240,7 +240,7 @@ def _proven(
         device=device,
         runner=runner,
         batches=batches,
-        batch_s=statistics.median(rounds_s[-5:]),
+        batch_s=statistics.median(rounds_s[-SPAN:]),
         preparation=preparation(sum(rounds_s), len(rounds_s), is_steady(rounds_s)),
         evidence=evidence,
         problems=problems,
@@ -265,15 +265,16 @@ def identity_of(spec: ModelSpec, built: Built) -> dict[str, Any]:
 def _warm_up(runner: Runner, batches: Sequence[Any]) -> list[float]:
     """Rounds in seconds, until they no longer get faster or the cap is reached."""
     rounds_s: list[float] = []
-    while True:
+    elapsed_s = 0.0
+    while len(rounds_s) < WARMUP_CAP_ROUNDS and elapsed_s < WARMUP_CAP_S:
+        if elapsed_s >= WARMUP_LEAST_S and is_steady(rounds_s):
+            break
         began = perf_counter()
         runner.submit(batches[len(rounds_s) % len(batches)])
         runner.synchronize()
         rounds_s.append(perf_counter() - began)
-        if len(rounds_s) >= WARMUP_LEAST_ROUNDS and (
-            is_steady(rounds_s) or sum(rounds_s) > WARMUP_CAP_S or len(rounds_s) >= WARMUP_CAP_ROUNDS
-        ):
-            return rounds_s
+        elapsed_s += rounds_s[-1]
+    return rounds_s
 
 
 def pending_pct(runner: Runner, batches: Sequence[Any], rounds: int = 5) -> float:

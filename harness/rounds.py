@@ -67,7 +67,7 @@ def window_batches(duration: Duration, done: int, elapsed_s: float, batch_s: flo
 
 # Warm-up
 STEADY_PCT = 5.0
-SPAN = 5
+SPAN = 3
 
 
 def is_steady(rounds_s: Sequence[float]) -> bool:

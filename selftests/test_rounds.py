@@ -69,8 +69,8 @@ def test_given_batches_are_repeated_until_the_minimum():
 
 
 def test_warm_up_is_steady_once_rounds_stop_getting_faster():
-    assert not is_steady([1.0] * 9)
-    assert is_steady([1.0] * 10)
-    assert not is_steady([1.0] * 5 + [0.5] * 5)
-    assert is_steady([3.0, 1.0] + [0.5] * 10)
-    assert is_steady([0.5] * 5 + [0.7] * 5)  # slower is no reason to go on warming up
+    assert not is_steady([1.0] * 5)
+    assert is_steady([1.0] * 6)
+    assert not is_steady([1.0] * 3 + [0.5] * 3)
+    assert is_steady([3.0, 1.0] + [0.5] * 6)
+    assert is_steady([0.5] * 3 + [0.7] * 3)  # slower is no reason to go on warming up

@@ -112,6 +112,8 @@ def test_all_tests_of_a_case_stand_together():
         (["--benchmark-json", "x.json", "--benchmark-disable"], ["--benchmark-disable", "no file"]),
         (["--benchmark-json", "x.json", "--benchmark-skip"], ["--benchmark-skip", "no file"]),
         (["--benchmark-json", "x.json", "-n", "2"], ["-n", "no file"]),
+        (["--benchmark-json", "/proc/none/x.json"], ["/proc/none/x.json", "can be written"]),
+        (["--benchmark-cprofile", "tottime"], ["--benchmark-cprofile", "drop it"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and value[0].startswith("-") else "",
 )

@@ -60,6 +60,8 @@ def _prove(module: torch.nn.Module, events: list[Event]) -> Proof:
         engine,
         graphs=counters["stats"]["unique_graphs"],
         graph_breaks=sum(counters["graph_break"].values()),
+        # whether compile_s is the time of compiling or of loading what an earlier run compiled
+        notes={"inductor_cache": "hit" if counters["inductor"]["fxgraph_cache_hit"] else "miss"},
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,11 +30,13 @@ class Proof:
         engine: what executed, in the words of the engine table where it is one of them.
         graphs: graphs captured, None where the engine has none.
         graph_breaks: breaks in capturing them, likewise.
+        notes: anything that only this engine can tell.
     """
 
     engine: str
     graphs: int | None = None
     graph_breaks: int | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 def place(module: torch.nn.Module, case: Case, device: Device) -> torch.nn.Module:
@@ -155,6 +157,7 @@ class TorchRunner:
             threads={"intra_op": torch.get_num_threads(), "inter_op": torch.get_num_interop_threads()},
             graphs=proof.graphs,
             graph_breaks=proof.graph_breaks,
+            notes=proof.notes,
         )
 
     def close(self) -> None:
