@@ -1,0 +1,163 @@
+"""What the harness itself costs: `make bench-harness`. Printed, with the bound beside each figure; nothing is asserted.
+
+Every ratio compares two things measured in one process or one call, for two runs differ by more than the harness costs.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+import torch
+
+from harness.case import Case
+from harness.environment import set_threads
+from harness.prepare import Prepared, References, prepare
+from models.catalog import find_spec, load_catalog
+from selftests.inside import ROOT, TINY, run_command, run_here
+
+# Networks of about 1 ms and 10 ms on two cores.
+CASES = ((TINY, 1), ("resnet18", 1))
+BARE_S = 1.0
+
+# What a user would write by hand: the same cases built and timed, with nothing proven.
+BARE_SCRIPT = """
+import time, torch, timm, warnings
+warnings.simplefilter("ignore")
+torch.set_num_threads({threads})
+for dtype in (torch.float32, torch.bfloat16):
+    for engine in ("eager", "trace"):
+        model = timm.create_model("fbnetc_100").eval().to(dtype).to(memory_format=torch.channels_last)
+        batches = [torch.randn(1, 3, 224, 224).to(dtype).to(memory_format=torch.channels_last) for _ in range(4)]
+        with torch.inference_mode(mode=False), torch.no_grad():
+            if engine == "trace":
+                model = torch.jit.freeze(torch.jit.trace(model, batches[0]))
+            for index in range(20):
+                model(batches[index % 4])
+            for measurement in ("latency", "throughput"):
+                end = time.perf_counter() + {seconds}
+                while time.perf_counter() < end:
+                    model(batches[0])
+"""
+
+
+class BareLoops:
+    """A pytest plugin that runs a bare loop of the same runner before and after each product test."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Iterator[object]:
+        """Compare the test's own number with the loops around it."""
+        prepared: Prepared = pyfuncitem.funcargs["prepared"]
+        before = bare_rounds(prepared)
+        result = yield
+        rounds_s = before + bare_rounds(prepared)
+        kept = pyfuncitem.funcargs["benchmark"].extra_info
+        if kept["measurement"] == "latency":
+            bare, measured = statistics.median(rounds_s) * 1e3, kept["p50_ms"]
+            self.lines.append(f"{kept['case']}: p50 {measured:.3f} ms over a bare loop's {bare:.3f} ms")
+        else:
+            bare, measured = prepared.case.batch * len(rounds_s) / sum(rounds_s), kept["images_per_second"]
+            self.lines.append(f"{kept['case']}: {measured:.1f} images/s over a bare loop's {bare:.1f}")
+        self.lines[-1] += f" = {measured / bare:.3f} (0.98 to 1.02)"
+        return result
+
+
+def bare_rounds(prepared: Prepared) -> list[float]:
+    """Seconds of each step of the plainest loop there is."""
+    runner, batches = prepared.runner, prepared.batches
+    rounds_s: list[float] = []
+    end = perf_counter() + BARE_S
+    while perf_counter() < end:
+        began = perf_counter()
+        runner.submit(batches[len(rounds_s) % len(batches)])
+        runner.synchronize()
+        rounds_s.append(perf_counter() - began)
+    return rounds_s
+
+
+def compare_with_bare_loops() -> list[str]:
+    """p50 and throughput over those of a bare loop of the same runner, in the same process."""
+    lines = []
+    for model, batch in CASES:
+        plugin = BareLoops()
+        outcome = run_here(
+            *("tests_perf/test_latency.py", "tests_perf/test_throughput.py", "--model", model, "--precision", "fp32"),
+            *("--engine", "trace", "--batch-size", str(batch), "--device", "cpu"),
+            plugin=plugin,
+        )
+        lines += plugin.lines if outcome.code == 0 else [outcome.text]
+    return lines
+
+
+def time_collection() -> list[str]:
+    """Collecting every model, precision, batch and engine on the devices present."""
+    axes = ("--model", "--device", "--precision", "--batch-size", "--engine")
+    text = run_command("--collect-only", "-q", *(word for axis in axes for word in (axis, "all"))).text
+    found = re.search(r"(\d+) tests collected in ([\d.]+)s", text)
+    return [f"{found[1]} tests collected in {found[2]} s (under 5)" if found else text]
+
+
+def compare_with_bare_script() -> list[str]:
+    """Wall time of the smoke tier's perf tests over that of a bare script that builds and times the same cases."""
+    began = perf_counter()
+    outcome = run_command("tests_perf", "-k", "latency or throughput", "--tier", "smoke")
+    suite_s = perf_counter() - began
+    script = BARE_SCRIPT.format(threads=torch.get_num_threads(), seconds=2)
+    began = perf_counter()
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, capture_output=True)
+    bare_s = perf_counter() - began
+    if outcome.code:
+        return [outcome.text]
+    return [f"suite {suite_s:.1f} s over a bare script's {bare_s:.1f} s = {suite_s / bare_s:.2f} (at most 1.5)"]
+
+
+def resident_mib() -> float:
+    """Memory of this process now."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
+
+
+def compare_memory() -> list[str]:
+    """Memory before a case over that after it is closed. The first case loads libraries and is not counted."""
+    spec = find_spec("fbnetc_100", load_catalog())
+    references = References(spec, "random")
+    lines = []
+    for index, engine in enumerate(("eager", "eager", "trace", "trace", "compile", "compile")):
+        before = resident_mib()
+        case = Case("fbnetc_100", "cpu", "fp32", 8, engine)
+        prepared = prepare(case, spec, "random", references)
+        within = resident_mib()
+        prepared.close()
+        del prepared
+        after = resident_mib()
+        if index:
+            figures = f"{before:.0f} MiB before, {within:.0f} within, {after:.0f} after"
+            lines.append(f"{case}: {figures} = {after / before:.3f} (0.95 to 1.05)")
+    return lines
+
+
+def main() -> None:
+    """Print every comparison."""
+    set_threads()
+    for title, compare in (
+        ("number over a bare loop of the same runner", compare_with_bare_loops),
+        ("collection of the whole matrix", time_collection),
+        ("wall time over a bare script of the same cases", compare_with_bare_script),
+        ("memory after a case over before it", compare_memory),
+    ):
+        print(title, flush=True)
+        for line in compare():
+            print("  " + line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
