@@ -10,6 +10,7 @@ from harness.case import Case
 from harness.devices import Device
 from harness.engines.eager import executed_engine
 from harness.engines.torch_runner import Proof, TorchRunner, autocast, enter_settings, place, put
+from harness.engines.trace import forget_scripts
 
 
 def supports(device: Device, precision: str) -> str | None:
@@ -39,4 +40,5 @@ def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: De
             "script" if isinstance(frozen, torch.jit.ScriptModule) else executed_engine(frozen, events)
         ),
         settings=settings,
+        on_close=forget_scripts,
     )

@@ -43,4 +43,16 @@ def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: De
         ),
         settings=settings,
         autocasts=False,
+        on_close=forget_scripts,
     )
+
+
+def forget_scripts() -> None:
+    """Drop every class and function that TorchScript has compiled.
+
+    A frozen module's weights are constants of its methods, and those belong to a registry that lives as long as the
+    process: without this each case leaves its weights behind. No other script module is alive when a case is closed.
+    """
+    torch._C._jit_clear_class_registry()
+    torch.jit._recursive.concrete_type_store = torch.jit._recursive.ConcreteTypeStore()
+    torch.jit._state._clear_class_state()
