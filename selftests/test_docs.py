@@ -1,0 +1,53 @@
+"""What the README says is what there is."""
+
+import re
+import subprocess
+
+import pytest
+
+from fixtures.options import OPTIONS
+from selftests.inside import ROOT
+
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_every_option_and_variable_is_in_the_readme():
+    for option in OPTIONS.values():
+        for name in option.names:
+            assert f"`{name}`" in README, name
+        if option.variable and not option.variable.endswith("_TEST_DURATION"):
+            assert f"`{option.variable}`" in README, option.variable
+
+
+def test_the_readme_names_no_option_that_is_not_there():
+    known = {name for option in OPTIONS.values() for name in option.names}
+    for name in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", README)):
+        assert name in known or name.startswith(("--benchmark-", "--collect-only")), name
+
+
+@pytest.mark.parametrize(
+    "target", sorted(set(re.findall(r"make ([a-z-]+)", "".join(p.read_text() for p in DOCUMENTS))))
+)
+def test_every_make_target_that_is_named_exists(target):
+    done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_linked_file_exists():
+    for path in DOCUMENTS:
+        for link in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
+            assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_make_help_lists_every_target():
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for target in ("setup", "bench", "test", "check", "clean", "bench-harness"):
+        assert re.search(rf"^{target}\s+\w", listed, re.M), target
+
+
+def test_no_document_speaks_of_one_machine():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    for name in listed:
+        text = (ROOT / name).read_text(errors="replace")
+        assert not re.search(r"(?<![\w.])/(work|root|home/\w+)/", text), name
