@@ -39,9 +39,16 @@ def usable_cores() -> int:
 
 
 def set_threads() -> int:
-    """Say explicitly how many threads one operator may use: OMP_NUM_THREADS, or every usable core."""
+    """Say explicitly how many threads one operator may use: OMP_NUM_THREADS, or every usable core.
+
+    Raises:
+        ValueError: OMP_NUM_THREADS is no number of threads.
+    """
     given = os.environ.get("OMP_NUM_THREADS", "")
-    count = int(given) if given.isdigit() and int(given) else usable_cores()
+    outermost = given.partition(",")[0].strip()  # OpenMP allows a list, a number for each level of nesting
+    if given and not (outermost.isdigit() and int(outermost)):
+        raise ValueError(f"OMP_NUM_THREADS {given!r} is no number of threads; correct or unset it")
+    count = int(outermost) if given else usable_cores()
     torch.set_num_threads(count)
     return count
 
@@ -63,7 +70,7 @@ def describe_environment(devices: Iterable[Device], root: Path) -> dict[str, Any
         "threads": {
             "intra_op": torch.get_num_threads(),
             "inter_op": torch.get_num_interop_threads(),
-            "affinity": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+            "usable_cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         },
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "fpmath_mode": fpmath_mode(),
@@ -72,7 +79,9 @@ def describe_environment(devices: Iterable[Device], root: Path) -> dict[str, Any
     }
 
 
-def _memory_mib() -> int:
+def _memory_mib() -> int | None:
+    if not hasattr(os, "sysconf"):
+        return None
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from harness.case import Case
+from harness.devices import Device
 from harness.precision import PRECISIONS
 
 # Below this share of convolution and matrix time in the promised format the label is not true. The rest is room
@@ -63,26 +64,19 @@ class Evidence:
         """The record as it goes into the JSON."""
         return asdict(self)
 
-    def brief(self) -> str:
-        """A few characters for a table: `bf16 100%`."""
-        if not self.dtype_share_pct:
-            return "none"
-        dtype, share = next(iter(self.dtype_share_pct.items()))
-        return f"{dtype} {share:.0f}%"
 
-
-def contradictions(case: Case, device_name: str, evidence: Evidence) -> list[str]:
+def contradictions(case: Case, device: Device, evidence: Evidence) -> list[str]:
     """Every point in which the evidence denies the label, each naming both; empty if the label is proven.
 
     Args:
         case: the label.
-        device_name: the device as torch names it, index included.
+        device: where it should have run.
         evidence: what ran.
     """
     return [
         *_engine_contradictions(case, evidence),
         *_dtype_contradictions(case, evidence),
-        *_placement_contradictions(device_name, evidence),
+        *_placement_contradictions(device, evidence),
     ]
 
 
@@ -120,12 +114,18 @@ def _dtype_contradictions(case: Case, evidence: Evidence) -> list[str]:
     return found
 
 
-def _placement_contradictions(device_name: str, evidence: Evidence) -> list[str]:
-    elsewhere = {place: count for place, count in evidence.parameter_devices.items() if place != device_name}
-    if not elsewhere:
-        return []
-    listed = ", ".join(f"{count} on {place}" for place, count in elsewhere.items())
-    return [f"label says device {device_name}, but parameters lie elsewhere: {listed}"]
+def _placement_contradictions(device: Device, evidence: Evidence) -> list[str]:
+    found = []
+    elsewhere = {place: count for place, count in evidence.parameter_devices.items() if place != device.torch_name}
+    if elsewhere:
+        listed = ", ".join(f"{count} on {place}" for place, count in elsewhere.items())
+        found.append(f"label says device {device.torch_name}, but parameters lie elsewhere: {listed}")
+    if device.profiler_activity and evidence.clock != "kernel":
+        found.append(
+            f"label says device {device.torch_name}, but the profile shows no kernel of it: "
+            f"nothing ran there, or profiling it is not permitted"
+        )
+    return found
 
 
 def fpmath_mode() -> str | None:

@@ -19,6 +19,7 @@ from models.preprocess import generated_images
 
 _SUFFIXES = {".jpeg", ".jpg", ".png", ".webp", ".bmp"}
 _WNID = re.compile(r"n\d{8}")
+IMAGENET_CLASSES = 1000
 GENERATED_SIZE = 400
 GENERATED_QUALITY = 92
 
@@ -71,13 +72,11 @@ def _label(path: Path) -> int | None:
 
 
 def sample_images(files: Sequence[ImageFile], count: int | None, seed: int = 0) -> list[ImageFile]:
-    """`count` of the files, drawn without replacement by a seeded generator; all of them, in order, for None.
+    """`count` of the files, or all for None, in an order that a seeded generator draws without replacement.
 
-    The first `count` in path order would be the first few classes.
+    The first in path order would be the first few classes, also where a pass over all of them is cut short.
     """
-    if count is None or count >= len(files):
-        return list(files)
-    return random.Random(seed).sample(list(files), count)
+    return random.Random(seed).sample(list(files), len(files) if count is None else min(count, len(files)))
 
 
 def write_generated_jpegs(folder: Path, count: int) -> list[ImageFile]:

@@ -8,8 +8,8 @@ from itertools import count
 from time import perf_counter
 from typing import Any, Protocol
 
-from harness.end_to_end import DECODER, classify, stage_rates, top1
-from harness.imagenet import ImageFile
+from harness.end_to_end import DECODER, bound_of, classify, stage_rates, top1
+from harness.imagenet import IMAGENET_CLASSES, ImageFile
 from harness.measurement import EndToEnd, Latency, Parity, Throughput
 from harness.parity import Logits, sqnr_db, top1_agreement_pct
 from harness.precision import PRECISIONS
@@ -117,6 +117,8 @@ def measure_end_to_end(
     images = sum(map(len, passes))
     labelled, right = top1(files, passes[0])
     note = _why_no_top1(prepared, labelled)
+    if len(passes[0]) < len(files):
+        note = note or f"cut short: {len(passes[0])} of {len(files)} images"
     return EndToEnd(
         images_per_second=images / sum(rounds_s),
         images=images,
@@ -126,11 +128,11 @@ def measure_end_to_end(
         preprocess_images_per_second=rates["preprocess"],
         copy_images_per_second=rates["copy"],
         model_images_per_second=rates["model"],
-        bound=min(rates, key=lambda stage: rates[stage]),
+        bound=bound_of(rates),
         workers=workers,
         decoder=DECODER,
         data=data,
-        unique_images=len(files),
+        unique_images=len(passes[0]),
         labelled_images=labelled,
         top1_pct=None if note else 100 * right / labelled,
         top1_note=note,
@@ -140,6 +142,8 @@ def measure_end_to_end(
 def _why_no_top1(prepared: Prepared, labelled: int) -> str | None:
     if prepared.identity["weights"] == "random":
         return "weights are random: their classes mean nothing"
+    if prepared.classes != IMAGENET_CLASSES:
+        return f"the model has {prepared.classes} classes, not the labels' {IMAGENET_CLASSES}"
     return None if labelled else "no labels: the folders are no wnids"
 
 

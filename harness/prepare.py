@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from harness.case import Case
-from harness.devices import Device, open_device
+from harness.devices import open_device
 from harness.engines import Runner, open_engine
 from harness.evidence import MOST_PENDING_PCT, Contradiction, Evidence, contradictions
 from harness.parity import Logits, WrongAnswers, describe_wrong, reference_logits, sqnr_db
@@ -55,7 +55,6 @@ class Prepared:
     Attributes:
         case: the label.
         spec: the catalogue row.
-        device: where it runs.
         runner: warm.
         batches: different inputs, placed as the runner takes them, for rounds to rotate through.
         batch_s: what one batch took at the end of warm-up.
@@ -63,12 +62,17 @@ class Prepared:
         evidence: what one profiled step showed.
         problems: where evidence or answers deny the label; empty when proven.
         sqnr_db: of the answers checked before timing, None where they could not be compared.
-        identity: weights and preprocessing.
+        pending_pct: share of a step that went on after `synchronize`.
+        peak_memory_bytes: at the highest while this case was built and warmed up.
+        compilations: graphs compiled so far.
+        references: of this model and these weights.
+        classes: how many the model tells apart.
+        identity: weights and preprocessing; two numbers compare only where these agree.
+        resources: what has to be let go, in its order.
     """
 
     case: Case
     spec: ModelSpec
-    device: Device
     runner: Runner
     batches: Sequence[Any]
     batch_s: float
@@ -77,9 +81,12 @@ class Prepared:
     problems: Sequence[Contradiction | WrongAnswers]
     sqnr_db: float | None
     pending_pct: float
+    peak_memory_bytes: int | None
     compilations: int
     references: References
+    classes: int
     identity: dict[str, Any]
+    resources: ExitStack
 
     def require_proof(self) -> None:
         """Raise what denies the label, if anything does.
@@ -88,6 +95,7 @@ class Prepared:
             Contradiction: something else ran than the label says.
             WrongAnswers: the answers are not the model's.
         """
+        __tracebackhide__ = True
         if self.problems:
             kind = type(self.problems[0])
             raise kind(f"{self.case}: " + "; ".join(str(problem) for problem in self.problems))
@@ -98,6 +106,7 @@ class Prepared:
         Raises:
             Contradiction: naming how many.
         """
+        __tracebackhide__ = True
         more = self.runner.compilations() - self.compilations
         if more:
             raise Contradiction(f"{self.case}: {more} graphs were compiled inside the timed rounds")
@@ -105,9 +114,7 @@ class Prepared:
     def close(self) -> None:
         """Let go of everything that the case held."""
         self.batches = ()
-        self.runner.close()
-        gc.collect()
-        self.device.release()
+        self.resources.close()
 
 
 class References:
@@ -155,7 +162,7 @@ def prepare(
     references: References,
     report: Report = lambda phase: None,
 ) -> Prepared:
-    """Build, compile, warm up, profile and check one case.
+    """Build, compile, warm up, profile and check one case. What fails on the way leaves nothing behind.
 
     Args:
         case: what to prepare.
@@ -165,91 +172,73 @@ def prepare(
         report: told what is being done, for a progress line.
     """
     device = open_device(case.device)
-    device.reset_peak_memory()
-    report("loading")
-    began = perf_counter()
-    built = build_module(spec, weights)
-    load_s = perf_counter() - began
-    images = input_images(spec, max(CHECKED_IMAGES, case.batch * rotation(case.batch)))
-    reference = references.logits(CHECKED_IMAGES, built.module)
+    with ExitStack() as stack:
+        stack.callback(device.release)
+        stack.callback(gc.collect)
+        stack.enter_context(device.settings(tf32=PRECISIONS[case.precision].tf32))
+        device.reset_peak_memory()
 
-    report("compiling" if case.engine != "eager" else "placing")
-    began = perf_counter()
-    runner = open_engine(case.engine).build(built.module, images[: case.batch], case, device)
-    runner.synchronize()
-    compile_s = perf_counter() - began
-    batches = [runner.put(chunk) for chunk in images.split(case.batch) if len(chunk) == case.batch]
+        report("loading")
+        began = perf_counter()
+        built = build_module(spec, weights)
+        load_s = perf_counter() - began
+        images = input_images(spec, max(CHECKED_IMAGES, case.batch * rotation(case.batch)))
+        reference = references.logits(CHECKED_IMAGES, built.module)
 
-    report("warming up")
-    began = perf_counter()
-    runner.submit(batches[0])
-    runner.synchronize()
-    first_inference_s = perf_counter() - began
-    rounds_s = _warm_up(runner, batches)
-    return _proven(
-        case,
-        spec,
-        device,
-        runner,
-        batches,
-        references,
-        reference,
-        rounds_s,
-        partial(Preparation, load_s, compile_s, first_inference_s),
-        identity=identity_of(spec, built),
-        report=report,
-    )
+        report("placing" if case.engine == "eager" else "compiling")
+        began = perf_counter()
+        runner = open_engine(case.engine).build(built.module, images[: case.batch], case, device)
+        stack.callback(runner.close)
+        runner.synchronize()
+        compile_s = perf_counter() - began
+        batches = [runner.put(chunk) for chunk in images.split(case.batch) if len(chunk) == case.batch]
 
+        report("warming up")
+        began = perf_counter()
+        runner.submit(batches[0])
+        runner.synchronize()
+        first_inference_s = perf_counter() - began
+        rounds_s = _warm_up(runner, batches)
 
-def _proven(
-    case: Case,
-    spec: ModelSpec,
-    device: Device,
-    runner: Runner,
-    batches: Sequence[Any],
-    references: References,
-    reference: Logits,
-    rounds_s: list[float],
-    preparation: Callable[[float, int, bool], Preparation],
-    *,
-    identity: dict[str, Any],
-    report: Report,
-) -> Prepared:
-    report("profiling one step")
-    evidence = runner.evidence(batches[0])
-    problems: list[Contradiction | WrongAnswers] = [
-        Contradiction(text) for text in contradictions(case, device.torch_name, evidence)
-    ]
-    report("checking answers")
-    pending = pending_pct(runner, batches)
-    if pending > MOST_PENDING_PCT:
-        problems.append(
-            Contradiction(
-                f"synchronize() returned before the work was done: {pending:.0f}% of a step's time passed after it, "
-                f"so no time measured around it is the step's"
+        report("profiling one step")
+        evidence = runner.evidence(batches[0])
+        problems: list[Contradiction | WrongAnswers] = [
+            Contradiction(text) for text in contradictions(case, device, evidence)
+        ]
+        report("checking answers")
+        pending = pending_pct(runner, batches)
+        if pending > MOST_PENDING_PCT:
+            problems.append(
+                Contradiction(
+                    f"synchronize() returned before the work was done: {pending:.0f}% of a step's time passed after "
+                    f"it, so no time measured around it is the step's"
+                )
             )
+        checked: float | None = None
+        try:
+            checked = check_answers(case, runner, batches, reference)
+        except WrongAnswers as wrong:
+            problems.append(wrong)
+        return Prepared(
+            case=case,
+            spec=spec,
+            runner=runner,
+            batches=batches,
+            batch_s=statistics.median(rounds_s[-SPAN:]),
+            preparation=Preparation(
+                load_s, compile_s, first_inference_s, sum(rounds_s), len(rounds_s), is_steady(rounds_s)
+            ),
+            evidence=evidence,
+            problems=problems,
+            sqnr_db=checked,
+            pending_pct=pending,
+            peak_memory_bytes=device.peak_memory(),
+            compilations=runner.compilations(),
+            references=references,
+            classes=reference.shape[1],
+            identity=identity_of(spec, built),
+            resources=stack.pop_all(),
         )
-    checked: float | None = None
-    try:
-        checked = check_answers(case, runner, batches, reference)
-    except WrongAnswers as wrong:
-        problems.append(wrong)
-    return Prepared(
-        case=case,
-        spec=spec,
-        device=device,
-        runner=runner,
-        batches=batches,
-        batch_s=statistics.median(rounds_s[-SPAN:]),
-        preparation=preparation(sum(rounds_s), len(rounds_s), is_steady(rounds_s)),
-        evidence=evidence,
-        problems=problems,
-        sqnr_db=checked,
-        pending_pct=pending,
-        compilations=runner.compilations(),
-        references=references,
-        identity=identity,
-    )
 
 
 def identity_of(spec: ModelSpec, built: Built) -> dict[str, Any]:

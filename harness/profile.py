@@ -20,6 +20,8 @@ from torch.profiler import ProfilerActivity, profile
 
 Event = dict[str, Any]
 
+# Inductor names its pointwise kernels after what they follow: triton_poi_fused_convolution_relu_3 adds a bias.
+_POINTWISE = re.compile(r"^triton_(?!tem_)")
 _MATRIX_OP = re.compile(r"conv(?!ert)|addmm|\bmm\b|bmm|linear|matmul|gemm|dot_product|baddbmm")
 _DTYPES = {
     "float": "fp32",
@@ -33,15 +35,18 @@ _DTYPES = {
 # Kernels that CUDA graphs replay carry no operator; cuDNN, cuBLAS, CUTLASS and torch name the format in the kernel.
 # Order matters: a TF32 kernel also says f32.
 _KERNEL_MATRIX = re.compile(
-    r"gemm|conv|fprop|wgrad|cutlass|xmma|nvjet|cudnn.*(engine|kernel)|s\d{4,5}|dot_kernel|gemv|splitk|matmul",
+    r"gemm|conv|fprop|wgrad|cutlass|xmma|nvjet|[sh]cudnn|winograd|cudnn.*(engine|kernel)|dot_kernel|gemv|splitk|matmul",
     re.I,
 )
+# What cuDNN runs beside a convolution: no matrix work, and no format in the name.
+_KERNEL_HELPER = re.compile(r"computeOffsets|nchwToNhwc|nhwcToNchw|bn_fw", re.I)
 _KERNEL_DTYPES = (
-    ("tf32", re.compile(r"tf32|s1688gemm(?!.*(bf16|f16))|s1688fprop(?!.*(bf16|f16))", re.I)),
-    ("bf16", re.compile(r"bf16|bfloat16|nvjet_t|__nv_bfloat16", re.I)),
-    ("fp16", re.compile(r"f16(?!c)|half|hgemm|nvjet_h|h884|h1688|h16816|fp16", re.I)),
+    ("tf32", re.compile(r"tf32", re.I)),
+    ("bf16", re.compile(r"bf16|bfloat16|nvjet_(?:sm\d+a?_)?t", re.I)),
+    ("fp16", re.compile(r"f16(?!c)|half|hgemm|hcudnn|nvjet_(?:sm\d+a?_)?h|h884|h1688|h16816", re.I)),
+    ("tf32", re.compile(r"s1688(gemm|fprop)", re.I)),  # the only format of that instruction that is left
     ("int8", re.compile(r"i8816|s8|int8|imma", re.I)),
-    ("fp32", re.compile(r"sgemm|float|f32|nvjet_s|ffma", re.I)),
+    ("fp32", re.compile(r"sgemm|scudnn|float|f32|ffma", re.I)),
 )
 
 
@@ -98,12 +103,16 @@ def matrix_work(events: list[Event]) -> MatrixWork:
     count = 0
     for kernel in kernels:
         launched_as = dtype_of.get(kernel.get("args", {}).get("External id"))
-        if launched_as is None and not _KERNEL_MATRIX.search(kernel["name"]):
+        if launched_as is None and not _is_matrix_kernel(kernel["name"]):
             continue
         named = kernel_dtype(kernel["name"])
         count += 1
         time_us[named if named == "tf32" or launched_as is None else launched_as] += kernel["dur"]
     return MatrixWork(_shares(time_us), count, "kernel")
+
+
+def _is_matrix_kernel(name: str) -> bool:
+    return bool(_KERNEL_MATRIX.search(name)) and not _POINTWISE.match(name) and not _KERNEL_HELPER.search(name)
 
 
 def kernel_dtype(name: str) -> str:
@@ -128,7 +137,8 @@ def _op_dtype(op: Event) -> str:
 
 
 def _innermost_matrix_ops(events: list[Event]) -> list[Event]:
-    ops = [e for e in events if e.get("cat") == "cpu_op" and _MATRIX_OP.search(e["name"])]
+    host = [event for event in events if event.get("cat") == "cpu_op"]
+    ops = [op for op in host if _MATRIX_OP.search(op["name"]) and not _POINTWISE.match(op["name"])]
     ops.sort(key=lambda e: (e["tid"], e["ts"], -e["dur"]))
     inner: list[Event] = []
     for this, following in zip_longest(ops, ops[1:]):

@@ -286,5 +286,6 @@ def _triple(values: Iterable[float]) -> tuple[float, float, float]:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=3)
+    """The names nearest in spelling; at a loss, the first that share most letters."""
+    close = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name, known, n=3, cutoff=0.1)
     return f" (did you mean {' or '.join(close)}?)" if close else ""

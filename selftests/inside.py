@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.engines import _ENGINES
+
 ROOT = Path(__file__).parent.parent
 # the smallest network of timm: every case takes a second or two
 TINY = "timm:test_efficientnet"
@@ -60,3 +62,20 @@ def run_here(*arguments: str, plugin: object | None = None) -> Outcome:
     finally:
         os.chdir(before)
     return Outcome(int(code), out.getvalue())
+
+
+class Replacing:
+    """A pytest plugin under which an engine's name stands for another builder."""
+
+    def __init__(self, name, build):
+        self.name, self.build = name, build
+
+    def supports(self, device, precision):
+        return None
+
+    def pytest_configure(self, config):
+        self.before = _ENGINES[self.name]
+        _ENGINES[self.name] = self
+
+    def pytest_unconfigure(self, config):
+        _ENGINES[self.name] = self.before

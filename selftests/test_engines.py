@@ -45,7 +45,7 @@ def test_an_engine_runs_what_it_says_and_answers_right(case):
         assert logits.dtype == np.float32
         assert sqnr_db(reference, logits) >= PRECISIONS[case.precision].sqnr_floor_db
         evidence = runner.evidence(runner.put(images[:4]))
-        assert contradictions(case, device.torch_name, evidence) == []
+        assert contradictions(case, device, evidence) == []
         assert evidence.threads["intra_op"] == torch.get_num_threads()
         assert evidence.memory_format == "channels_last"
         assert runner.compilations() == compilations

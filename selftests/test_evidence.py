@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from harness.case import Case
+from harness.devices import open_device
 from harness.evidence import Evidence, contradictions
 
 CASE = Case("m", "cpu", "bf16", 1, "compile")
@@ -25,7 +26,7 @@ TRUE = Evidence(
 
 
 def test_a_true_label_is_not_denied():
-    assert contradictions(CASE, "cpu", TRUE) == []
+    assert contradictions(CASE, open_device("cpu"), TRUE) == []
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_a_true_label_is_not_denied():
     ],
 )
 def test_a_lie_is_denied_naming_both(lie, words):
-    found = contradictions(CASE, "cpu", replace(TRUE, **lie))
+    found = contradictions(CASE, open_device("cpu"), replace(TRUE, **lie))
     assert len(found) == 1
     assert all(word in found[0] for word in words), found
 
@@ -49,15 +50,26 @@ def test_a_lie_is_denied_naming_both(lie, words):
 def test_fp32_that_onednn_may_shorten_is_denied():
     case = replace(CASE, precision="fp32")
     evidence = replace(TRUE, dtype_share_pct={"fp32": 100.0})
-    assert contradictions(case, "cpu", evidence) == []
-    assert "fpmath mode BF16" in contradictions(case, "cpu", replace(evidence, fpmath_mode="BF16"))[0]
+    assert contradictions(case, open_device("cpu"), evidence) == []
+    assert "fpmath mode BF16" in contradictions(case, open_device("cpu"), replace(evidence, fpmath_mode="BF16"))[0]
 
 
 def test_tf32_needs_some_tf32_kernels_and_fp32_none():
     case = replace(CASE, device="cuda", precision="tf32")
     ran = replace(
-        TRUE, dtype_share_pct={"fp32": 70.0, "tf32": 30.0}, parameter_devices={"cuda:0": 1}, tf32={"cudnn": True}
+        TRUE,
+        dtype_share_pct={"fp32": 70.0, "tf32": 30.0},
+        parameter_devices={"cuda:0": 1},
+        clock="kernel",
+        tf32={"cudnn": True},
     )
-    assert contradictions(case, "cuda:0", ran) == []
-    assert contradictions(case, "cuda:0", replace(ran, dtype_share_pct={"fp32": 100.0}))
-    assert contradictions(replace(case, precision="fp32"), "cuda:0", ran)
+    assert contradictions(case, open_device("cuda"), ran) == []
+    assert contradictions(case, open_device("cuda"), replace(ran, dtype_share_pct={"fp32": 100.0}))
+    assert contradictions(replace(case, precision="fp32"), open_device("cuda"), ran)
+
+
+def test_a_gpu_row_without_gpu_kernels_is_denied():
+    case = replace(CASE, device="cuda")
+    ran = replace(TRUE, parameter_devices={"cuda:0": 100})
+    assert "no kernel of it" in contradictions(case, open_device("cuda"), ran)[0]
+    assert contradictions(case, open_device("cuda"), replace(ran, clock="kernel")) == []

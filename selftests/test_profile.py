@@ -63,6 +63,23 @@ def test_a_kernel_that_says_tf32_overrules_its_fp32_operator():
     assert matrix_work(events).share_pct == {"tf32": 100.0}
 
 
+def test_replayed_kernels_give_their_own_format_and_helpers_do_not_count():
+    """A replayed CUDA graph: kernels without operators."""
+    events = [
+        kernel("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize64x64x64", 90),
+        kernel("triton_poi_fused_convolution_relu_3", 50),
+        kernel("void cask__5x_cudnn::computeOffsetsKernel<false, false>", 40),
+        kernel("void cudnn::ops::nchwToNhwcKernel<float, float>", 40),
+    ]
+    work = matrix_work(events)
+    assert work.share_pct == {"bf16": 100.0}
+    assert work.count == 1
+
+
+def test_an_inductor_pointwise_operator_is_no_matrix_work():
+    assert matrix_work([op("triton_poi_fused_convolution_relu_3", [], 0, 5)]).count == 0
+
+
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
@@ -74,6 +91,11 @@ def test_a_kernel_that_says_tf32_overrules_its_fp32_operator():
         ("nvjet_hsh_128x128_64x6_1x2_h_bz_TNT", "fp16"),
         ("ampere_sgemm_128x64_tn", "fp32"),
         ("void implicit_convolve_sgemm<float, float, 128, 5, 5, 3, 3, 3, 1, false>", "fp32"),
+        ("nvjet_sm90_tst_128x64_64x10_2x1_v_bz_TNT", "bf16"),
+        ("nvjet_sm90_hsh_64x8_64x16_4x1_v_bz_TNN", "fp16"),
+        ("ampere_scudnn_128x64_relu_interior_nn_v1", "fp32"),
+        ("cutlass_80_tensorop_s1688gemm_128x128_16x4_tn_align4", "tf32"),
+        ("cutlass_tensorop_bf16_s1688fprop_optimized_bf16_64x64", "bf16"),
         ("triton_poi_fused_relu_0", "unknown"),
     ],
 )

@@ -2,10 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
-from selftests.inside import TINY, run_command, run_here
+from fixtures import options
+from harness.engines import trace
+from models.catalog import Gap, find_spec
+from selftests.inside import TINY, Replacing, run_command, run_here
 
 IDS = re.compile(r"::test_(\w+)\[(.+)\]$", re.M)
 
@@ -76,6 +80,20 @@ def test_the_command_line_overrules_the_environment():
     }
 
 
+def test_what_is_typed_goes_before_what_lies_in_the_environment():
+    found = cases(
+        *("--model", "resnet18", "--batch-size", "1", "--engine", "eager", "--precision", "amp_bf16", "--dummy"),
+        **{"JIT": "trace", "AMP": "no", "DATASET_DIR": "/no/such/folder"},
+    )
+    assert found == {"resnet18-cpu-amp_bf16-bs1-eager"}
+
+
+def test_threads_that_are_no_number_are_refused():
+    outcome = run_command("--collect-only", OMP_NUM_THREADS="all")
+    assert outcome.code == 4
+    assert "OMP_NUM_THREADS 'all'" in outcome.text
+
+
 def test_all_tests_of_a_case_stand_together():
     outcome = run_here("--collect-only", "-q", "-k", "fbnetc_100 or resnet18")
     ids = [case for _, case in IDS.findall(outcome.text)]
@@ -113,6 +131,8 @@ def test_all_tests_of_a_case_stand_together():
         (["--benchmark-json", "x.json", "--benchmark-skip"], ["--benchmark-skip", "no file"]),
         (["--benchmark-json", "x.json", "-n", "2"], ["-n", "no file"]),
         (["--benchmark-json", "/proc/none/x.json"], ["/proc/none/x.json", "can be written"]),
+        (["--benchmark-save", "name", "--benchmark-disable"], ["--benchmark-save", "no file"]),
+        (["--benchmark-timer", "time.process_time"], ["process_time", "wall time"]),
         (["--benchmark-cprofile", "tottime"], ["--benchmark-cprofile", "drop it"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) and value[0].startswith("-") else "",
@@ -198,6 +218,44 @@ def test_the_maximum_duration_ends_a_measurement(tmp_path):
     rows = {bench["group"]: bench["extra_info"] for bench in json.loads(path.read_text())["benchmarks"]}
     assert rows["latency"]["rounds"] == 7
     assert rows["throughput"]["images"] == 7
+
+
+def run_with_gap(monkeypatch, kind, engine):
+    """One latency test of a model whose row declares a gap on the engine trace."""
+    catalog = options.load_catalog()
+    row = replace(find_spec(TINY, catalog), name="gappy", gaps=(Gap(kind, "no such kernel", engine="trace"),))
+    monkeypatch.setattr(options, "load_catalog", lambda: {"gappy": row})
+    return run_here(
+        *("tests_perf/test_latency.py", "--model", "gappy", "--precision", "fp32", "--batch-size", "1"),
+        *("--engine", "trace", "--device", "cpu", "--max-test-duration", "0.1"),
+        plugin=Replacing("trace", engine),
+    )
+
+
+def refuses(*arguments):
+    raise RuntimeError("no kernel for this")
+
+
+def breaks(*arguments):
+    raise KeyError("a typo")
+
+
+@pytest.mark.parametrize("kind", ["notimpl", "notyet"])
+@pytest.mark.parametrize(
+    ("engine", "code", "words"),
+    [(trace.build, 1, "XPASS(strict)"), (refuses, 0, "xfailed 1: {}: no such kernel"), (breaks, 1, "a typo")],
+    ids=["works", "refuses", "breaks"],
+)
+def test_a_gap_is_told_with_its_reason_and_fails_once_it_works_or_breaks(monkeypatch, kind, engine, code, words):
+    outcome = run_with_gap(monkeypatch, kind, engine)
+    assert outcome.code == code, outcome.text
+    assert words.format(kind) in outcome.text
+
+
+def test_a_gap_for_ever_is_a_skip(monkeypatch):
+    outcome = run_with_gap(monkeypatch, "never", refuses)
+    assert outcome.code == 0
+    assert "skipped 1: never: no such kernel" in outcome.text
 
 
 def test_weights_of_another_model_are_a_usage_error_naming_keys(tmp_path):

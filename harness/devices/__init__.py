@@ -54,8 +54,8 @@ class Device(Protocol):
     def reset_peak_memory(self) -> None:
         """Start a new watch of the peak."""
 
-    def peak_memory(self) -> int:
-        """Bytes at the highest since `reset_peak_memory`."""
+    def peak_memory(self) -> int | None:
+        """Bytes at the highest since `reset_peak_memory`; None where it cannot be told."""
 
     def release(self) -> None:
         """Give memory that is cached but unused back."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,13 +67,14 @@ class Cpu:
         except OSError:  # not Linux, or a sandbox: then the peak is that of the whole process
             return
 
-    def peak_memory(self) -> int:
-        """Bytes of the process's resident set at its highest: the interpreter and its libraries included."""
+    def peak_memory(self) -> int | None:
+        """Bytes of the process's resident set at its highest, libraries included; None where no /proc tells."""
         try:
             lines = Path("/proc/self/status").read_text().splitlines()
         except OSError:
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) * 1024
+            lines = []
+        peaks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
+        return peaks[0] if peaks else None
 
     def release(self) -> None:
         """Hand the allocator's free pages back, or the next case starts in this one's memory."""

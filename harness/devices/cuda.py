@@ -35,7 +35,7 @@ class Cuda:
         major, minor = torch.cuda.get_device_capability(self._index)
         if precision == "tf32" and major < 8:
             return f"tf32 needs compute capability 8.0, this GPU has {major}.{minor}"
-        if precision.endswith("bf16") and not torch.cuda.is_bf16_supported(including_emulation=False):
+        if precision.endswith("bf16") and major < 8:
             return f"bf16 needs compute capability 8.0, this GPU has {major}.{minor}"
         return None
 
@@ -43,17 +43,18 @@ class Cuda:
     def settings(self, *, tf32: bool) -> Iterator[None]:
         """TF32 as the precision says, and cuDNN's search for the fastest algorithm."""
         before = (
-            torch.backends.cuda.matmul.allow_tf32,
+            torch.get_float32_matmul_precision(),
             torch.backends.cudnn.allow_tf32,
             torch.backends.cudnn.benchmark,
         )
-        torch.backends.cuda.matmul.allow_tf32 = tf32
+        # one way of setting it everywhere: torch refuses to read a mixture of this and the older switch
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
         try:
             yield
         finally:
-            torch.backends.cuda.matmul.allow_tf32 = before[0]
+            torch.set_float32_matmul_precision(before[0])
             torch.backends.cudnn.allow_tf32 = before[1]
             torch.backends.cudnn.benchmark = before[2]
 

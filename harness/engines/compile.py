@@ -11,7 +11,7 @@ import torch
 from harness.case import Case
 from harness.devices import Device
 from harness.engines.eager import executed_engine
-from harness.engines.torch_runner import Proof, TorchRunner, enter_settings, place
+from harness.engines.torch_runner import Proof, TorchRunner, place
 from harness.profile import Event, ran_inductor
 
 
@@ -25,7 +25,6 @@ def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: De
     forget_graphs()
     # dynamo warns on stderr that no CUDA runtime was found, on machines where none is wanted
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-    settings = enter_settings(case, device)
     placed = place(module, case, device)
     options: dict[str, Any] = {"freezing": True}
     if device.cuda_graphs:
@@ -43,19 +42,22 @@ def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: De
         placed,
         case,
         device,
-        prove=lambda events: _prove(placed, events),
+        prove=lambda events: _prove(placed, events, device),
         compilations=compilations,
-        settings=settings,
         on_close=forget_graphs,
     )
-    runner.submit(runner.put(example))
+    batch = runner.put(example)
+    for _ in range(3 if device.cuda_graphs else 1):  # a CUDA graph is warmed up, then recorded, then replayed
+        runner.submit(batch)
     runner.synchronize()
     return runner
 
 
-def _prove(module: torch.nn.Module, events: list[Event]) -> Proof:
+def _prove(module: torch.nn.Module, events: list[Event], device: Device) -> Proof:
     counters = torch._dynamo.utils.counters
     engine = "compile" if ran_inductor(events) else executed_engine(module, events)
+    if device.cuda_graphs and counters["inductor"]["cudagraph_skips"]:  # inductor says so in a log line only
+        engine += " without CUDA graphs"
     return Proof(
         engine,
         graphs=counters["stats"]["unique_graphs"],
@@ -66,8 +68,9 @@ def _prove(module: torch.nn.Module, events: list[Event]) -> Proof:
 
 
 def compilations() -> int:
-    """Frames that dynamo has compiled since `forget_graphs`."""
-    return int(torch._dynamo.utils.counters["frames"]["total"])
+    """Frames that dynamo has compiled, and CUDA graphs that inductor has recorded, since `forget_graphs`."""
+    counters = torch._dynamo.utils.counters
+    return int(counters["frames"]["total"] + counters["inductor"]["cudagraph_recorded_non_static_inputs"])
 
 
 def forget_graphs() -> None:

@@ -6,7 +6,7 @@ import torch
 
 from harness.case import Case
 from harness.devices import Device
-from harness.engines.torch_runner import Forward, Proof, TorchRunner, enter_settings, place
+from harness.engines.torch_runner import Forward, Proof, TorchRunner, place
 from harness.profile import Event, ran_dynamo
 
 
@@ -17,7 +17,6 @@ def supports(device: Device, precision: str) -> str | None:
 
 def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device) -> TorchRunner:
     """See `Engine.build`."""
-    settings = enter_settings(case, device)
     placed = place(module, case, device)
     return TorchRunner(
         placed,
@@ -25,7 +24,6 @@ def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: De
         case,
         device,
         prove=lambda events: Proof(executed_engine(placed, events)),
-        settings=settings,
     )
 
 

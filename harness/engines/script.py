@@ -9,7 +9,7 @@ import torch
 from harness.case import Case
 from harness.devices import Device
 from harness.engines.eager import executed_engine
-from harness.engines.torch_runner import Proof, TorchRunner, autocast, enter_settings, place, put
+from harness.engines.torch_runner import Proof, TorchRunner, autocast, place, put
 from harness.engines.trace import forget_scripts
 
 
@@ -20,7 +20,6 @@ def supports(device: Device, precision: str) -> str | None:
 
 def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device) -> TorchRunner:
     """See `Engine.build`. Autocast acts on the operators that the interpreter dispatches, so it stays outside."""
-    settings = enter_settings(case, device)
     placed = place(module, case, device)
     batch = put(example, case, device)
     with warnings.catch_warnings(), torch.no_grad():
@@ -39,6 +38,5 @@ def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: De
         prove=lambda events: Proof(
             "script" if isinstance(frozen, torch.jit.ScriptModule) else executed_engine(frozen, events)
         ),
-        settings=settings,
         on_close=forget_scripts,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,7 +78,6 @@ class TorchRunner:
         *,
         prove: Callable[[list[Event]], Proof],
         compilations: Callable[[], int] = lambda: 0,
-        settings: ExitStack,
         autocasts: bool = True,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
@@ -91,7 +90,6 @@ class TorchRunner:
             device: where it runs.
             prove: names the engine that a profiled step shows.
             compilations: how many graphs were compiled so far.
-            settings: the device's switches, entered; left on `close`.
             autocasts: False where autocast is already baked into `forward`.
             on_close: what the engine itself has to let go of.
         """
@@ -100,7 +98,6 @@ class TorchRunner:
         self._case = case
         self._device = device
         self._prove = prove
-        self._settings = settings
         self._autocasts = autocasts and PRECISIONS[case.precision].autocast is not None
         self._on_close = on_close
         self.compilations = compilations
@@ -165,11 +162,3 @@ class TorchRunner:
         self._forward = self._module = None
         del self._prove  # it may know the module
         self._on_close()
-        self._settings.close()
-
-
-def enter_settings(case: Case, device: Device) -> ExitStack:
-    """The device's switches for this case, entered; closing the stack puts them back."""
-    stack = ExitStack()
-    stack.enter_context(device.settings(tf32=PRECISIONS[case.precision].tf32))
-    return stack

@@ -10,7 +10,7 @@ from torch.jit._trace import TopLevelTracedModule
 from harness.case import Case
 from harness.devices import Device
 from harness.engines.eager import executed_engine
-from harness.engines.torch_runner import Proof, TorchRunner, autocast, enter_settings, place, put
+from harness.engines.torch_runner import Proof, TorchRunner, autocast, place, put
 
 
 def supports(device: Device, precision: str) -> str | None:
@@ -20,7 +20,6 @@ def supports(device: Device, precision: str) -> str | None:
 
 def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device) -> TorchRunner:
     """See `Engine.build`. Traced under `no_grad`: inference tensors cannot be traced."""
-    settings = enter_settings(case, device)
     placed = place(module, case, device)
     batch = put(example, case, device)
     with warnings.catch_warnings(), torch.no_grad(), autocast(case, device):
@@ -41,7 +40,6 @@ def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: De
         prove=lambda events: Proof(
             "trace" if is_trace and isinstance(frozen, torch.jit.ScriptModule) else executed_engine(frozen, events)
         ),
-        settings=settings,
         autocasts=False,
         on_close=forget_scripts,
     )
