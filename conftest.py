@@ -1,6 +1,7 @@
 """The table of contents."""
 
 pytest_plugins = [
+    "fixtures.asking",
     "fixtures.options",
     "fixtures.cases",
     "fixtures.progress",

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from fixtures.options import OPTIONS
+from fixtures.asking import OPTIONS
 from selftests.inside import ROOT
 
 README = (ROOT / "README.md").read_text()
