@@ -98,7 +98,7 @@ def matrix_work(events: list[Event]) -> MatrixWork:
     if not kernels:
         for op in innermost:
             time_us[_op_dtype(op)] += op["dur"]
-        return MatrixWork(_shares(time_us), len(innermost), "operator")
+        return MatrixWork(shares(time_us), len(innermost), "operator")
     dtype_of = _dtype_by_launch(events, innermost)
     count = 0
     for kernel in kernels:
@@ -108,7 +108,7 @@ def matrix_work(events: list[Event]) -> MatrixWork:
         named = kernel_dtype(kernel["name"])
         count += 1
         time_us[named if named == "tf32" or launched_as is None else launched_as] += kernel["dur"]
-    return MatrixWork(_shares(time_us), count, "kernel")
+    return MatrixWork(shares(time_us), count, "kernel")
 
 
 def _is_matrix_kernel(name: str) -> bool:
@@ -166,7 +166,8 @@ def _dtype_by_launch(events: list[Event], innermost: list[Event]) -> dict[int, s
     return found
 
 
-def _shares(time_us: Counter[str]) -> dict[str, float]:
+def shares(time_us: Counter[str]) -> dict[str, float]:
+    """Times as shares in percent, largest first."""
     total = sum(time_us.values())
     return {dtype: round(100 * us / total, 2) for dtype, us in time_us.most_common()} if total else {}
 

@@ -217,6 +217,16 @@ def test_compiling_inside_the_timed_rounds_rings(tmp_path):
     assert not path.exists() or json.loads(path.read_text())["benchmarks"] == [], "unproven rounds were kept"
 
 
+def test_openvino_with_the_wrong_precision_hint_rings(monkeypatch):
+    from harness.engines import openvino
+
+    monkeypatch.setitem(openvino._HINTS, "bf16", "f32")
+    assert_rings(
+        product_run("openvino", openvino.build, precision="bf16"),
+        "label says bf16, but convolution and matrix time was 100.0% fp32",
+    )
+
+
 def test_tracing_autocast_is_really_bf16():
     """Guards the guard: the engine that the sample got wrong is right here."""
     outcome = product_run("trace", trace.build, precision="amp_bf16")

@@ -16,7 +16,7 @@ from harness.precision import PRECISIONS
 from harness.prepare import References, input_images, prepare
 from models.build import build_module
 from models.catalog import find_spec, load_catalog
-from selftests.inside import TINY
+from selftests.inside import ROOT, TINY
 
 PRESENT = [name for name in device_names() if open_device(name).available() is None]
 SPEC = find_spec(TINY, load_catalog())
@@ -47,7 +47,6 @@ def test_an_engine_runs_what_it_says_and_answers_right(case):
         evidence = runner.evidence(runner.put(images[:4]))
         assert contradictions(case, device, evidence) == []
         assert evidence.threads["intra_op"] == torch.get_num_threads()
-        assert evidence.memory_format == "channels_last"
         assert runner.compilations() == compilations
     finally:
         runner.close()
@@ -120,3 +119,21 @@ def test_fused_batch_norm_is_replaced_where_the_device_asks(monkeypatch):
     assert "BatchNormAct2d" not in kinds
     assert sqnr_db(reference, runner.fetch(runner.submit(runner.put(images)))) > 100
     runner.close()
+
+
+@pytest.mark.parametrize("engine", ["eager", "trace", "script", "compile"])
+def test_torch_engines_run_channels_last(engine):
+    case = Case(TINY, "cpu", "fp32", 2, engine)
+    images = input_images(SPEC, 2)
+    runner = open_engine(engine).build(build_module(SPEC).module, images, case, open_device("cpu"))
+    assert runner.evidence(runner.put(images)).memory_format == "channels_last"
+    runner.close()
+
+
+def test_openvino_that_is_not_installed_is_a_reason_with_the_way_out(monkeypatch):
+    from harness.engines import openvino
+
+    monkeypatch.setattr(openvino, "find_spec", lambda name: None)
+    assert "pip install -r requirements/engines.txt" in openvino.supports(open_device("cpu"), "fp32")
+    assert "--device cpu" in openvino.supports(open_device("cuda"), "fp32")
+    assert (ROOT / "requirements" / "engines.txt").exists()

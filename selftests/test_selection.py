@@ -50,7 +50,7 @@ def test_options_narrow_and_widen():
         "resnet34-cpu-fp16-bs2-script",
     }
     assert (
-        len(cases("--model", "resnet18", "--precision", "all", "--batch-size", "all", "--engine", "all")) == 6 * 4 * 4
+        len(cases("--model", "resnet18", "--precision", "all", "--batch-size", "all", "--engine", "all")) == 6 * 4 * 5
     )
     assert len(cases("--tier", "all")) == 18 * 2 * 2 * 2
     assert len(cases("--model", "all", "--batch-size", "1", "--precision", "fp32", "--engine", "eager")) == 18

@@ -36,6 +36,10 @@ class Device(Protocol):
     def cuda_graphs(self) -> bool:
         """Whether inductor may record the model as a graph of kernels."""
 
+    @property
+    def openvino_name(self) -> str | None:
+        """The name as OpenVINO takes it, or None where it has no plugin for it."""
+
     def available(self) -> str | None:
         """None, or the reason why this device cannot be used here."""
 

@@ -22,6 +22,7 @@ class Cpu:
     profiler_activity = None
     plain_batchnorm = False
     cuda_graphs = False
+    openvino_name = "CPU"
 
     def __init__(self, index: int | None = None) -> None:
         if index is not None:

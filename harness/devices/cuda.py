@@ -14,6 +14,7 @@ class Cuda:
     profiler_activity = "CUDA"
     plain_batchnorm = False
     cuda_graphs = True
+    openvino_name = None
 
     def __init__(self, index: int | None = None) -> None:
         self._index = index or 0

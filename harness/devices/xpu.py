@@ -21,6 +21,7 @@ class Xpu:
         self._index = index or 0
         self.name = "xpu" if index is None else f"xpu:{index}"
         self.torch_name = f"xpu:{self._index}"
+        self.openvino_name = f"GPU.{self._index}"
 
     def available(self) -> str | None:
         """The reason is torch's own answer."""

@@ -11,7 +11,7 @@ import torch
 from harness.case import Case
 from harness.devices import Device
 from harness.engines import compile as compile_
-from harness.engines import eager, script, trace
+from harness.engines import eager, openvino, script, trace
 from harness.evidence import Evidence
 
 
@@ -58,7 +58,13 @@ class Engine(Protocol):
 
 
 # A module with both functions is an engine.
-_ENGINES: dict[str, Engine] = {"eager": eager, "trace": trace, "script": script, "compile": compile_}
+_ENGINES: dict[str, Engine] = {
+    "eager": eager,
+    "trace": trace,
+    "script": script,
+    "compile": compile_,
+    "openvino": openvino,
+}
 
 
 def engine_names() -> tuple[str, ...]:

@@ -1,0 +1,173 @@
+"""OpenVINO: the traced module converted to its graph, compiled for a CPU or an Intel GPU, one request at a time.
+
+The library is an extra: without it the engine gives that as its reason.
+"""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections import Counter
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from harness.case import Case
+from harness.devices import Device
+from harness.evidence import Evidence, fpmath_mode
+from harness.profile import shares
+
+# A precision by casting is OpenVINO's execution precision; autocast is torch's own.
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_DTYPES = {hint: name for name, hint in _HINTS.items()} | {"u8": "int8", "i8": "int8"}
+_MATRIX_NODES = {"Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Deconvolution"}
+
+
+def supports(device: Device, precision: str) -> str | None:
+    """CPUs and Intel GPUs; fp32, bf16 and fp16."""
+    if device.openvino_name is None:
+        return "openvino runs on CPUs and Intel GPUs: use --device cpu or xpu"
+    if find_spec("openvino") is None:
+        return "openvino is not installed: pip install -r requirements/engines.txt"
+    if precision not in _HINTS:
+        return f"openvino has no autocast: use {', '.join(_HINTS)}"
+    if device.openvino_name not in _core().available_devices:
+        return f"openvino finds no {device.openvino_name}, only {', '.join(_core().available_devices)}"
+    return None
+
+
+def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device) -> OpenVinoRunner:
+    """See `Engine.build`. Converted under `no_grad`: inference tensors cannot be traced."""
+    import openvino
+
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # the conversion traces, which torch deprecates
+        graph = openvino.convert_model(module, example_input=example[:1])
+    graph.reshape(list(example.shape))
+    return OpenVinoRunner(graph, case, device)
+
+
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
+def _compile(graph: Any, case: Case, device: Device, *, profiled: bool) -> Any:
+    settings = {
+        "INFERENCE_PRECISION_HINT": _HINTS[case.precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "PERF_COUNT": profiled,
+    }
+    if device.openvino_name == "CPU":  # the same threads as every other engine has
+        settings["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
+    return _core().compile_model(graph, device.openvino_name, settings)
+
+
+class OpenVinoRunner:
+    """One compiled model and one request of it."""
+
+    def __init__(self, graph: Any, case: Case, device: Device) -> None:
+        """Compile the graph as the case says."""
+        self._graph = graph
+        self._case = case
+        self._device = device
+        self._compiled = _compile(graph, case, device, profiled=False)
+        self._request = self._compiled.create_infer_request()
+
+    def put(self, images: torch.Tensor) -> Any:
+        """See `Runner.put`. The tensor shares the images' memory."""
+        import openvino
+
+        return openvino.Tensor(np.ascontiguousarray(images.numpy()), shared_memory=True)
+
+    def submit(self, batch: Any) -> Any:
+        """See `Runner.submit`."""
+        self._request.wait()
+        self._request.set_input_tensor(batch)
+        self._request.start_async()
+        return self._request
+
+    def synchronize(self) -> None:
+        """See `Runner.synchronize`."""
+        self._request.wait()
+
+    def fetch(self, output: Any) -> npt.NDArray[np.float32]:
+        """See `Runner.fetch`."""
+        output.wait()
+        logits: npt.NDArray[np.float32] = output.get_output_tensor().data.astype(np.float32)
+        return logits
+
+    def evidence(self, batch: Any) -> Evidence:
+        """See `Runner.evidence`. Times are those of a twin compiled with counters on; formats must agree with ours."""
+        twin = _compile(self._graph, self._case, self._device, profiled=True)
+        request = twin.create_infer_request()
+        request.set_input_tensor(batch)
+        request.infer()
+        request.infer()
+        nodes = [node for node in request.get_profiling_info() if node.node_type in _MATRIX_NODES]
+        time_us: Counter[str] = Counter()
+        for node in nodes:
+            time_us[_executed_dtype(node.exec_type)] += round(node.real_time.total_seconds() * 1e6)
+        agrees = runtime_precisions(twin) == runtime_precisions(self._compiled)
+        placed = [self._device.torch_name if self._ran_here(name) else name for name in self._executed_on()]
+        return Evidence(
+            engine="openvino" if agrees else "openvino whose profiled twin differs from it",
+            dtype_share_pct=shares(time_us),
+            matrix_ops=len(nodes),
+            clock="kernel" if self._device.profiler_activity else "operator",
+            parameter_devices=dict(Counter(placed)),
+            parameter_dtypes=dict(Counter(str(o.get_element_type()) for o in self._graph.get_ops() if _is_constant(o))),
+            tf32={},
+            fpmath_mode=fpmath_mode(),
+            memory_format="openvino's own",
+            threads={
+                "intra_op": int(self._compiled.get_property("INFERENCE_NUM_THREADS"))
+                if self._device.openvino_name == "CPU"
+                else 0,
+                "streams": int(self._compiled.get_property("NUM_STREAMS")),
+            },
+            notes={
+                "kernels": dict(Counter(node.exec_type for node in nodes)),
+                "runtime_precisions": runtime_precisions(self._compiled),
+            },
+        )
+
+    def compilations(self) -> int:
+        """See `Runner.compilations`: compiled once, for one static shape."""
+        return 0
+
+    def close(self) -> None:
+        """See `Runner.close`."""
+        self._request = self._compiled = self._graph = None
+        gc.collect()
+
+    def _executed_on(self) -> list[str]:
+        names: list[str] = self._compiled.get_property("EXECUTION_DEVICES")
+        return names
+
+    def _ran_here(self, name: str) -> bool:
+        return name == self._device.openvino_name
+
+
+def runtime_precisions(compiled: Any) -> dict[str, int]:
+    """Execution precision of the convolutions and matrix products in a compiled model's own runtime graph."""
+    found: Counter[str] = Counter()
+    for op in compiled.get_runtime_model().get_ordered_ops():
+        info = op.get_rt_info()
+        if info["layerType"].astype(str) in _MATRIX_NODES:
+            found[info["runtimePrecision"].astype(str)] += 1
+    return dict(found)
+
+
+def _executed_dtype(kernel: str) -> str:
+    """The format that a kernel's name ends in: `brgconv_avx512_amx_1x1_bf16`."""
+    return _DTYPES.get(kernel.rpartition("_")[2].lower(), "unknown")
+
+
+def _is_constant(op: Any) -> bool:
+    return bool(op.get_type_name() == "Constant" and len(op.get_output_shape(0)) > 1)
