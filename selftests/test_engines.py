@@ -44,6 +44,11 @@ def test_an_engine_runs_what_it_says_and_answers_right(case):
         logits = np.concatenate(outputs)
         assert logits.dtype == np.float32
         assert sqnr_db(reference, logits) >= PRECISIONS[case.precision].sqnr_floor_db
+        source = images[:4].clone()
+        batch = runner.put(source)
+        source.zero_()
+        again = runner.fetch(runner.submit(batch))
+        np.testing.assert_allclose(again, outputs[0], rtol=0, atol=0.02 * float(np.abs(outputs[0]).max()))
         evidence = runner.evidence(runner.put(images[:4]))
         assert contradictions(case, device, evidence) == []
         assert evidence.threads["intra_op"] == torch.get_num_threads()

@@ -19,7 +19,10 @@ class Runner(Protocol):
     """A model ready to run. It comes compiled."""
 
     def put(self, images: torch.Tensor) -> Any:
-        """Images, fp32 [n, 3, h, w] on the host, as `submit` takes them: in the case's dtype, on its device."""
+        """Images, fp32 [n, 3, h, w] on the host, as `submit` takes them: in the case's dtype, on its device.
+
+        What is returned stands by itself: the images may change or go.
+        """
 
     def submit(self, batch: Any) -> Any:
         """Start one batch; may return before the device is done. The output holds until the next `submit`."""

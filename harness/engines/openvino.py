@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import warnings
 from collections import Counter
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -50,7 +51,9 @@ def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: De
     return OpenVinoRunner(graph, case, device)
 
 
+@cache
 def _core() -> Any:
+    """One for the process: it only finds devices and compiles, and is asked once for each case collected."""
     import openvino
 
     return openvino.Core()
@@ -80,10 +83,10 @@ class OpenVinoRunner:
         self._request = self._compiled.create_infer_request()
 
     def put(self, images: torch.Tensor) -> Any:
-        """See `Runner.put`. The tensor shares the images' memory."""
+        """See `Runner.put`. A copy: a shared tensor does not keep the images alive, and would read what comes after."""
         import openvino
 
-        return openvino.Tensor(np.ascontiguousarray(images.numpy()), shared_memory=True)
+        return openvino.Tensor(np.ascontiguousarray(images.numpy()), shared_memory=False)
 
     def submit(self, batch: Any) -> Any:
         """See `Runner.submit`."""
