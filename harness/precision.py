@@ -32,7 +32,7 @@ class Precision:
 
 
 # The floors lie below what the formats give and above what a mistake gives. Measured over the catalogue with random
-# weights, CPU: fp32 76 to 119 dB, fp16 33 to 49, bf16 16 to 31. Another image's answers are about -3 dB; fp32 that ran
+# weights, CPU: fp32 96 to 119 dB, fp16 33 to 49, bf16 16 to 31. Another image's answers are about -3 dB; fp32 that ran
 # in a shorter format falls below 50.
 PRECISIONS: dict[str, Precision] = {
     p.name: p
