@@ -24,6 +24,7 @@ class Cpu:
     cuda_graphs = False
     openvino_name = "CPU"
     onnxruntime_provider = "CPUExecutionProvider"
+    inductor_quantiser = "x86" if platform.machine() in ("x86_64", "AMD64") else None
 
     def __init__(self, index: int | None = None) -> None:
         if index is not None:

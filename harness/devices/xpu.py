@@ -17,6 +17,7 @@ class Xpu:
     plain_batchnorm = True
     cuda_graphs = False
     onnxruntime_provider = None
+    inductor_quantiser = "xpu"
 
     def __init__(self, index: int | None = None) -> None:
         self._index = index or 0
