@@ -6,7 +6,7 @@ Owns the run over the images and its answers; the statistics are in `thresholds`
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -15,10 +15,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from harness.end_to_end import DECODER, Transform, UnreadableImage, logits_of_files
+from harness.end_to_end import Transform, logits_of_files
 from harness.engines import Runner
-from harness.imagenet import IMAGENET_CLASSES, DataSet, ImageFile, class_names
-from harness.imagenet.images import images_sha256
+from harness.imagenet import DECODER, IMAGENET_CLASSES, DataSet, ImageFile, class_names, images_sha256
 from harness.measurement import Accuracy
 from harness.parity import Logits, WrongAnswers
 from harness.thresholds import Floor, Paired, Right, Verdict, compare, published_floor, wilson
@@ -251,9 +250,7 @@ def _right(top: Classes, labels: npt.NDArray[np.int16]) -> tuple[Right, Right]:
     return hits[:, 0], hits.any(axis=1)
 
 
-def _worst_classes(
-    labels: npt.NDArray[np.int16], right: Right, reference: Right | None, is_read: Right
-) -> list[str]:
+def _worst_classes(labels: npt.NDArray[np.int16], right: Right, reference: Right | None, is_read: Right) -> list[str]:
     """The classes that lost most images: against the reference, else against all of them being right."""
     before = np.ones_like(right) if reference is None else reference
     lost: Counter[int] = Counter()
@@ -272,5 +269,3 @@ def results_csv(sample: Sample, answers: Answers) -> str:
             name = f'"{image.name}"' if "," in image.name else image.name
             lines.append(f"{name},{image.label},{top[0]}")
     return "\n".join(lines) + "\n"
-
-

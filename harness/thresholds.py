@@ -15,8 +15,6 @@ import numpy.typing as npt
 Verdict = Literal["holds", "fails", "cannot tell", "not gated"]
 Right = npt.NDArray[np.bool_]
 
-# 99% of the fp32 accuracy. Source: MLPerf inference rules, quality targets.
-MARGIN_PCT = 1.0
 CONFIDENCE = 0.95
 POWER = 0.9
 # Beyond this, more images would not decide either: the loss lies at the margin.
@@ -55,7 +53,7 @@ class Floor:
 
 
 def published_floor(published_pct: float, margin_pct: float, images: int, of_images: int) -> Floor:
-    """The published accuracy less the margin, less what a sample may lack by chance.
+    """The published accuracy less the margin, less what a sample may lack by chance (one-sided 95%).
 
     Args:
         published_pct: of the full validation set.
@@ -75,7 +73,7 @@ def published_floor(published_pct: float, margin_pct: float, images: int, of_ima
     slack_pct = 100 * float(norm.ppf(CONFIDENCE)) * math.sqrt(variance)
     return Floor(
         100 * target - slack_pct,
-        f"{terms} - {slack_pct:.2f} points that a sample of {images:,} in {of_images:,} may lack by chance (one-sided 95%)",
+        f"{terms} - {slack_pct:.2f} points that {images:,} images of {of_images:,} may lack by chance",
     )
 
 
@@ -123,7 +121,7 @@ class Paired:
         return f"{text}: needs about {self.needs_images:,} images, has {self.images:,}"
 
 
-def compare(reference: Right, candidate: Right, margin_pct: float = MARGIN_PCT) -> Paired:
+def compare(reference: Right, candidate: Right, margin_pct: float) -> Paired:
     """Non-inferiority of the candidate on the same images, at a margin relative to the reference's accuracy.
 
     The bounds are those of a t test on the differences after one pair of each kind of flip is added: Bonett and

@@ -11,16 +11,30 @@ from pathlib import Path
 
 from harness.imagenet import archives, folders, readers, remote, shards
 from harness.imagenet.ilsvrc2012 import is_validation_set
-from harness.imagenet.images import DataSet, ImageFile, NoImages, sample_images, write_generated_jpegs
+from harness.imagenet.images import (
+    DECODER,
+    DataSet,
+    ImageFile,
+    NoImages,
+    UnreadableImage,
+    decode,
+    images_sha256,
+    sample_images,
+    write_generated_jpegs,
+)
 from harness.imagenet.labels import IMAGENET_CLASSES, class_indices, class_names
 
 __all__ = [
+    "DECODER",
     "IMAGENET_CLASSES",
     "DataSet",
     "ImageFile",
     "NoImages",
+    "UnreadableImage",
     "class_indices",
     "class_names",
+    "decode",
+    "images_sha256",
     "open_data_set",
     "sample_images",
     "write_generated_jpegs",

@@ -49,4 +49,6 @@ def extract(folder: Path, report: Callable[[str], None]) -> None:
     except (tarfile.TarError, EOFError) as error:
         raise NoImages(f"an archive in {folder} is damaged ({error}); download it again") from error
     except OSError as error:
-        raise NoImages(f"cannot extract in {folder}: {error.strerror}; copy the archives to a folder with room") from error
+        raise NoImages(
+            f"cannot extract in {folder}: {error.strerror}; copy the archives to a folder with room"
+        ) from error

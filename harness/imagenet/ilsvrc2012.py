@@ -16,9 +16,11 @@ IMAGES_A_CLASS = 50
 # The wnids of the last images, 49,981 to 50,000. Source: imagenet_2012_validation_synset_labels.txt of TensorFlow's
 # slim, made from the development kit's ground truth.
 _LAST_WNIDS = (
-    "n01981276 n06794110 n04485082 n02119022 n02481823 n02802426 n01689811 n01796340 n02667093 n01622779 "
-    "n01980166 n02442845 n04328186 n01871265 n03729826 n02123394 n01630670 n02106166 n10148035 n02437616"
-).split()
+    *("n01981276", "n06794110", "n04485082", "n02119022", "n02481823"),
+    *("n02802426", "n01689811", "n01796340", "n02667093", "n01622779"),
+    *("n01980166", "n02442845", "n04328186", "n01871265", "n03729826"),
+    *("n02123394", "n01630670", "n02106166", "n10148035", "n02437616"),
+)
 # Size of ILSVRC2012_img_val.tar in bytes. Files that were resized or encoded again do not add up to it.
 ARCHIVE_BYTES = 6_744_924_160
 _MOST_DEVIATION = 0.001
@@ -44,5 +46,3 @@ def is_validation_set(images: Sequence[ImageFile]) -> bool:
         return False
     archived = sum(_TAR_BLOCK + -(-image.size_bytes // _TAR_BLOCK) * _TAR_BLOCK for image in images)
     return abs(archived / ARCHIVE_BYTES - 1) <= _MOST_DEVIATION
-
-

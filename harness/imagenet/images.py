@@ -1,4 +1,4 @@
-"""The image and the data set, drawing a sample of one, and making images where no data set is at hand."""
+"""The image and the data set, drawing a sample of one, decoding, and making images where no data set is at hand."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
+import PIL
 from PIL import Image
 
 from models.preprocess import generated_images
 
+DECODER = f"Pillow {PIL.__version__}"
 GENERATED_SIZE = 400
 GENERATED_QUALITY = 92
 
@@ -49,6 +52,10 @@ class ImageFile:
 
     def __str__(self) -> str:
         return str(self.path) if self.member is None else f"{self.path}: {self.member}"
+
+
+class UnreadableImage(ValueError):
+    """A file that is no whole image; the message names it."""
 
 
 class NoImages(ValueError):
@@ -103,6 +110,20 @@ def images_sha256(images: Iterable[ImageFile]) -> str:
     for image in images:
         digest.update(f"{image.name}\0{image.label}\n".encode())
     return digest.hexdigest()
+
+
+def decode(file: ImageFile) -> Image.Image:
+    """The file read and decoded to RGB.
+
+    Raises:
+        UnreadableImage: it is truncated, or no image.
+    """
+    try:
+        with Image.open(BytesIO(file.read())) as image:
+            decoded: Image.Image = image.convert("RGB")
+            return decoded
+    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNG files
+        raise UnreadableImage(f"{file}: {error}") from error
 
 
 def write_generated_jpegs(folder: Path, count: int) -> list[ImageFile]:

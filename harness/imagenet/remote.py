@@ -39,7 +39,9 @@ def fetch(url: str, cache: Path, report: Callable[[str], None]) -> Path:
         report(f"fetching {url}, once, to {place}")
         part = Path(tempfile.mkdtemp(suffix=".part", dir=place.parent))
         try:
-            file_system.get(path.rstrip("/") + "/", f"{part}/", recursive=True, callback=fsspec.callbacks.NoOpCallback())
+            file_system.get(
+                path.rstrip("/") + "/", f"{part}/", recursive=True, callback=fsspec.callbacks.NoOpCallback()
+            )
             part.rename(place)
         finally:
             shutil.rmtree(part, ignore_errors=True)
