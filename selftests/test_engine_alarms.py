@@ -47,7 +47,7 @@ def test_an_fp16_model_that_the_cpu_computes_in_fp32_rings():
     )
 
 
-def copies(source, target, images):
+def copies(source, target, images, **named):
     shutil.copy(source, target)
 
 
@@ -90,7 +90,9 @@ def test_a_quantisation_of_the_classifier_alone_rings(monkeypatch, tmp_path):
 def test_a_calibration_on_black_images_rings(monkeypatch, tmp_path):
     real = onnx_quantise.quantise_onnx
     monkeypatch.setattr(
-        onnx_quantise, "quantise_onnx", lambda source, target, images: real(source, target, torch.zeros_like(images))
+        onnx_quantise,
+        "quantise_onnx",
+        lambda source, target, images, **named: real(source, target, torch.zeros_like(images)),
     )
     outcome = latency_run("onnxruntime", "--cache-dir", str(tmp_path), precision="int8")
     assert outcome.code == 1, outcome.text
