@@ -34,8 +34,8 @@ smoke: $(STAMP) ## the smoke run of the product tests
 check: $(STAMP) ## ruff (format and lint) and strict mypy
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-bench-harness: $(STAMP) ## what the harness itself costs, printed
-	@$(BIN)/python -m selftests.bench_harness
+bench-harness: $(STAMP) ## what the harness itself costs and what the engines gain, printed
+	@$(BIN)/python -m selftests.bench_harness && $(BIN)/python -m selftests.bench_engines
 
 clean: ## remove environments, caches and results
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .benchmarks .cache results
