@@ -320,7 +320,7 @@ def test_int8_that_was_calibrated_on_generated_images_is_refused(labelled, monke
     monkeypatch.setattr(options, "_calibration", lambda images, precisions: ((), images))
     outcome = gate_run(labelled, "--precision", "int8", engine="onnxruntime")
     assert outcome.code == 1
-    assert "ranges were taken from generated images" in outcome.text
+    assert "generated images" in outcome.text
 
 
 def test_random_weights_are_refused(labelled):
