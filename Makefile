@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup bench test selftest smoke check bench-harness clean
+.PHONY: help setup bench best names-a-model test selftest smoke check bench-harness clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -22,6 +22,12 @@ $(STAMP): requirements.txt requirements/engines.txt requirements/check.txt const
 bench: $(STAMP) ## measure fbnetc_100 and keep every number in results/out.json; ARGS="..." goes to pytest
 	@mkdir -p results
 	@$(BIN)/python -m pytest tests_perf tests_accuracy $(if $(ARGS),,-k fbnetc_100) --benchmark-json results/out.json $(ARGS)
+
+best: names-a-model $(STAMP) ## measure MODEL on every engine and precision (BATCH, DATA), mark and keep the fastest that is right
+	@$(BIN)/python -m fixtures.best --model $(MODEL) $(if $(BATCH),--batch-size $(BATCH)) $(if $(DATA),--data $(DATA)) $(ARGS)
+
+names-a-model:
+	@$(if $(MODEL),:,echo "make best MODEL=fbnetc_100 [BATCH=1] [DATA=DIR] [ARGS=...]: give a MODEL" >&2; exit 2)
 
 test: selftest smoke ## the suite's own tests, then a smoke run of the product tests
 

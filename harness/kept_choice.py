@@ -130,7 +130,7 @@ def differences(kept: Mapping[str, Any], here: Mapping[str, Any], at: str = "") 
         then, now = kept.get(key), here.get(key)
         if isinstance(then, Mapping) and isinstance(now, Mapping):
             found.extend(differences(then, now, f"{at}{key} "))
-        elif then != now:
+        elif json.dumps(then) != json.dumps(now):  # what was read back has lists for tuples
             found.append(f"{at}{key} was {_word(then)}, is {_word(now)}")
     return found
 
