@@ -8,5 +8,6 @@ pytest_plugins = [
     "fixtures.recording",
     "fixtures.runners",
     "fixtures.journal",
+    "fixtures.labelled",
     "fixtures.summary",
 ]

@@ -12,11 +12,6 @@ from typing import Any
 
 from harness.rows import Record
 
-# Share of fp32's top-1 that a faster row has to keep. Source: MLPerf inference rules, 99% of the FP32 accuracy.
-LEAST_TOP1_SHARE = 0.99
-# The row that others lose accuracy against.
-REFERENCE_PRECISION = "fp32"
-
 
 @dataclass(frozen=True)
 class Objective:
@@ -45,12 +40,12 @@ class Verdict:
     Attributes:
         reasons: why not; empty for a row that passes its gate.
         basis: what its answers were judged by: `top-1` or `parity`.
-        top1_loss_pct: percentage points of top-1 under fp32 on the same images, None without labels.
+        top1_loss_points: percentage points of top-1 under the reference on the same images, None without labels.
     """
 
     reasons: tuple[str, ...]
     basis: str
-    top1_loss_pct: float | None
+    top1_loss_points: float | None
 
     @property
     def passes(self) -> bool:
@@ -58,28 +53,34 @@ class Verdict:
         return not self.reasons
 
 
-def judge(row: Record, peers: Sequence[Record]) -> Verdict:
-    """What speaks against a row: no proof, answers too far from fp32, or too much accuracy lost.
+def judge(row: Record, peers: Sequence[Record], *, allow_undecided: bool = False) -> Verdict:
+    """What speaks against a row: no proof, answers too far from fp32, or an accuracy that does not hold.
 
     Args:
         row: to be judged.
-        peers: all rows of the same model and weights, among them the fp32 ones to compare with.
+        peers: all rows of the run; an accuracy holds for every batch, so one measured at another batch will do.
+        allow_undecided: whether a loss within the margin will do where the images are too few to be sure of it.
     """
     reasons = [*_unproven(row), *_far(row)]
-    if not any(_top1(peer) is not None for peer in peers):
+    if not any("accuracy" in peer for peer in peers):
         return Verdict(tuple(reasons), "parity", None)
-    loss: float | None = None
-    fp32 = _reference(row, peers)
-    if _top1(row) is None:
-        reasons.append("no top-1, though the data are labelled")
-    elif fp32 is None:
-        reasons.append("no fp32 row on the same images to compare its top-1 with")
-    else:
-        loss = _correct(fp32) - _correct(row)
-        margin = (1 - LEAST_TOP1_SHARE) * _correct(fp32)
-        if loss > margin:
-            reasons.append(f"loses {loss:.2f} points of top-1, the margin is {margin:.2f}")
-    return Verdict(tuple(reasons), "top-1", loss)
+    accuracy = accuracy_of(row, peers)
+    if accuracy is None:
+        return Verdict((*reasons, "no accuracy was measured, though the data are labelled"), "top-1", None)
+    reasons += _lost(row, accuracy, allow_undecided)
+    paired = accuracy["paired"]
+    return Verdict(tuple(reasons), "top-1", 0.0 if paired is None else paired["loss_points"])
+
+
+def accuracy_of(row: Record, peers: Sequence[Record]) -> Record | None:
+    """The record of accuracy that holds for a row: its own, or that of the same but for the batch."""
+    axes = ("model", "device", "precision", "engine")
+    for peer in (row, *peers):
+        is_same = all(peer[axis] == row[axis] for axis in axes) and peer["identity"] == row["identity"]
+        if is_same and "accuracy" in peer:
+            found: Record = peer["accuracy"]
+            return found
+    return None
 
 
 def fastest(rows: Iterable[Record], verdicts: Mapping[str, Verdict], objective: str) -> Record | None:
@@ -102,7 +103,7 @@ def fastest(rows: Iterable[Record], verdicts: Mapping[str, Verdict], objective: 
 def error_of(row: Record, verdict: Verdict) -> float | None:
     """How wrong a row is, less is better: points of top-1 lost, or without labels the SQNR in dB, negated."""
     if verdict.basis == "top-1":
-        return verdict.top1_loss_pct
+        return verdict.top1_loss_points
     sqnr: float | None = row.get("parity", {}).get("sqnr_db")
     return None if sqnr is None else -sqnr
 
@@ -147,29 +148,25 @@ def _far(row: Record) -> list[str]:
     return reasons
 
 
-def _top1(row: Record) -> float | None:
-    value: float | None = row.get("end_to_end", {}).get("top1_pct")
-    return value
-
-
-def _correct(row: Record) -> float:
-    return float(row["end_to_end"]["top1_pct"])
-
-
-def _reference(row: Record, peers: Sequence[Record]) -> Record | None:
-    """The fp32 row that a loss is counted from: same weights, same images; eager before others, fewest losses first."""
-    same = [
-        peer
-        for peer in peers
-        if peer["precision"] == REFERENCE_PRECISION
-        and _top1(peer) is not None
-        and _images(peer) == _images(row)
-        and not _far(peer)
-    ]
-    return min(same, key=lambda peer: (peer["engine"] != "eager", peer["batch"], peer["case"]), default=None)
-
-
-def _images(row: Record) -> tuple[Any, ...]:
-    end_to_end = row["end_to_end"]
-    counted = (end_to_end["data"], end_to_end["unique_images"], end_to_end["labelled_images"])
-    return (*counted, row["identity"]["weights_sha256"])
+def _lost(row: Record, accuracy: Record, allow_undecided: bool) -> list[str]:
+    reasons = []
+    if accuracy["absolute"] == "fails":
+        reasons.append(
+            f"top-1 {accuracy['top1']['pct']:.2f}% or top-5 {accuracy['top5']['pct']:.2f}% is below its floor"
+        )
+    paired = accuracy["paired"]
+    if paired is None:
+        is_reference = (row["device"], row["precision"], row["engine"]) == ("cpu", "fp32", "eager")
+        return reasons if is_reference else [*reasons, "its accuracy was compared with nothing"]
+    loss, margin = paired["loss_points"], paired["margin_points"]
+    if paired["verdict"] == "holds" or (paired["verdict"] == "cannot tell" and allow_undecided and loss <= margin):
+        return reasons
+    if paired["verdict"] == "cannot tell":
+        more = f", {paired['needs_images']:,} images would tell" if paired["needs_images"] else ""
+        reasons.append(
+            f"may lose {paired['loss_high_points']:.2f} points of top-1, the margin is {margin:.2f}: "
+            f"{paired['images']:,} images are too few{more}"
+        )
+    else:
+        reasons.append(f"loses {loss:.2f} points of top-1, the margin is {margin:.2f}")
+    return reasons

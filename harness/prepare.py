@@ -101,6 +101,17 @@ class Prepared:
             kind = type(self.problems[0])
             raise kind(f"{self.case}: " + "; ".join(str(problem) for problem in self.problems))
 
+    def require_label(self) -> None:
+        """Raise what denies the label, if anything does; for a measurement that judges the answers itself.
+
+        Raises:
+            Contradiction: something else ran than the label says.
+        """
+        __tracebackhide__ = True
+        denied = [str(problem) for problem in self.problems if isinstance(problem, Contradiction)]
+        if denied:
+            raise Contradiction(f"{self.case}: " + "; ".join(denied))
+
     def require_no_recompilation(self) -> None:
         """Raise if a graph was compiled since warm-up, for then a timed round compiled.
 

@@ -85,7 +85,7 @@ def data_calibration(spec: ModelSpec, folder: str, files: Sequence[ImageFile]) -
         folder,
         len(files),
         CALIBRATION_SEED,
-        _fingerprint(spec, *(file.path.read_bytes() for file in files)),
+        _fingerprint(spec, *(file.read() for file in files)),
         lambda: torch.stack([transform(decode(file)) for file in files]),
     )
 
