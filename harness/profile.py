@@ -92,7 +92,7 @@ def matrix_work(events: list[Event]) -> MatrixWork:
     weights. Where the trace has device kernels their time counts: a kernel takes the format from its own name if
     that says TF32, else from the operator that launched it, else from its name.
     """
-    innermost = _innermost_matrix_ops(events)
+    innermost = innermost_matrix_ops(events)
     kernels = [event for event in events if event.get("cat") == "kernel"]
     time_us: Counter[str] = Counter()
     if not kernels:
@@ -136,7 +136,8 @@ def _op_dtype(op: Event) -> str:
     return known[0] if known else "unknown"
 
 
-def _innermost_matrix_ops(events: list[Event]) -> list[Event]:
+def innermost_matrix_ops(events: list[Event]) -> list[Event]:
+    """The host's convolutions and matrix products, of each nest the innermost."""
     host = [event for event in events if event.get("cat") == "cpu_op"]
     ops = [op for op in host if _MATRIX_OP.search(op["name"]) and not _POINTWISE.match(op["name"])]
     ops.sort(key=lambda e: (e["tid"], e["ts"], -e["dur"]))

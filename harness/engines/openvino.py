@@ -28,12 +28,19 @@ _DTYPES = {hint: name for name, hint in _HINTS.items()} | {"u8": "int8", "i8": "
 _MATRIX_NODES = {"Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Deconvolution"}
 
 
+def absent() -> str | None:
+    """None, or the reason why the library is not here, with the way to it."""
+    if find_spec("openvino") is None:
+        return "openvino is not installed: pip install -r requirements/engines.txt"
+    return None
+
+
 def supports(device: Device, precision: str) -> str | None:
     """CPUs and Intel GPUs; fp32, bf16 and fp16."""
     if device.openvino_name is None:
         return "openvino runs on CPUs and Intel GPUs: use --device cpu or xpu"
-    if find_spec("openvino") is None:
-        return "openvino is not installed: pip install -r requirements/engines.txt"
+    if reason := absent():
+        return reason
     if precision not in _HINTS:
         return f"openvino has no autocast: use {', '.join(_HINTS)}"
     if device.openvino_name not in _core().available_devices:
