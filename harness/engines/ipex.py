@@ -60,14 +60,15 @@ def build(
     precision = PRECISIONS[case.precision]
     dtype = getattr(torch, precision.autocast or precision.weights)
     with warnings.catch_warnings(), torch.no_grad(), autocast(case, device):
-        warnings.simplefilter("ignore")  # it traces, which torch deprecates
+        warnings.simplefilter("ignore")  # it traces, which torch deprecates, and says that it has come to its end
         extension = import_module(MODULE)
         laid_out = module.to(memory_format=torch.channels_last)
         optimised: torch.nn.Module = extension.optimize(laid_out, dtype=dtype, inplace=True)
         batch = put(example, case, device)
         frozen = torch.jit.freeze(torch.jit.trace(optimised, batch, check_trace=False))
-    for _ in range(3):  # the profiling executor specialises and fuses the graph in its first calls
-        with torch.inference_mode():
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        for _ in range(3):  # the profiling executor specialises and fuses the graph in its first calls
             frozen(batch)
     return TorchRunner(
         frozen,
