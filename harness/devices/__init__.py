@@ -40,6 +40,10 @@ class Device(Protocol):
     def openvino_name(self) -> str | None:
         """The name as OpenVINO takes it, or None where it has no plugin for it."""
 
+    @property
+    def onnxruntime_provider(self) -> str | None:
+        """ONNX Runtime's execution provider for it, or None where it has none."""
+
     def available(self) -> str | None:
         """None, or the reason why this device cannot be used here."""
 

@@ -23,6 +23,7 @@ class Cpu:
     plain_batchnorm = False
     cuda_graphs = False
     openvino_name = "CPU"
+    onnxruntime_provider = "CPUExecutionProvider"
 
     def __init__(self, index: int | None = None) -> None:
         if index is not None:

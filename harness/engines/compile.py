@@ -11,14 +11,14 @@ import torch
 from harness.case import Case
 from harness.devices import Device
 from harness.engines.eager import executed_engine
-from harness.engines.torch_runner import Proof, TorchRunner, place
+from harness.engines.torch_runner import Proof, TorchRunner, place, without_int8
 from harness.profile import Event, ran_inductor
 from harness.supplies import Supplies
 
 
 def supports(device: Device, precision: str) -> str | None:
-    """Whatever the device can compute in."""
-    return None
+    """Whatever the device can compute in, but no int8."""
+    return without_int8("compile", precision)
 
 
 def build(

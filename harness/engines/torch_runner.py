@@ -39,6 +39,13 @@ class Proof:
     notes: dict[str, Any] = field(default_factory=dict)
 
 
+def without_int8(engine: str, precision: str) -> str | None:
+    """The reason of an engine that runs a module as it is: nothing in it is quantised."""
+    if not PRECISIONS[precision].calibrated:
+        return None
+    return f"{engine} runs the module as it is, and quantises nothing: use --engine compile, onnxruntime or openvino"
+
+
 def place(module: torch.nn.Module, case: Case, device: Device) -> torch.nn.Module:
     """The module in the case's dtype, channels last, on its device.
 
