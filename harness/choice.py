@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.rows import Record
+from harness.supplies import GENERATED
 
 
 @dataclass(frozen=True)
@@ -124,12 +125,18 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 
 def _unproven(row: Record) -> list[str]:
-    """A record is kept only where the label was proven; a row whose evidence is another's or none is nobody's."""
+    """A record is kept only where the label was proven; one with another's evidence or none is nobody's.
+
+    What is calibrated on no real image is proven to be int8, and nothing else.
+    """
     evidence: dict[str, Any] = row.get("evidence") or {}
     if not evidence.get("dtype_share_pct"):
         return ["no evidence of what ran"]
     if evidence.get("engine") != row["engine"]:
         return [f"its evidence is of {evidence.get('engine')}"]
+    calibration = (evidence.get("quantisation") or {}).get("calibration", {})
+    if calibration.get("source") == GENERATED:
+        return ["calibrated on generated images, which says nothing of its accuracy: give DATA=DIR"]
     return []
 
 

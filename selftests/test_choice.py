@@ -77,6 +77,20 @@ def test_latency_and_throughput_are_chosen_apart():
     assert chosen(rows, "latency") == "compile"
 
 
+def calibrated(source):
+    shares = {"int8": 100.0}
+    return {
+        "engine": "openvino",
+        "dtype_share_pct": shares,
+        "quantisation": {"calibration": {"source": source}},
+    }
+
+
+def test_int8_that_is_calibrated_on_data_may_be_chosen():
+    rows = [row("eager"), row("openvino", "int8", **FAST, evidence=calibrated("/data"))]
+    assert chosen(rows, "latency") == "openvino"
+
+
 FAST = {"speed": 1000.0, "p50": 1.0}
 
 
@@ -87,6 +101,7 @@ FAST = {"speed": 1000.0, "p50": 1.0}
         (row("openvino", **FAST, evidence=None), "no evidence"),
         (row("openvino", **FAST, evidence={"engine": "eager", "dtype_share_pct": {"fp32": 100.0}}), "is of eager"),
         (row("openvino", **FAST, parity=None), "no parity"),
+        (row("openvino", "int8", **FAST, evidence=calibrated("generated")), "calibrated on generated images"),
         (row("openvino", "bf16", **FAST, sqnr=9.9), "9.9 dB from fp32, the floor is 10"),
         (row("openvino", "bf16", **FAST, sqnr=float("nan")), "nan dB"),
         (row("openvino", "bf16", **FAST, agreement=69.0), "69% of classes agree"),

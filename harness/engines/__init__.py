@@ -11,7 +11,7 @@ import torch
 from harness.case import Case
 from harness.devices import Device
 from harness.engines import compile as compile_
-from harness.engines import eager, ipex, onnxruntime, openvino, script, trace
+from harness.engines import eager, ipex, onnxruntime, openvino, script, tensorrt, trace
 from harness.evidence import Evidence
 from harness.supplies import Supplies
 
@@ -73,6 +73,7 @@ _ENGINES: dict[str, Engine] = {
     "onnxruntime": onnxruntime,
     "openvino": openvino,
     "ipex": ipex,
+    "tensorrt": tensorrt,
 }
 
 
