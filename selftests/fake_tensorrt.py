@@ -170,7 +170,9 @@ class IProfiler:
 class IExecutionContext:
     def __init__(self, engine):
         self.engine, self.shapes, self.addresses, self.profiler = engine, {}, {}, None
-        self.session = onnxruntime.InferenceSession(engine.model, providers=["CPUExecutionProvider"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(engine.model, options, providers=["CPUExecutionProvider"])
 
     def set_input_shape(self, name, shape):
         low, _, high = self.engine.told["shapes"][name]
