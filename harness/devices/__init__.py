@@ -59,6 +59,10 @@ class Device(Protocol):
     def runs_tensorrt(self) -> bool:
         """Whether TensorRT runs on it."""
 
+    @property
+    def inductor_quantiser(self) -> str | None:
+        """The int8 quantiser that inductor has kernels for here (see `pt2e`), or None."""
+
     def available(self) -> str | None:
         """None, or the reason why this device cannot be used here."""
 

@@ -26,6 +26,7 @@ class Cpu:
     openvino_name = "CPU"
     runs_tensorrt = False
     onnxruntime_provider = "CPUExecutionProvider"
+    inductor_quantiser = "x86" if platform.machine() in ("x86_64", "AMD64") else None
 
     def __init__(self, index: int | None = None) -> None:
         if index is not None:

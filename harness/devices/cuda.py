@@ -29,6 +29,7 @@ class Cuda:
     cuda_graphs = True
     openvino_name = None
     runs_tensorrt = True
+    inductor_quantiser = None
     onnxruntime_provider = "CUDAExecutionProvider"
 
     def __init__(self, index: int | None = None) -> None:

@@ -19,6 +19,7 @@ class Xpu:
     cuda_graphs = False
     onnxruntime_provider = None
     runs_tensorrt = False
+    inductor_quantiser = "xpu"
 
     def __init__(self, index: int | None = None) -> None:
         self._index = index or 0
