@@ -138,7 +138,7 @@ def packed_operators(events: list[Event]) -> int:
 
     Inductor lays a weight out only if it is a constant of the graph, which freezing makes it.
     """
-    return sum(op["name"].startswith(_PACKED) for op in _innermost_matrix_ops(events))
+    return sum(op["name"].startswith(_PACKED) for op in innermost_matrix_ops(events))
 
 
 def ran_dynamo(events: list[Event]) -> bool:

@@ -75,7 +75,8 @@ def work_of(layers: list[Layer], time_ms: Mapping[str, float]) -> MatrixWork:
     time_us: Counter[str] = Counter()
     for layer in ran:
         time_us[layer.dtype] += round(1e3 * time_ms[layer.name])
-    return MatrixWork(shares(time_us), len(ran), "kernel" if time_ms else "operator")
+    counts = Counter(layer.dtype for layer in ran)
+    return MatrixWork(shares(time_us), dict(counts), "kernel" if time_ms else "operator")
 
 
 def _layer(told: Mapping[str, Any]) -> Layer:

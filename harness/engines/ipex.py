@@ -106,10 +106,12 @@ def executed_work(step: Callable[[], None], events: list[Event]) -> MatrixWork:
     What is MKL's sgemm is fp32, by its name, for the time that the profile gives it.
     """
     time_us: Counter[str] = Counter()
-    primitives = executed_primitives(step)
-    for primitive in primitives:
+    counts: Counter[str] = Counter()
+    for primitive in executed_primitives(step):
         time_us[primitive.dtype] += round(primitive.time_us)
-    others = [op for op in innermost_matrix_ops(events) if _SGEMM in op["name"]]
-    for op in others:
-        time_us["fp32"] += round(op["dur"])
-    return MatrixWork(shares(time_us), len(primitives) + len(others), "operator")
+        counts[primitive.dtype] += 1
+    for op in innermost_matrix_ops(events):
+        if _SGEMM in op["name"]:
+            time_us["fp32"] += round(op["dur"])
+            counts["fp32"] += 1
+    return MatrixWork(shares(time_us), dict(counts), "operator")
