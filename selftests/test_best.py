@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from fixtures import best, best_runs
 from fixtures.journals import read_journal
 from selftests.inside import ROOT, TINY, VARIABLES, Outcome, run_here
 
@@ -133,6 +134,15 @@ def test_what_would_choose_beside_the_choice_is_refused(arguments, words, tmp_pa
     outcome = run_here(*COMMON, *arguments, f"--choices={tmp_path}")
     assert outcome.code == 4, outcome.text
     assert words in outcome.text
+
+
+def test_an_engine_that_is_not_there_is_skipped_with_its_reason(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(best_runs, "absent", lambda engine: "make setup-ipex")
+    monkeypatch.setattr(best_runs, "ELSEWHERE", {})
+    assert best.main(["--model", TINY, "--engine", "ipex", "--choices", str(tmp_path)]) == 1
+    out = capfd.readouterr().out
+    assert "skipped 1: make setup-ipex" in out
+    assert "no case gave a row: nothing is chosen" in out
 
 
 def test_a_command_line_that_pytest_refuses_ends_at_once(tmp_path):
