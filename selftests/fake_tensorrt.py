@@ -94,7 +94,18 @@ class Builder:
             "detailed": config.profiling_verbosity == ProfilingVerbosity.DETAILED,
             "shapes": config.profiles[0].shapes,
         }
+        _require_symmetric(onnx.load(network.path).graph)
         return json.dumps(told).encode() + b"\n" + Path(network.path).read_bytes()
+
+
+def _require_symmetric(graph):
+    """As the real one: pairs of int8 around zero, and none on an int32 bias."""
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            zero = values[node.input[2]]
+            assert zero.dtype == np.int8
+            assert not zero.any()
 
 
 class OnnxParser:
@@ -136,16 +147,18 @@ class ICudaEngine:
 
     def layers(self):
         word = WORDS[self.graph.input[0].type.tensor_type.elem_type]
+        quantised = {node.output[0] for node in self.graph.node if node.op_type == "DequantizeLinear"}
         kernel = "sm80_xmma_fprop_implicit_gemm_" + ("tf32f32_tf32f32_f32" if self.told["tf32"] else "x_nhwckrsc")
         for node in self.graph.node:
             is_work = node.op_type in ("Conv", "Gemm")
+            is_int8 = is_work and set(node.input[:2]) <= quantised
             yield {
                 "Name": node.name,
                 "LayerType": {"Conv": "CaskConvolution", "Gemm": "CaskGemmMatrixMultiply"}.get(
                     node.op_type, "PointWise"
                 ),
-                "Inputs": [{"Name": "x", "Format/Datatype": word}],
-                "TacticName": kernel if is_work else "",
+                "Inputs": [{"Name": "x", "Format/Datatype": "Int8" if is_int8 else word}],
+                "TacticName": kernel if is_work and not is_int8 else "",
             }
 
 

@@ -1,10 +1,12 @@
 """The engine tensorrt: against the real package's documented signatures, and on a mock of it where there is no GPU."""
 
+import copy
 import inspect
 import json
 import re
 import shutil
 import sys
+from functools import cache
 
 import numpy as np
 import onnx
@@ -21,7 +23,7 @@ from harness.onnx_export import FILE_NAME, exported_onnx
 from harness.parity import reference_logits, sqnr_db
 from harness.precision import PRECISIONS
 from harness.prepare import input_images
-from harness.supplies import Supplies
+from harness.supplies import Supplies, generated_calibration
 from harness.tensorrt_layers import NoDetail, layers_of, work_of
 from models.build import build_module
 from models.catalog import find_spec, load_catalog
@@ -79,7 +81,8 @@ def test_the_documented_signatures_are_those_of_the_installed_package():
 def exports(tmp_path_factory):
     """A cache with the exported model in it: exporting is most of the time here."""
     folder = tmp_path_factory.mktemp("exports")
-    exported_onnx(build_module(SPEC).module, input_images(SPEC, 4), TINY, Supplies(ArtefactCache(folder), pytest.fail))
+    module, images, _ = model_and_reference()
+    exported_onnx(module, images[:4], TINY, Supplies(ArtefactCache(folder), pytest.fail))
     return folder
 
 
@@ -87,7 +90,7 @@ def exports(tmp_path_factory):
 def supplies(exports, tmp_path):
     """A copy of it for each test: a plan that another test has sabotaged is not found here."""
     shutil.copytree(exports, tmp_path / "cache")
-    return Supplies(ArtefactCache(tmp_path / "cache"), pytest.fail)
+    return Supplies(ArtefactCache(tmp_path / "cache"), lambda: generated_calibration(SPEC, 16))
 
 
 @pytest.fixture
@@ -96,13 +99,18 @@ def mocked(monkeypatch):
     return fake_tensorrt
 
 
-def run_mock(precision, supplies, *, judged_as=None):
-    """Answers against the reference, and what denies the label."""
+@cache
+def model_and_reference():
+    module, images = build_module(SPEC).module, input_images(SPEC, 8)
+    return module, images, reference_logits(module, images)
+
+
+def run_mock(precision, supplies):
+    """Answers against the reference, what denies the label, and the evidence."""
     gpu = fake_tensorrt.FakeGpu()
     case = Case(TINY, "cuda", precision, 4, "tensorrt")
-    module = build_module(SPEC).module
-    images = input_images(SPEC, 8)
-    reference = reference_logits(module, images)
+    module, images, reference = model_and_reference()
+    module = copy.deepcopy(module)
     runner = engine.build(module, images[:4], case, gpu, supplies)
     try:
         logits = np.concatenate([runner.fetch(runner.submit(runner.put(chunk))) for chunk in images.split(4)])
@@ -110,17 +118,20 @@ def run_mock(precision, supplies, *, judged_as=None):
         evidence = runner.evidence(runner.put(images[:4]))
     finally:
         runner.close()
-    return sqnr_db(reference, logits), contradictions(judged_as or case, gpu, evidence), evidence
+    return sqnr_db(reference, logits), contradictions(case, gpu, evidence), evidence
 
 
-@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "int8"])
 def test_on_the_mock_each_precision_answers_right_and_is_proven(precision, supplies, mocked):
     sqnr, denied, evidence = run_mock(precision, supplies)
     assert sqnr >= PRECISIONS[precision].sqnr_floor_db
     assert denied == []
     assert evidence.dtype_share_pct == {PRECISIONS[precision].work: 100.0}
     assert evidence.notes["artefact"] == "made"
-    assert run_mock(precision, supplies)[2].notes["artefact"] == "cached"
+
+
+def test_a_plan_is_used_again(supplies, mocked):
+    assert [run_mock("fp32", supplies)[2].notes["artefact"] for _ in range(2)] == ["made", "cached"]
 
 
 def test_tf32_that_was_left_on_rings(supplies, mocked, monkeypatch):
@@ -136,6 +147,14 @@ def test_a_network_in_another_format_rings(supplies, mocked, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "half", lambda self: self)
     _, denied, _ = run_mock("fp16", supplies)
     assert any("label says fp16, but convolution and matrix time was 100.0% fp32" in text for text in denied)
+
+
+def test_a_quantiser_that_quantised_nothing_rings(supplies, mocked, monkeypatch):
+    monkeypatch.setattr(engine, "quantised_onnx", lambda *given, symmetric: exported_onnx(*given))
+    _, denied, evidence = run_mock("int8", supplies)
+    assert any("quantised nothing" in text for text in denied)
+    assert any("label says int8, but convolution and matrix time was 100.0% fp32" in text for text in denied)
+    assert len(evidence.quantisation.float_layers) > 10
 
 
 def test_a_step_in_which_no_layer_ran_rings(supplies, mocked, monkeypatch):
@@ -231,7 +250,6 @@ def test_where_it_cannot_run_the_reason_gives_the_way(monkeypatch):
     gpu = fake_tensorrt.FakeGpu()
     assert "--device cuda" in engine.supports(open_device("cpu"), "fp32")
     assert "autocast" in engine.supports(gpu, "amp_fp16")
-    assert "int8" in engine.supports(gpu, "int8")
     monkeypatch.setattr(engine, "find_spec", lambda name: None)
     assert "requirements/tensorrt.txt" in engine.supports(gpu, "fp32")
     assert (ROOT / "requirements" / "tensorrt.txt").exists()

@@ -31,7 +31,7 @@ def supports(device: Device, precision: str) -> str | None:
     if not PRECISIONS[precision].calibrated:
         return None
     if device.inductor_quantiser is None:
-        return f"inductor has no int8 quantiser for {device.name}: use --precision fp16 or bf16"
+        return f"inductor has no int8 quantiser for {device.name}: use --engine tensorrt on NVIDIA GPUs"
     if find_spec("torchao") is None:
         return "compile quantises by torchao, which is not installed: pip install -r requirements/engines.txt"
     return None

@@ -19,15 +19,22 @@ import torch
 from harness.artefacts import Artefact, key_of
 from harness.case import Case
 from harness.devices import Device
-from harness.evidence import Evidence, fpmath_mode
+from harness.evidence import Evidence, Quantisation, fpmath_mode
 from harness.onnx_bf16 import write_bf16
 from harness.onnx_export import FILE_NAME, INPUT_NAME, OUTPUT_NAME, export_key, exported_onnx
+from harness.onnx_quantise import quantised_onnx
 from harness.precision import PRECISIONS
 from harness.supplies import Supplies
 from harness.tensorrt_layers import Layer, layers_of, work_of
 
 PLAN_NAME = "model.plan"
-_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+_DTYPES = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "int8": torch.float32,
+}
 
 
 class TensorRtError(RuntimeError):
@@ -36,7 +43,7 @@ class TensorRtError(RuntimeError):
 
 def absent() -> str | None:
     """None, or the reason why the library is not here, with the way to it."""
-    missing = [name for name in ("tensorrt", "onnx", "onnxscript") if find_spec(name) is None]
+    missing = [name for name in ("tensorrt", "onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         return (
             f"{', '.join(missing)} not installed: on a machine with an NVIDIA GPU, "
@@ -46,15 +53,11 @@ def absent() -> str | None:
 
 
 def supports(device: Device, precision: str) -> str | None:
-    """NVIDIA GPUs; fp32, tf32, fp16 and bf16."""
+    """NVIDIA GPUs; fp32, tf32, fp16, bf16 and int8."""
     if not device.runs_tensorrt:
         return "tensorrt runs on NVIDIA GPUs: use --device cuda"
     if precision.startswith("amp_"):
         return f"tensorrt has no autocast: use {', '.join(_DTYPES)}"
-    if precision not in _DTYPES:
-        return (
-            f"tensorrt is not built for {precision} here, which takes a symmetric quantiser: use {', '.join(_DTYPES)}"
-        )
     return absent()
 
 
@@ -64,19 +67,25 @@ def build(
     """See `Engine.build`. The plan is kept for this GPU, driver and library, and used again for nothing else."""
     half = case.precision == "fp16"
     placed, images = (module.half(), example.half()) if half else (module, example)
+    calibration = supplies.calibration().record() if PRECISIONS[case.precision].calibrated else None
     key = key_of(
         "tensorrt plan",
         placed,
-        libraries=("tensorrt", "onnx", "onnxscript"),
+        libraries=("tensorrt", "onnx", "onnxscript", "onnxruntime"),
         sources=(__file__,),
         export=export_key(placed, images, case.model),
         precision=case.precision,
+        calibration=calibration,
         shape=list(example.shape),
         device=device.describe(),
     )
 
     def make(folder: Path) -> None:
-        source = exported_onnx(placed, images, case.model, supplies).folder / FILE_NAME
+        if calibration is None:
+            exported = exported_onnx(placed, images, case.model, supplies)
+        else:
+            exported = quantised_onnx(placed, images, case.model, supplies, symmetric=True)
+        source = exported.folder / FILE_NAME
         if case.precision == "bf16":
             write_bf16(source, folder / FILE_NAME)
             source = folder / FILE_NAME
@@ -84,7 +93,7 @@ def build(
         plan = build_plan(source, tuple(example.shape), tf32=PRECISIONS[case.precision].tf32)
         (folder / PLAN_NAME).write_bytes(plan)
 
-    return TensorRtRunner(supplies.artefacts.obtain(key, make), tuple(example.shape), case, device)
+    return TensorRtRunner(supplies.artefacts.obtain(key, make), tuple(example.shape), case, device, calibration)
 
 
 def build_plan(path: Path, shape: tuple[int, ...], *, tf32: bool) -> bytes:
@@ -122,7 +131,9 @@ def build_plan(path: Path, shape: tuple[int, ...], *, tf32: bool) -> bytes:
 class TensorRtRunner:
     """One execution context on a stream of its own, its output bound for good."""
 
-    def __init__(self, artefact: Artefact, shape: tuple[int, ...], case: Case, device: Device) -> None:
+    def __init__(
+        self, artefact: Artefact, shape: tuple[int, ...], case: Case, device: Device, calibration: dict[str, Any] | None
+    ) -> None:
         """Load the plan."""
         import tensorrt
 
@@ -130,6 +141,7 @@ class TensorRtRunner:
         self._shape = shape
         self._case = case
         self._device = device
+        self._calibration = calibration
         self._dtype = _DTYPES[case.precision]
         self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
         self._engine = self._runtime.deserialize_cuda_engine((artefact.folder / PLAN_NAME).read_bytes())
@@ -183,19 +195,27 @@ class TensorRtRunner:
         """
         layers = self._inspect()
         work = work_of(layers, self._profile(batch))
-        kernels = Counter(layer.kernel for layer in layers if layer.is_matrix_work)
+        matrix = [layer for layer in layers if layer.is_matrix_work]
+        floating = tuple(layer.name for layer in matrix if layer.dtype != "int8")
         return Evidence(
             engine="tensorrt",
             dtype_share_pct=work.share_pct,
             matrix_ops=work.count,
             clock=work.clock,
             parameter_devices={str(self._output.device): len(layers)},
-            parameter_dtypes=dict(Counter(layer.dtype for layer in layers if layer.is_matrix_work)),
+            parameter_dtypes=dict(Counter(layer.dtype for layer in matrix)),
             tf32={"tensorrt": any(layer.dtype == "tf32" for layer in layers)},
             fpmath_mode=fpmath_mode(),
             memory_format="tensorrt's own",
             threads={"intra_op": torch.get_num_threads(), "inter_op": 1},
-            notes={"artefact": self._artefact.state, "layers": len(layers), "kernels": dict(kernels)},
+            quantisation=None
+            if self._calibration is None
+            else Quantisation(len(matrix) - len(floating), floating, self._calibration),
+            notes={
+                "artefact": self._artefact.state,
+                "layers": len(layers),
+                "kernels": dict(Counter(layer.kernel for layer in matrix)),
+            },
         )
 
     def _inspect(self) -> list[Layer]:
