@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
+__version__ = "0 (mock)"
 WORDS = {1: "Float", 10: "Half", 16: "BFloat16"}
 
 

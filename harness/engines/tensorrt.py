@@ -65,15 +65,18 @@ def build(
     module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, supplies: Supplies
 ) -> TensorRtRunner:
     """See `Engine.build`. The plan is kept for this GPU, driver and library, and used again for nothing else."""
+    import tensorrt
+
     half = case.precision == "fp16"
     placed, images = (module.half(), example.half()) if half else (module, example)
     calibration = supplies.calibration().record() if PRECISIONS[case.precision].calibrated else None
     key = key_of(
         "tensorrt plan",
         placed,
-        libraries=("tensorrt", "onnx", "onnxscript", "onnxruntime"),
+        libraries=("onnx", "onnxscript", "onnxruntime"),
         sources=(__file__,),
         export=export_key(placed, images, case.model),
+        tensorrt=tensorrt.__version__,  # of the library: the package has another name for each CUDA
         precision=case.precision,
         calibration=calibration,
         shape=list(example.shape),
