@@ -145,6 +145,20 @@ def test_an_engine_that_is_not_there_is_skipped_with_its_reason(tmp_path, monkey
     assert "no case gave a row: nothing is chosen" in out
 
 
+def test_one_who_interrupts_gets_the_table_and_no_choice(tmp_path, monkeypatch, capfd):
+    asked = []
+
+    def interrupted(one, engine):
+        asked.append((one.model, engine))
+        return best_runs.Measured(best_runs.INTERRUPTED, (), is_ours=True)
+
+    monkeypatch.setattr(best, "measure", interrupted)
+    assert best.main(["--model", "resnet18,resnet34", "--choices", str(tmp_path)]) == 130
+    assert asked == [("resnet18", "eager")]
+    assert "interrupted: nothing is chosen" in capfd.readouterr().out
+    assert not list(tmp_path.glob("*.json"))
+
+
 def test_a_command_line_that_pytest_refuses_ends_at_once(tmp_path):
     outcome = run_best("--model", "nosuch", "--choices", str(tmp_path))
     assert outcome.code == 4, outcome.text
