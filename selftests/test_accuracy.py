@@ -361,6 +361,15 @@ def test_predictions_are_written_as_csv(labelled, tmp_path):
         assert prediction == actual
 
 
+def test_a_model_without_trained_weights_is_left_out_of_all_and_refused_by_name(labelled):
+    arguments = ("tests_accuracy/test_imagenet.py", "--device", "cpu", "--data", str(labelled / "data"))
+    widened = run_here(*arguments, "--tier", "all", "--collect-only", "-q")
+    assert widened.code == 0, widened.text
+    named = run_here(*arguments, "--model", "efficientnet_b0_g16_gn")
+    assert named.code == 4
+    assert "efficientnet_b0_g16_gn" in named.text
+
+
 def test_predictions_without_data_are_a_usage_error():
     outcome = run_here("tests_accuracy", "--output-results")
     assert outcome.code == 4
