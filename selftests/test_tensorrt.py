@@ -13,6 +13,7 @@ import onnx
 import pytest
 import torch
 
+from harness import tensorrt_plan
 from harness.artefacts import ArtefactCache
 from harness.case import Case
 from harness.devices import open_device
@@ -56,7 +57,7 @@ def test_the_mock_has_the_documented_parameters():
 
 def test_the_engine_uses_nothing_that_is_not_documented():
     """Every name that the engine takes from the package is one that was read from the real bindings."""
-    source = inspect.getsource(engine)
+    source = inspect.getsource(engine) + inspect.getsource(tensorrt_plan)
     known = {name.split(".")[0] for name in SIGNATURES["methods"]} | set(SIGNATURES["enums"])
     used = set(re.findall(r"\btensorrt\.([A-Z]\w+)", source))
     assert used
@@ -71,7 +72,7 @@ def test_the_documented_signatures_are_those_of_the_installed_package():
     for name, overloads in SIGNATURES["methods"].items():
         assert any(overload in found[name] for overload in overloads), name
     for name, members in SIGNATURES["enums"].items():
-        used = {member for member in members if f"{name}.{member}" in inspect.getsource(engine)}
+        used = {member for member in members if f"{name}.{member}" in inspect.getsource(tensorrt_plan)}
         assert used <= set(getattr(package, name).__members__), name
     for name, properties in SIGNATURES["properties"].items():
         assert all(isinstance(getattr(getattr(package, name), one), property) for one in properties), name
@@ -189,12 +190,12 @@ def _undetailed(build):
 
 def test_what_tensorrt_refuses_is_told_in_its_words(mocked, tmp_path, monkeypatch):
     (tmp_path / "broken.onnx").write_bytes(b"no onnx")
-    with pytest.raises(engine.TensorRtError, match="error 0: no ONNX file"):
-        engine.build_plan(tmp_path / "broken.onnx", (1, 3, 8, 8), tf32=False)
+    with pytest.raises(tensorrt_plan.TensorRtError, match="error 0: no ONNX file"):
+        tensorrt_plan.build_plan(tmp_path / "broken.onnx", (1, 3, 8, 8), tf32=False)
     monkeypatch.setattr(mocked.OnnxParser, "parse_from_file", lambda self, model: True)
     monkeypatch.setattr(mocked.Builder, "build_serialized_network", lambda self, network, config: None)
-    with pytest.raises(engine.TensorRtError, match=r"no plan for broken.onnx"):
-        engine.build_plan(tmp_path / "broken.onnx", (1, 3, 8, 8), tf32=False)
+    with pytest.raises(tensorrt_plan.TensorRtError, match=r"no plan for broken.onnx"):
+        tensorrt_plan.build_plan(tmp_path / "broken.onnx", (1, 3, 8, 8), tf32=False)
 
 
 def test_bf16_is_a_sound_file_of_rounded_weights(exports, tmp_path):

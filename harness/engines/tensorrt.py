@@ -26,6 +26,7 @@ from harness.onnx_quantise import quantised_onnx
 from harness.precision import PRECISIONS
 from harness.supplies import Supplies
 from harness.tensorrt_layers import Layer, layers_of, work_of
+from harness.tensorrt_plan import TensorRtError, build_plan
 
 PLAN_NAME = "model.plan"
 _DTYPES = {
@@ -35,10 +36,6 @@ _DTYPES = {
     "bf16": torch.bfloat16,
     "int8": torch.float32,
 }
-
-
-class TensorRtError(RuntimeError):
-    """TensorRT refused; the message is its own."""
 
 
 def absent() -> str | None:
@@ -97,38 +94,6 @@ def build(
         (folder / PLAN_NAME).write_bytes(plan)
 
     return TensorRtRunner(supplies.artefacts.obtain(key, make), tuple(example.shape), case, device, calibration)
-
-
-def build_plan(path: Path, shape: tuple[int, ...], *, tf32: bool) -> bytes:
-    """The plan of an ONNX file for one shape of input.
-
-    Args:
-        path: the file, in the formats that are to be computed in.
-        shape: of the input.
-        tf32: whether fp32 may be shortened to it; TensorRT's own default is yes.
-
-    Raises:
-        TensorRtError: the file cannot be read or built.
-    """
-    import tensorrt
-
-    logger = tensorrt.Logger(tensorrt.Logger.ERROR)
-    builder = tensorrt.Builder(logger)
-    network = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = tensorrt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(path)):
-        raise TensorRtError("; ".join(str(parser.get_error(index)) for index in range(parser.num_errors)))
-    config = builder.create_builder_config()
-    switch = config.set_flag if tf32 else config.clear_flag
-    switch(tensorrt.BuilderFlag.TF32)
-    config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED  # or the evidence has nothing to read
-    profile = builder.create_optimization_profile()
-    profile.set_shape(INPUT_NAME, shape, shape, shape)
-    config.add_optimization_profile(profile)
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise TensorRtError(f"no plan for {path.name} in shape {shape}; TensorRT's own words are on standard error")
-    return bytes(plan)
 
 
 class TensorRtRunner:
