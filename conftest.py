@@ -7,6 +7,7 @@ pytest_plugins = [
     "fixtures.progress",
     "fixtures.recording",
     "fixtures.runners",
+    "fixtures.journal",
     "fixtures.labelled",
     "fixtures.summary",
 ]

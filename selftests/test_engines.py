@@ -80,6 +80,8 @@ def test_an_index_is_part_of_the_devices_name():
 @pytest.mark.parametrize("engine", engine_names())
 def test_closing_a_case_lets_its_model_go(engine):
     case = Case(TINY, "cpu", "fp32", 2, engine)
+    if reason := unsupported(case, open_device("cpu")):
+        pytest.skip(reason)
     module = build_module(SPEC).module
     parameter = weakref.ref(next(module.parameters()))
     runner = open_engine(engine).build(module, input_images(SPEC, 2), case, open_device("cpu"), SUPPLIES)
