@@ -41,7 +41,7 @@ def test_every_convolution_and_product_takes_int8_and_norms_do_not(quantised):
     counts = Counter()
     for node in quantised.node:
         if node.op_type in ("Conv", "Gemm", "InstanceNormalization", "GroupNormalization"):
-            makes = {makers[name].op_type for name in node.input[:2] if name in makers}
+            makes = {makers[name].op_type for name in node.input[1:2] if name in makers}  # the weight, or the scale
             counts[node.op_type, "DequantizeLinear" in makes] += 1
     assert counts["Conv", True] == 3
     assert counts["Gemm", True] == 1
