@@ -7,5 +7,6 @@ pytest_plugins = [
     "fixtures.progress",
     "fixtures.recording",
     "fixtures.runners",
+    "fixtures.scenarios",
     "fixtures.summary",
 ]

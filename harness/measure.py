@@ -10,11 +10,12 @@ from typing import Any, Protocol
 
 from harness.end_to_end import DECODER, bound_of, classify, stage_rates, top1
 from harness.imagenet import IMAGENET_CLASSES, ImageFile
-from harness.measurement import EndToEnd, Latency, Parity, Throughput
+from harness.measurement import EndToEnd, Latency, Parity, Scenario, Throughput
 from harness.parity import Logits, sqnr_db, top1_agreement_pct
 from harness.precision import PRECISIONS
-from harness.prepare import PARITY_IMAGES, Prepared, answers, input_images
+from harness.prepare import PARITY_IMAGES, Prepared, Report, answers, input_images
 from harness.rounds import Duration, wants_more, window_batches
+from harness.scenarios import Images, Terms, run_scenario
 from models.preprocess import build_transform
 
 NextArguments = Callable[[float], tuple[Any, ...] | None]
@@ -145,6 +146,30 @@ def _why_no_top1(prepared: Prepared, labelled: int) -> str | None:
     if prepared.classes != IMAGENET_CLASSES:
         return f"the model has {prepared.classes} classes, not the labels' {IMAGENET_CLASSES}"
     return None if labelled else "no labels: the folders are no wnids"
+
+
+def measure_scenario(
+    scenario: str, prepared: Prepared, images: Images, terms: Terms, timed: TimedRounds, report: Report
+) -> Scenario | None:
+    """One MLPerf scenario. LoadGen holds the clock; the round handed to `timed` is all of it, a search included.
+
+    Args:
+        scenario: one of `loadgen.SCENARIOS`.
+        prepared: the case.
+        images: the samples.
+        terms: durations, bound, folder of the logs.
+        timed: the clock.
+        report: told what is being run.
+    """
+    found: list[Scenario] = []
+    batch = prepared.case.batch
+    timed(
+        "scenario",
+        lambda: found.append(run_scenario(scenario, prepared.runner, batch, images, terms, report)),
+        lambda elapsed_s: None if found else (),
+    )
+    prepared.require_no_recompilation()
+    return found[0] if found else None
 
 
 def measure_parity(prepared: Prepared, timed: TimedRounds) -> Parity:

@@ -134,10 +134,47 @@ class Parity:
     images: int
 
 
-Measurement = Latency | Throughput | EndToEnd | Parity
+@dataclass(frozen=True)
+class Scenario:
+    """One MLPerf scenario as LoadGen judged it; its own numbers, from the scheduled time of a query to its completion.
+
+    A number that the run does not support is None, and `reasons` says why: `p90_ms` and `p99_ms` are LoadGen's
+    early-stopping estimates (server: its percentile, where the run is VALID), `samples_per_second` what was completed
+    (offline, server). A batch is what waits, at most `batch_limit`, filled up where it is short.
+    """
+
+    scenario: str
+    validity: str
+    reasons: tuple[str, ...]
+    p90_ms: float | None
+    p99_ms: float | None
+    samples_per_second: float | None
+    queries: int
+    samples_per_query: int
+    bound_ms: float | None
+    mean_ms: float
+    max_ms: float
+    min_duration_s: float
+    batch_limit: int
+    loadgen: str
+    note: str | None
+    logs: str
+
+    def is_accepted(self, is_mlperf: bool) -> bool:
+        """Whether the run may stand: one of full length only if it is VALID, a short one with its verdict beside it."""
+        return self.validity == "VALID" or not is_mlperf
+
+
+Measurement = Latency | Throughput | EndToEnd | Parity | Scenario
 
 
 def record_of(measurement: Measurement) -> dict[str, Any]:
     """The measurement as it goes into the JSON: its kind in snake case, and its fields."""
-    kinds = {Latency: "latency", Throughput: "throughput", EndToEnd: "end_to_end", Parity: "parity"}
+    kinds = {
+        Latency: "latency",
+        Throughput: "throughput",
+        EndToEnd: "end_to_end",
+        Parity: "parity",
+        Scenario: "scenario",
+    }
     return {"measurement": kinds[type(measurement)], **asdict(measurement)}
