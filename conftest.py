@@ -8,5 +8,6 @@ pytest_plugins = [
     "fixtures.recording",
     "fixtures.runners",
     "fixtures.scenarios",
+    "fixtures.streaming",
     "fixtures.summary",
 ]
