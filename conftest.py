@@ -9,5 +9,6 @@ pytest_plugins = [
     "fixtures.runners",
     "fixtures.scenarios",
     "fixtures.streaming",
+    "fixtures.labelled",
     "fixtures.summary",
 ]

@@ -19,18 +19,44 @@ from typing import Any
 
 import torch
 
+from harness.artefacts import ArtefactCache
 from harness.case import Case
 from harness.circumstances import circumstances
 from harness.engines import Runner
 from harness.evidence import Contradiction
+from harness.imagenet import ImageFile
 from harness.lifeline import die_with_starter
 from harness.parity import WrongAnswers
 from harness.prepare import References, prepare
 from harness.rounds import Duration, wants_more
+from harness.supplies import Supplies, data_calibration, generated_calibration
 from models.catalog import ModelSpec
 
 # Written to the stack file on this signal: where a stream hangs.
 STACK_SIGNAL = signal.SIGUSR1
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a stream gets what its model is made of; `Supplies`, but fit to be sent to another process.
+
+    Attributes:
+        weights: `random`, `pretrained` or a file.
+        cache_dir: where artefacts are kept.
+        data: name of the data set.
+        calibration: its images to calibrate on; none for generated ones.
+    """
+
+    weights: str | Path
+    cache_dir: Path
+    data: str = ""
+    calibration: tuple[ImageFile, ...] = ()
+
+    def supplies(self, spec: ModelSpec) -> Supplies:
+        """What engines are supplied with."""
+        if self.calibration:
+            return Supplies(ArtefactCache(self.cache_dir), lambda: data_calibration(spec, self.data, self.calibration))
+        return Supplies(ArtefactCache(self.cache_dir), lambda: generated_calibration(spec))
 
 
 @dataclass(frozen=True)
@@ -42,7 +68,7 @@ class Assignment:
         index: its place in the shared flags.
         case: with the device that is this stream's own; one stream of one replica.
         spec: the catalogue row.
-        weights: `random`, `pretrained` or a file.
+        source: of weights, artefacts and calibration.
         cores: that it may run on, None to leave them.
         threads: that one operator may use.
         stacks: file for the stacks of a crash or a hang.
@@ -53,7 +79,7 @@ class Assignment:
     index: int
     case: Case
     spec: ModelSpec
-    weights: str | Path
+    source: Source
     cores: tuple[int, ...] | None
     threads: int
     stacks: Path
@@ -130,8 +156,11 @@ def _work(assignment: Assignment, shared: Shared, pipe: Connection) -> None:
         os.sched_setaffinity(0, assignment.cores)
     torch.set_num_threads(assignment.threads)
     case = assignment.case
-    references = References(assignment.spec, assignment.weights)
-    prepared = prepare(case, assignment.spec, assignment.weights, references, lambda text: _tell(pipe, "phase", text))
+    spec, source = assignment.spec, assignment.source
+    references = References(spec, source.weights)
+    prepared = prepare(
+        case, spec, source.weights, references, lambda text: _tell(pipe, "phase", text), source.supplies(spec)
+    )
     try:
         prepared.require_proof()
         _tell(pipe, "ready", (circumstances(prepared), prepared.batch_s))

@@ -23,7 +23,7 @@ import torch
 from harness.case import Case
 from harness.environment import usable_cores
 from harness.rounds import Duration
-from harness.stream_process import STACK_SIGNAL, Assignment, Shared, StreamRun, main
+from harness.stream_process import STACK_SIGNAL, Assignment, Shared, Source, StreamRun, main
 from models.catalog import ModelSpec
 
 Report = Callable[[str], None]
@@ -77,7 +77,7 @@ def split_cores(cores: Sequence[int], streams: int) -> list[tuple[int, ...]]:
     return [tuple(cores[begin:end]) for begin, end in zip([0, *ends], ends, strict=False)]
 
 
-def assign(case: Case, spec: ModelSpec, weights: str | Path, folder: Path) -> list[Assignment]:
+def assign(case: Case, spec: ModelSpec, source: Source, folder: Path) -> list[Assignment]:
     """What each stream is to do. On the CPU threads and cores are split between them."""
     places = placements(case)
     cores: list[tuple[int, ...]] | list[None] = [None] * len(places)
@@ -90,7 +90,7 @@ def assign(case: Case, spec: ModelSpec, weights: str | Path, folder: Path) -> li
             index=index,
             case=place,
             spec=spec,
-            weights=weights,
+            source=source,
             cores=cores[index],
             threads=threads,
             stacks=folder / f"stream-{index + 1}.txt",
@@ -148,7 +148,7 @@ class Streams:
 
 
 @contextmanager
-def open_streams(case: Case, spec: ModelSpec, weights: str | Path, report: Report) -> Iterator[Streams]:
+def open_streams(case: Case, spec: ModelSpec, source: Source, report: Report) -> Iterator[Streams]:
     """The streams of a case, loaded, proven and warm; none is left when this is left.
 
     Raises:
@@ -157,7 +157,7 @@ def open_streams(case: Case, spec: ModelSpec, weights: str | Path, report: Repor
     """
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory(prefix="visionmark-streams-") as folder:
-        assignments = assign(case, spec, weights, Path(folder))
+        assignments = assign(case, spec, source, Path(folder))
         count = len(assignments)
         shared = Shared(context.RawValue("b", 0), context.RawArray("b", count), context.RawArray("Q", count))
         streams: list[_Stream] = []

@@ -24,6 +24,7 @@ VARIABLES = (
         "OUTPUT_DIR",
         "LATENCY_BOUND",
         "LOAD_PATH",
+        "VISIONMARK_CACHE_DIR",
         "MIN_TEST_DURATION",
         "MAX_TEST_DURATION",
         "PYTEST_ADDOPTS",

@@ -15,16 +15,18 @@ import psutil
 import pytest
 
 from harness import streams as streams_module
+from harness.artefacts import default_folder
 from harness.case import Case
 from harness.measurement import Streams
 from harness.rounds import Duration
-from harness.stream_process import StreamRun
+from harness.stream_process import Source, StreamRun
 from harness.streams import StreamFailed, open_streams, placements, split_cores
 from models.catalog import find_spec, load_catalog
 from selftests.inside import ROOT, TINY, run_here
 from selftests.sabotage import Sabotaged
 
 CASE = Case(TINY, "cpu", "fp32", 2, "eager", streams=2)
+SOURCE = Source("random", default_folder())
 LONG = Duration(min_s=60, max_s=None, min_rounds=1)
 
 
@@ -95,7 +97,7 @@ def test_a_stream_that_is_killed_in_the_window_ends_the_test_with_its_name():
     began = time.monotonic()
     with (
         pytest.raises(StreamFailed, match=r"stream 2 was killed by SIGKILL \(pid \d+\)"),
-        open_streams(CASE, spec(), "random", quiet) as streams,
+        open_streams(CASE, spec(), SOURCE, quiet) as streams,
     ):
         victim = streams.pids[1]
         threading.Timer(0.5, os.kill, (victim, signal.SIGKILL)).start()
@@ -117,7 +119,7 @@ def test_a_stream_that_fails_is_named_with_its_traceback(monkeypatch, kind, word
     monkeypatch.setattr(streams_module, "HANGS_AFTER_BATCHES", 2)
     with (
         pytest.raises(StreamFailed, match=words),
-        open_streams(CASE.alone(), spec(kind), "random", quiet) as streams,
+        open_streams(CASE.alone(), spec(kind), SOURCE, quiet) as streams,
     ):
         streams.run(LONG)
     assert not children()
