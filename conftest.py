@@ -3,6 +3,7 @@
 pytest_plugins = [
     "fixtures.asking",
     "fixtures.options",
+    "fixtures.profile_rows",
     "fixtures.cases",
     "fixtures.progress",
     "fixtures.recording",
@@ -11,4 +12,6 @@ pytest_plugins = [
     "fixtures.streaming",
     "fixtures.labelled",
     "fixtures.summary",
+    "fixtures.result_files",
+    "fixtures.profile_files",
 ]
