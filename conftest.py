@@ -6,6 +6,7 @@ pytest_plugins = [
     "fixtures.profile_rows",
     "fixtures.cases",
     "fixtures.progress",
+    "fixtures.telemetry",
     "fixtures.recording",
     "fixtures.runners",
     "fixtures.scenarios",

@@ -155,12 +155,24 @@ def _why_no_top1(prepared: Prepared, labelled: int) -> str | None:
     return None if labelled else "no labels: the folders are no wnids"
 
 
-def measure_streams(streams: RunningStreams, duration: Duration, timed: TimedRounds) -> Streams | None:
+class WindowWatch(Protocol):
+    """Told when the timed window begins and ends."""
+
+    def begin(self) -> None:
+        """Now."""
+
+    def end(self) -> None:
+        """Now."""
+
+
+def measure_streams(
+    streams: RunningStreams, duration: Duration, timed: TimedRounds, watch: WindowWatch
+) -> Streams | None:
     """Requests of several processes in one common window; the clock is their own, the round is all of it."""
     found: list[Streams] = []
     timed(
         "streams",
-        lambda: found.append(Streams.of(streams.run(duration), streams.case.batch)),
+        lambda: found.append(Streams.of(streams.run(duration, watch.begin, watch.end), streams.case.batch)),
         lambda elapsed_s: None if found else (),
     )
     return found[0] if found else None

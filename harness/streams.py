@@ -118,8 +118,15 @@ class Streams:
         """The processes."""
         return [stream.process.pid for stream in self._streams if stream.process.pid is not None]
 
-    def run(self, duration: Duration) -> list[StreamRun]:
+    def run(
+        self, duration: Duration, begin: Callable[[], None] = lambda: None, end: Callable[[], None] = lambda: None
+    ) -> list[StreamRun]:
         """One common window.
+
+        Args:
+            duration: how long.
+            begin: called when it begins.
+            end: called when every stream has ended it.
 
         Raises:
             StreamFailed: a stream died, hung or failed in it.
@@ -128,7 +135,12 @@ class Streams:
         go_at_s = perf_counter() + AHEAD_S
         for stream in self._streams:
             stream.pipe.send((go_at_s, duration))
-        found = _gather(self._streams, "ran", self._hangs, lambda stream, text: None)
+        sleep(max(0.0, go_at_s - perf_counter()))
+        begin()
+        try:
+            found = _gather(self._streams, "ran", self._hangs, lambda stream, text: None)
+        finally:
+            end()
         return [found[stream.assignment.index] for stream in self._streams]
 
     def _hangs(self) -> Callable[[_Stream], str | None]:

@@ -3,6 +3,6 @@
 from harness.measure import measure_streams
 
 
-def test_streams(streaming, duration, timed, keep, stream_facts):
+def test_streams(streaming, duration, timed, watch, keep, stream_facts):
     """All images over the wall time of one common window; latency over all requests of all streams."""
-    keep(measure_streams(streaming, duration, timed), stream_facts)
+    keep(measure_streams(streaming, duration, timed, watch), stream_facts)
