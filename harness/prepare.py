@@ -6,7 +6,7 @@ import gc
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -201,9 +201,8 @@ def prepare(
 
         report("placing" if case.engine == "eager" else "compiling")
         began = perf_counter()
-        runner = open_engine(case.engine).build(
-            built.module, images[: case.batch], case, device, supplies or default_supplies(spec)
-        )
+        supplied = replace(supplies or default_supplies(spec), report=report)
+        runner = open_engine(case.engine).build(built.module, images[: case.batch], case, device, supplied)
         stack.callback(runner.close)
         runner.synchronize()
         compile_s = perf_counter() - began

@@ -55,10 +55,12 @@ class Supplies:
     Attributes:
         artefacts: the cache.
         calibration: the calibration, when first asked for: only int8 needs it.
+        report: told what is being done, for a progress line.
     """
 
     artefacts: ArtefactCache
     calibration: Callable[[], Calibration]
+    report: Callable[[str], None] = lambda phase: None
 
 
 def default_supplies(spec: ModelSpec) -> Supplies:

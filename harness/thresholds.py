@@ -148,8 +148,11 @@ def compare(reference: Right, candidate: Right, margin_pct: float) -> Paired:
     loss = (lost - won) / images
     needs = None
     if verdict == "cannot tell":
-        deviations = float(norm.ppf(CONFIDENCE) + norm.ppf(POWER))
-        needed = deviations**2 * float(differences.var()) / max((margin - loss) ** 2, 1e-12)
+        # n at which the bound lies below the margin: (margin - loss)^2 n^2 = deviations^2 (variance n + 2), the two
+        # being the flips that are added
+        square = float(norm.ppf(CONFIDENCE) + norm.ppf(POWER)) ** 2
+        gap, variance = max((margin - loss) ** 2, 1e-12), (lost + won) / images - loss**2
+        needed = (square * variance + math.sqrt((square * variance) ** 2 + 8 * gap * square)) / (2 * gap)
         needs = math.ceil(max(needed, images + 1)) if needed < _MOST_IMAGES else None
     return Paired(
         verdict=verdict,
