@@ -22,7 +22,7 @@ from harness.parity import Logits, WrongAnswers, describe_wrong, reference_logit
 from harness.precision import PRECISIONS
 from harness.rounds import SPAN, is_steady
 from harness.saved import SavedModel
-from harness.supplies import Supplies, default_supplies
+from harness.supplies import GENERATED, Supplies, default_supplies
 from models.build import Built, build_module
 from models.catalog import ModelSpec
 from models.preprocess import generated_images, normalise, preprocessing_identity
@@ -106,10 +106,13 @@ class Prepared:
         """Raise what denies the label, if anything does; for a measurement that judges the answers itself.
 
         Raises:
-            Contradiction: something else ran than the label says.
+            Contradiction: something else ran than the label says, or ranges are not those of the data.
         """
         __tracebackhide__ = True
         denied = [str(problem) for problem in self.problems if isinstance(problem, Contradiction)]
+        quantisation = self.evidence.quantisation
+        if quantisation is not None and quantisation.calibration["source"] == GENERATED:
+            denied.append("its ranges are those of generated images, so its accuracy means nothing: give --data")
         if denied:
             raise Contradiction(f"{self.case}: " + "; ".join(denied))
 
