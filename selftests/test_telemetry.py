@@ -16,8 +16,8 @@ from pathlib import Path
 import pynvml
 import pytest
 
+from harness.telemetry import CLOCK
 from harness.telemetry.client import CollectorFailed, OutsideCollector, OwnCollector, tell
-from harness.telemetry.collector import CLOCK
 from harness.telemetry.sources import Cpu, Nvidia, Unavailable, Xpu
 from harness.telemetry.summary import summarise, with_images
 from selftests.inside import ROOT, TINY, run_here

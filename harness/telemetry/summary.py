@@ -8,7 +8,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from harness.telemetry.collector import CLOCK, WALL
+from harness.telemetry import CLOCK, WALL
 
 # A shorter window is less than some counters' own step.
 LEAST_ENERGY_S = 1.0
