@@ -110,6 +110,27 @@ def test_a_window_has_its_statistics_and_says_what_is_missing(tmp_path):
     assert "nvidia" in found["not_measured"] or "gpu0 utilization" in found["metrics"]
 
 
+class Fails:
+    """A pytest plugin under which the first test fails in its window."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pyfunc_call(self, pyfuncitem):
+        if "bs1-" in pyfuncitem.name:
+            pyfuncitem.funcargs["watch"].begin()
+            raise RuntimeError("sabotage")
+        return (yield)
+
+
+def test_a_window_that_a_failure_left_open_does_not_run_into_the_next(tmp_path):
+    path = tmp_path / "out.json"
+    arguments = [*LATENCY[:7], "--batch-size", "1,2", *LATENCY[9:]]
+    outcome = run_here(*arguments, f"--benchmark-json={path}", plugin=Fails())
+    assert "1 failed, 1 passed" in outcome.text, outcome.text
+    (bench,) = json.loads(path.read_text())["benchmarks"]
+    found = bench["extra_info"]["telemetry"]
+    assert found["samples"] <= found["window_s"] / found["interval_s"] + 3
+
+
 class Kills:
     """A pytest plugin that kills the run's own collector once the window has begun."""
 
