@@ -6,9 +6,10 @@ Seconds come in; milliseconds leave. Knows no device and no clock.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from harness.thresholds import Floor, Interval, Paired, Verdict
 
@@ -51,6 +52,26 @@ def percentiles_ms(rounds_s: Sequence[float]) -> dict[str, float | int | None]:
     return found
 
 
+class StreamTimes(Protocol):
+    """One stream's requests in seconds, and when, on the clock that all processes share, they began and ended."""
+
+    @property
+    def name(self) -> str:
+        """Of the stream."""
+
+    @property
+    def rounds_s(self) -> Sequence[float]:
+        """Each request."""
+
+    @property
+    def began_s(self) -> float:
+        """The first one's start."""
+
+    @property
+    def ended_s(self) -> float:
+        """The last one's end."""
+
+
 @dataclass(frozen=True)
 class Latency:
     """One batch from before `submit` until after `synchronize`, input on the device, another input each round."""
@@ -64,6 +85,7 @@ class Latency:
     mean_ms: float
     min_ms: float
     max_ms: float
+    stdev_ms: float
     rounds: int
     wall_s: float
 
@@ -76,6 +98,7 @@ class Latency:
             mean_ms=total / len(rounds_s) * 1e3,
             min_ms=min(rounds_s) * 1e3,
             max_ms=max(rounds_s) * 1e3,
+            stdev_ms=statistics.pstdev(rounds_s) * 1e3,
             rounds=len(rounds_s),
             wall_s=total,
         )
@@ -83,20 +106,36 @@ class Latency:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Images over wall time, from before the first `submit` of a window until after one `synchronize` at its end."""
+    """Images over wall time, from before the first `submit` of a window until after one `synchronize` at its end.
+
+    `min_`, `max_` and `stdev_` are of the windows' own rates.
+    """
 
     images_per_second: float
     images: int
     batches: int
     wall_s: float
     windows: int
+    min_images_per_second: float
+    max_images_per_second: float
+    stdev_images_per_second: float
 
     @classmethod
     def of(cls, windows_s: Sequence[float], batches: Sequence[int], batch_size: int) -> Throughput:
         """From the windows' wall times in seconds and how many batches each held."""
         wall_s = sum(windows_s)
         images = sum(batches) * batch_size
-        return cls(images / wall_s, images, sum(batches), wall_s, len(windows_s))
+        rates = [count * batch_size / window_s for count, window_s in zip(batches, windows_s, strict=True)]
+        return cls(
+            images / wall_s,
+            images,
+            sum(batches),
+            wall_s,
+            len(windows_s),
+            min(rates),
+            max(rates),
+            statistics.pstdev(rates),
+        )
 
 
 @dataclass(frozen=True)
@@ -134,6 +173,115 @@ class Parity:
     top1_agreement_pct: float
     top1_agreement_floor_pct: float
     images: int
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One MLPerf scenario as LoadGen judged it; its own numbers, from the scheduled time of a query to its completion.
+
+    A number that the run does not support is None, and `reasons` says why: `p90_ms` and `p99_ms` are LoadGen's
+    early-stopping estimates (server: its percentile, where the run is VALID), `samples_per_second` what was completed
+    (offline, server). A batch is what waits, at most `batch_limit`, filled up where it is short.
+    """
+
+    scenario: str
+    validity: str
+    reasons: tuple[str, ...]
+    p90_ms: float | None
+    p99_ms: float | None
+    samples_per_second: float | None
+    queries: int
+    samples_per_query: int
+    bound_ms: float | None
+    mean_ms: float
+    max_ms: float
+    min_duration_s: float
+    batch_limit: int
+    loadgen: str
+    note: str | None
+    logs: str
+
+    def is_accepted(self, is_mlperf: bool) -> bool:
+        """Whether the run may stand: one of full length only if it is VALID, a short one with its verdict beside it."""
+        return self.validity == "VALID" or not is_mlperf
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Several streams in one common window, from the first request's start to the last one's end.
+
+    `images_per_second` is all images over that wall time; `min_`, `max_` and `stdev_` are of equal intervals of it. The
+    percentiles are those of all requests together, each from before its `submit` until after its `synchronize`. `each`
+    has a row a stream, over the same wall time, so that they add up to the whole.
+    """
+
+    images_per_second: float
+    images: int
+    batches: int
+    wall_s: float
+    min_images_per_second: float
+    max_images_per_second: float
+    stdev_images_per_second: float
+    processes: int
+    p50_ms: float | None
+    p50_missing_rounds: int
+    p90_ms: float | None
+    p90_missing_rounds: int
+    p99_ms: float | None
+    p99_missing_rounds: int
+    mean_ms: float
+    min_ms: float
+    max_ms: float
+    stdev_ms: float
+    rounds: int
+    each: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def of(cls, runs: Sequence[StreamTimes], batch_size: int) -> Streams:
+        """From what each stream did."""
+        begin_s, end_s = min(run.began_s for run in runs), max(run.ended_s for run in runs)
+        whole = _window(runs, begin_s, end_s, batch_size)
+        each = [{"name": run.name, **_window([run], begin_s, end_s, batch_size)} for run in runs]
+        return cls(**whole, processes=len(runs), each=tuple(each))
+
+
+def _window(runs: Sequence[StreamTimes], begin_s: float, end_s: float, batch_size: int) -> dict[str, Any]:
+    """What these streams did in a window: rate and requests."""
+    rounds_s = [round_s for run in runs for round_s in run.rounds_s]
+    images, wall_s = len(rounds_s) * batch_size, end_s - begin_s
+    rates = [count * batch_size for count in interval_rates(runs, begin_s, end_s)]
+    requests = asdict(Latency.of(rounds_s))
+    del requests["wall_s"]  # of one request after the other
+    return {
+        "images_per_second": images / wall_s,
+        "images": images,
+        "batches": len(rounds_s),
+        "wall_s": wall_s,
+        "min_images_per_second": min(rates),
+        "max_images_per_second": max(rates),
+        "stdev_images_per_second": statistics.pstdev(rates),
+        **requests,
+    }
+
+
+def interval_rates(runs: Sequence[StreamTimes], begin_s: float, end_s: float) -> list[float]:
+    """Requests a second in equal intervals, at most ten and each long enough for some eight requests a stream.
+
+    A request that spans several intervals counts in each by the share of its time, so that a boundary makes no noise.
+    """
+    rounds = sum(len(run.rounds_s) for run in runs)
+    number = max(1, min(10, rounds // (8 * len(runs))))
+    length_s = (end_s - begin_s) / number
+    counts = [0.0] * number
+    for run in runs:
+        at_s = run.began_s
+        for round_s in run.rounds_s:
+            first, last = (int((time_s - begin_s) / length_s) for time_s in (at_s, at_s + round_s))
+            for index in range(first, min(last, number - 1) + 1):
+                within_s = min(at_s + round_s, begin_s + (index + 1) * length_s) - max(at_s, begin_s + index * length_s)
+                counts[index] += within_s / round_s
+            at_s += round_s
+    return [count / length_s for count in counts]
 
 
 @dataclass(frozen=True)
@@ -183,16 +331,18 @@ class Accuracy:
     workers: int
 
 
-Measurement = Latency | Throughput | EndToEnd | Parity | Accuracy
+Measurement = Latency | Throughput | EndToEnd | Parity | Accuracy | Scenario | Streams
+_KINDS: dict[type, str] = {
+    Latency: "latency",
+    Throughput: "throughput",
+    EndToEnd: "end_to_end",
+    Parity: "parity",
+    Accuracy: "accuracy",
+    Scenario: "scenario",
+    Streams: "streams",
+}
 
 
 def record_of(measurement: Measurement) -> dict[str, Any]:
     """The measurement as it goes into the JSON: its kind in snake case, and its fields."""
-    kinds = {
-        Latency: "latency",
-        Throughput: "throughput",
-        EndToEnd: "end_to_end",
-        Parity: "parity",
-        Accuracy: "accuracy",
-    }
-    return {"measurement": kinds[type(measurement)], **asdict(measurement)}
+    return {"measurement": _KINDS[type(measurement)], **asdict(measurement)}

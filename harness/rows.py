@@ -20,12 +20,15 @@ def rows_of(records: Iterable[Record]) -> list[Record]:
     for record in records:
         row = rows.setdefault(record["case"], dict(record))
         row[record["measurement"]] = record
+        if record["measurement"] == "streams":  # one window has both
+            row["latency"] = row["throughput"] = record
     return sorted(rows.values(), key=_order)
 
 
 def case_of_row(row: Record) -> Case:
     """The case that a row or a record is of."""
-    return Case(row["model"], row["device"], row["precision"], row["batch"], row["engine"])
+    several = row.get("streams", 1), row.get("replicas", 1)
+    return Case(row["model"], row["device"], row["precision"], row["batch"], row["engine"], *several)
 
 
 def _order(row: Record) -> tuple[Any, ...]:

@@ -20,7 +20,13 @@ TINY = "timm:test_efficientnet"
 VARIABLES = (
     *("MODEL_NAME", "PLATFORM", "PRECISION", "BATCH_SIZE", "JIT", "AMP", "IPEX", "DUMMY", "DATASET_DIR", "NUM_INPUTS"),
     *(
+        "STREAMS",
+        "OUTPUT_DIR",
+        "LATENCY_BOUND",
         "LOAD_PATH",
+        "SAVE_PATH",
+        "SOCKET",
+        "PROFILE",
         "VISIONMARK_CACHE_DIR",
         "MIN_TEST_DURATION",
         "MAX_TEST_DURATION",
