@@ -9,42 +9,21 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from io import BytesIO
 from itertools import islice
 from time import perf_counter
 from typing import Any
 
-import PIL
 import torch
 from PIL import Image
 
 from harness.engines import Runner
-from harness.imagenet import ImageFile
+from harness.imagenet import ImageFile, decode
 
 Transform = Callable[[Image.Image], torch.Tensor]
 
-DECODER = f"Pillow {PIL.__version__}"
 BATCHES_AHEAD = 2
 STAGE_IMAGES = 64
 LEAST_STAGE_S = 0.3
-
-
-class UnreadableImage(ValueError):
-    """A file that is no whole image; the message names it."""
-
-
-def decode(file: ImageFile) -> Image.Image:
-    """The file read and decoded to RGB.
-
-    Raises:
-        UnreadableImage: it is truncated, or no image.
-    """
-    try:
-        with Image.open(BytesIO(file.path.read_bytes())) as image:
-            decoded: Image.Image = image.convert("RGB")
-            return decoded
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNG files
-        raise UnreadableImage(f"{file.path}: {error}") from error
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Image files and their labels: finding them in a folder, choosing some, making some.
+"""Image files and their labels: finding them in a folder, choosing some, decoding one, making some.
 
 Owns the layouts it understands. The class index comes from the full sorted list of 1,000 wnids, never from which
 folders exist.
@@ -11,8 +11,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 
+import PIL
 from PIL import Image
 
 from models.preprocess import generated_images
@@ -20,6 +22,7 @@ from models.preprocess import generated_images
 _SUFFIXES = {".jpeg", ".jpg", ".png", ".webp", ".bmp"}
 _WNID = re.compile(r"n\d{8}")
 IMAGENET_CLASSES = 1000
+DECODER = f"Pillow {PIL.__version__}"
 GENERATED_SIZE = 400
 GENERATED_QUALITY = 92
 
@@ -30,6 +33,10 @@ class ImageFile:
 
     path: Path
     label: int | None
+
+
+class UnreadableImage(ValueError):
+    """A file that is no whole image; the message names it."""
 
 
 class NoImages(ValueError):
@@ -77,6 +84,20 @@ def sample_images(files: Sequence[ImageFile], count: int | None, seed: int = 0) 
     The first in path order would be the first few classes, also where a pass over all of them is cut short.
     """
     return random.Random(seed).sample(list(files), len(files) if count is None else min(count, len(files)))
+
+
+def decode(file: ImageFile) -> Image.Image:
+    """The file read and decoded to RGB.
+
+    Raises:
+        UnreadableImage: it is truncated, or no image.
+    """
+    try:
+        with Image.open(BytesIO(file.path.read_bytes())) as image:
+            decoded: Image.Image = image.convert("RGB")
+            return decoded
+    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNG files
+        raise UnreadableImage(f"{file.path}: {error}") from error
 
 
 def write_generated_jpegs(folder: Path, count: int) -> list[ImageFile]:

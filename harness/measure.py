@@ -8,8 +8,8 @@ from itertools import count
 from time import perf_counter
 from typing import Any, Protocol
 
-from harness.end_to_end import DECODER, bound_of, classify, stage_rates, top1
-from harness.imagenet import IMAGENET_CLASSES, ImageFile
+from harness.end_to_end import bound_of, classify, stage_rates, top1
+from harness.imagenet import DECODER, IMAGENET_CLASSES, ImageFile
 from harness.measurement import EndToEnd, Latency, Parity, Throughput
 from harness.parity import Logits, sqnr_db, top1_agreement_pct
 from harness.precision import PRECISIONS

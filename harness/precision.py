@@ -30,6 +30,11 @@ class Precision:
     sqnr_floor_db: float
     top1_agreement_floor_pct: float
 
+    @property
+    def calibrated(self) -> bool:
+        """Whether ranges have to be taken from images before it can run."""
+        return self.work == "int8"
+
 
 # The floors lie below what the formats give and above what a mistake gives. Measured over the catalogue with random
 # weights, CPU: fp32 96 to 119 dB, fp16 33 to 49, bf16 16 to 31. Another image's answers are about -3 dB; fp32 that ran

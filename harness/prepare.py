@@ -21,6 +21,7 @@ from harness.evidence import MOST_PENDING_PCT, Contradiction, Evidence, contradi
 from harness.parity import Logits, WrongAnswers, describe_wrong, reference_logits, sqnr_db
 from harness.precision import PRECISIONS
 from harness.rounds import SPAN, is_steady
+from harness.supplies import Supplies, default_supplies
 from models.build import Built, build_module
 from models.catalog import ModelSpec
 from models.preprocess import generated_images, normalise, preprocessing_identity
@@ -161,6 +162,7 @@ def prepare(
     weights: str | Path,
     references: References,
     report: Report = lambda phase: None,
+    supplies: Supplies | None = None,
 ) -> Prepared:
     """Build, compile, warm up, profile and check one case. What fails on the way leaves nothing behind.
 
@@ -170,6 +172,7 @@ def prepare(
         weights: `random`, `pretrained` or a file.
         references: of this model and these weights.
         report: told what is being done, for a progress line.
+        supplies: artefacts and calibration images; None for the user's cache and generated images.
     """
     device = open_device(case.device)
     with ExitStack() as stack:
@@ -187,7 +190,9 @@ def prepare(
 
         report("placing" if case.engine == "eager" else "compiling")
         began = perf_counter()
-        runner = open_engine(case.engine).build(built.module, images[: case.batch], case, device)
+        runner = open_engine(case.engine).build(
+            built.module, images[: case.batch], case, device, supplies or default_supplies(spec)
+        )
         stack.callback(runner.close)
         runner.synchronize()
         compile_s = perf_counter() - began

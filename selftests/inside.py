@@ -19,7 +19,14 @@ ROOT = Path(__file__).parent.parent
 TINY = "timm:test_efficientnet"
 VARIABLES = (
     *("MODEL_NAME", "PLATFORM", "PRECISION", "BATCH_SIZE", "JIT", "AMP", "IPEX", "DUMMY", "DATASET_DIR", "NUM_INPUTS"),
-    *("LOAD_PATH", "MIN_TEST_DURATION", "MAX_TEST_DURATION", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"),
+    *(
+        "LOAD_PATH",
+        "VISIONMARK_CACHE_DIR",
+        "MIN_TEST_DURATION",
+        "MAX_TEST_DURATION",
+        "PYTEST_ADDOPTS",
+        "PYTEST_XDIST_WORKER",
+    ),
 )
 
 

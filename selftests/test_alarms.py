@@ -46,7 +46,7 @@ def test_the_run_without_sabotage_passes():
 def test_bf16_traced_that_ran_eager_fp32_rings():
     """The FBNet sample's CPU run: `--jit trace --bf16` executed the plain module in fp32 and reported both."""
 
-    def build(module, example, case, device):
+    def build(module, example, case, device, supplies):
         kept = module.to(memory_format=torch.channels_last)
 
         class Untraced(TorchRunner):
@@ -72,7 +72,7 @@ def test_bf16_traced_that_ran_eager_fp32_rings():
 def test_compile_without_inductor_rings(backend):
     from harness.engines import compile as compile_
 
-    def build(module, example, case, device):
+    def build(module, example, case, device, supplies):
         compile_.forget_graphs()
         placed = place(module, case, device)
         compiled = torch.compile(placed, backend=backend)
@@ -92,7 +92,7 @@ def test_compile_without_inductor_rings(backend):
 def test_compile_that_fell_back_to_eager_rings():
     from harness.engines import compile as compile_
 
-    def build(module, example, case, device):
+    def build(module, example, case, device, supplies):
         placed = place(module, case, device)
         return TorchRunner(
             placed,
@@ -116,7 +116,7 @@ class Wrapped:
 
 
 def wrapping(kind):
-    return lambda module, example, case, device: kind(eager.build(module, example, case, device))
+    return lambda *arguments: kind(eager.build(*arguments))
 
 
 class ForgetsToSynchronise(Wrapped):
@@ -183,9 +183,9 @@ def test_stale_outputs_ring():
 def test_a_model_left_over_from_the_case_before_rings():
     kept = []
 
-    def build(module, example, case, device):
+    def build(module, example, case, device, supplies):
         kept.append(module)
-        return eager.build(kept[0], example, case, device)
+        return eager.build(kept[0], example, case, device, supplies)
 
     outcome = run_here(
         "tests_perf/test_latency.py",

@@ -8,11 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.end_to_end import UnreadableImage, bound_of, classify, decode, stage_rates, top1, workers
+from harness.end_to_end import bound_of, classify, stage_rates, top1, workers
 from harness.imagenet import (
     ImageFile,
     NoImages,
+    UnreadableImage,
     class_indices,
+    decode,
     find_images,
     sample_images,
     write_generated_jpegs,

@@ -14,12 +14,14 @@ from harness.evidence import contradictions
 from harness.parity import reference_logits, sqnr_db
 from harness.precision import PRECISIONS
 from harness.prepare import References, input_images, prepare
+from harness.supplies import default_supplies
 from models.build import build_module
 from models.catalog import find_spec, load_catalog
 from selftests.inside import ROOT, TINY
 
 PRESENT = [name for name in device_names() if open_device(name).available() is None]
 SPEC = find_spec(TINY, load_catalog())
+SUPPLIES = default_supplies(SPEC)
 CASES = [
     Case(TINY, device, precision, 4, engine)
     for device in PRESENT
@@ -37,7 +39,7 @@ def test_an_engine_runs_what_it_says_and_answers_right(case):
     module = build_module(SPEC).module
     images = input_images(SPEC, 8)
     reference = reference_logits(module, images)
-    runner = open_engine(case.engine).build(module, images[:4], case, device)
+    runner = open_engine(case.engine).build(module, images[:4], case, device, SUPPLIES)
     try:
         compilations = runner.compilations()
         outputs = [runner.fetch(runner.submit(runner.put(chunk))) for chunk in images.split(4)]
@@ -78,7 +80,7 @@ def test_closing_a_case_lets_its_model_go(engine):
     case = Case(TINY, "cpu", "fp32", 2, engine)
     module = build_module(SPEC).module
     parameter = weakref.ref(next(module.parameters()))
-    runner = open_engine(engine).build(module, input_images(SPEC, 2), case, open_device("cpu"))
+    runner = open_engine(engine).build(module, input_images(SPEC, 2), case, open_device("cpu"), SUPPLIES)
     del module
     runner.close()
     gc.collect()
@@ -118,7 +120,7 @@ def test_fused_batch_norm_is_replaced_where_the_device_asks(monkeypatch):
     module = build_module(spec).module
     images = input_images(spec, 2)
     reference = reference_logits(module, images)
-    runner = open_engine("eager").build(module, images, Case("fbnetc_100", "cpu", "fp32", 2, "eager"), Cpu())
+    runner = open_engine("eager").build(module, images, Case("fbnetc_100", "cpu", "fp32", 2, "eager"), Cpu(), SUPPLIES)
     kinds = {type(layer).__name__ for layer in module.modules()}
     assert "BatchNorm2d" in kinds
     assert "BatchNormAct2d" not in kinds
@@ -130,7 +132,7 @@ def test_fused_batch_norm_is_replaced_where_the_device_asks(monkeypatch):
 def test_torch_engines_run_channels_last(engine):
     case = Case(TINY, "cpu", "fp32", 2, engine)
     images = input_images(SPEC, 2)
-    runner = open_engine(engine).build(build_module(SPEC).module, images, case, open_device("cpu"))
+    runner = open_engine(engine).build(build_module(SPEC).module, images, case, open_device("cpu"), SUPPLIES)
     assert runner.evidence(runner.put(images)).memory_format == "channels_last"
     runner.close()
 

@@ -13,6 +13,7 @@ from harness.devices import Device
 from harness.engines import compile as compile_
 from harness.engines import eager, openvino, script, trace
 from harness.evidence import Evidence
+from harness.supplies import Supplies
 
 
 class Runner(Protocol):
@@ -49,7 +50,9 @@ class Engine(Protocol):
     def supports(self, device: Device, precision: str) -> str | None:
         """None, or the reason why this engine cannot do that."""
 
-    def build(self, module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device) -> Runner:
+    def build(
+        self, module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, supplies: Supplies
+    ) -> Runner:
         """The module compiled for the case. It takes the module over.
 
         Args:
@@ -57,6 +60,7 @@ class Engine(Protocol):
             example: one batch of images, fp32 [batch, 3, h, w] on the host.
             case: what is asked for.
             device: where to run.
+            supplies: cached artefacts, and images to calibrate on.
         """
 
 

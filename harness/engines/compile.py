@@ -13,6 +13,7 @@ from harness.devices import Device
 from harness.engines.eager import executed_engine
 from harness.engines.torch_runner import Proof, TorchRunner, place
 from harness.profile import Event, ran_inductor
+from harness.supplies import Supplies
 
 
 def supports(device: Device, precision: str) -> str | None:
@@ -20,7 +21,9 @@ def supports(device: Device, precision: str) -> str | None:
     return None
 
 
-def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device) -> TorchRunner:
+def build(
+    module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, supplies: Supplies
+) -> TorchRunner:
     """See `Engine.build`. Compiled by its first call here, so that no timed call compiles."""
     forget_graphs()
     # dynamo warns on stderr that no CUDA runtime was found, on machines where none is wanted

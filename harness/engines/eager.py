@@ -8,6 +8,7 @@ from harness.case import Case
 from harness.devices import Device
 from harness.engines.torch_runner import Forward, Proof, TorchRunner, place
 from harness.profile import Event, ran_dynamo
+from harness.supplies import Supplies
 
 
 def supports(device: Device, precision: str) -> str | None:
@@ -15,7 +16,9 @@ def supports(device: Device, precision: str) -> str | None:
     return None
 
 
-def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device) -> TorchRunner:
+def build(
+    module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, supplies: Supplies
+) -> TorchRunner:
     """See `Engine.build`."""
     placed = place(module, case, device)
     return TorchRunner(

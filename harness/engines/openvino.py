@@ -20,6 +20,7 @@ from harness.case import Case
 from harness.devices import Device
 from harness.evidence import Evidence, fpmath_mode
 from harness.profile import shares
+from harness.supplies import Supplies
 
 # A precision by casting is OpenVINO's execution precision; autocast is torch's own.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
@@ -40,7 +41,9 @@ def supports(device: Device, precision: str) -> str | None:
     return None
 
 
-def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device) -> OpenVinoRunner:
+def build(
+    module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, supplies: Supplies
+) -> OpenVinoRunner:
     """See `Engine.build`. Converted under `no_grad`: inference tensors cannot be traced."""
     import openvino
 

@@ -11,6 +11,7 @@ from harness.devices import Device
 from harness.engines.eager import executed_engine
 from harness.engines.torch_runner import Proof, TorchRunner, autocast, place, put
 from harness.engines.trace import forget_scripts
+from harness.supplies import Supplies
 
 
 def supports(device: Device, precision: str) -> str | None:
@@ -18,7 +19,9 @@ def supports(device: Device, precision: str) -> str | None:
     return None
 
 
-def build(module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device) -> TorchRunner:
+def build(
+    module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, supplies: Supplies
+) -> TorchRunner:
     """See `Engine.build`. Autocast acts on the operators that the interpreter dispatches, so it stays outside."""
     placed = place(module, case, device)
     batch = put(example, case, device)

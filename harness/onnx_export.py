@@ -1,0 +1,118 @@
+"""From a torch module to an ONNX file, by torch's dynamo exporter.
+
+Owns the names of input and output, the operator set and the check of what was written. Knows no engine: whoever runs
+the file, in this process or behind a server, compares its answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+INPUT_NAME = "images"
+OUTPUT_NAME = "logits"
+BATCH_NAME = "batch"
+# The newest that onnxruntime's quantiser, its CPU kernels and current TensorRT all know.
+OPSET = 20
+# Protocol buffers end at 2 GiB: beyond, the weights go into a file beside it.
+MOST_EMBEDDED_BYTES = 2_000_000_000
+FILE_NAME = "model.onnx"
+
+LIBRARIES = ("torch", "onnx", "onnxscript", "timm", "torchvision")
+
+
+class ExportError(RuntimeError):
+    """The file that was written is not the model that was asked for."""
+
+
+def export_onnx(module: torch.nn.Module, example: torch.Tensor, path: Path, *, dynamic_batch: bool) -> None:
+    """Write the module as an ONNX file and check it.
+
+    The input is `images` [batch, 3, h, w] in the example's dtype, the output `logits` [batch, classes]. Batch norms
+    are folded into their convolutions. The weights are inside the file below 2 GB, else in `<file>.data` beside it.
+
+    Args:
+        module: on the host, in evaluation mode; left as it is.
+        example: images [n, 3, h, w], in the module's dtype, on the host.
+        path: where to write, in a folder that exists.
+        dynamic_batch: any number of images, or the example's alone.
+
+    Raises:
+        ExportError: names, shape or operator set are not those that were asked for.
+
+    Source: torch.onnx.export with dynamo=True.
+    """
+    more: dict[str, Any] = {}
+    if dynamic_batch:
+        example = torch.cat([example[:1], example[:1]])  # torch.export takes a size of 1 for a constant
+        more["dynamic_shapes"] = ({0: torch.export.Dim(BATCH_NAME)},)
+    with _quietly(), torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            (example,),
+            dynamo=True,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            opset_version=OPSET,
+            verbose=False,
+            **more,
+        )
+    assert program is not None
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # stack traces, with the paths of the machine that exported
+    program.save(str(path), external_data=_weight_bytes(module) >= MOST_EMBEDDED_BYTES)
+    check_onnx(path, None if dynamic_batch else len(example), tuple(example.shape[1:]))
+
+
+def check_onnx(path: Path, batch: int | None, image_shape: tuple[int, ...]) -> None:
+    """Have onnx's checker infer every shape of a file, and compare its ends with what was asked for.
+
+    Args:
+        path: the file.
+        batch: images in one call, None for any number.
+        image_shape: [3, h, w].
+
+    Raises:
+        ExportError: the file is not sound, or is another model's.
+    """
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"{path.name} is no sound ONNX file: {error}") from None
+    model = onnx.load(str(path), load_external_data=False)
+    wanted = ((INPUT_NAME, [batch or BATCH_NAME, *image_shape]), (OUTPUT_NAME, [batch or BATCH_NAME]))
+    for found, (name, shape) in zip((model.graph.input, model.graph.output), wanted, strict=True):
+        ends = [(end.name, [d.dim_param or d.dim_value for d in end.type.tensor_type.shape.dim]) for end in found]
+        if len(ends) != 1 or ends[0][0] != name or ends[0][1][: len(shape)] != shape:
+            raise ExportError(f"{path.name} has {ends} where {name} {shape} was asked for")
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    if opsets.get("") != OPSET:
+        raise ExportError(f"{path.name} is of operator set {opsets.get('')}, not {OPSET}")
+
+
+def _weight_bytes(module: torch.nn.Module) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """The exporter and onnxscript's optimizer report each step, to loggers and as warnings."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
