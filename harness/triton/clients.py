@@ -44,6 +44,15 @@ class Traffic:
         return f"{self.protocol}-{self.mode}-{self.clients}"
 
 
+@dataclass(frozen=True)
+class Target:
+    """Which model to ask, and what its ends are called."""
+
+    model: str
+    input: str = INPUT
+    output: str = OUTPUT
+
+
 class RequestFailed(RuntimeError):
     """A request that was not answered; the message is the server's or the connection's."""
 
@@ -86,28 +95,28 @@ def _explain(error: Exception) -> RequestFailed:
     return RequestFailed(text if text.startswith("[") else f"{type(error).__name__}: {text}")
 
 
-def _request(module: Any, images: Images) -> Any:
-    asked = module.InferInput(INPUT, list(images.shape), "FP32")
+def _request(module: Any, target: Target, images: Images) -> Any:
+    asked = module.InferInput(target.input, list(images.shape), "FP32")
     asked.set_data_from_numpy(images)
     return asked
 
 
-def _answer(result: Any) -> Logits:
-    logits: Logits | None = result.as_numpy(OUTPUT)
+def _answer(result: Any, target: Target) -> Logits:
+    logits: Logits | None = result.as_numpy(target.output)
     if logits is None:
-        raise RequestFailed(f"the server answered without {OUTPUT}")
+        raise RequestFailed(f"the server answered without {target.output}")
     return logits
 
 
 class GrpcClient:
     """gRPC, waiting."""
 
-    def __init__(self, endpoint: Endpoint, model: str, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, endpoint: Endpoint, target: Target, deadline_s: float = DEADLINE_S) -> None:
         """Nothing is sent yet."""
         import tritonclient.grpc as module
 
-        self._module, self._model, self._deadline_s = module, model, deadline_s
-        self._outputs = [module.InferRequestedOutput(OUTPUT)]
+        self._module, self._target, self._deadline_s = module, target, deadline_s
+        self._outputs = [module.InferRequestedOutput(target.output)]
         self._failures = _failures()
         self._client = module.InferenceServerClient(endpoint.grpc, channel_args=CHANNEL)
 
@@ -116,11 +125,12 @@ class GrpcClient:
         try:
             return _answer(
                 self._client.infer(
-                    self._model,
-                    [_request(self._module, images)],
+                    self._target.model,
+                    [_request(self._module, self._target, images)],
                     outputs=self._outputs,
                     client_timeout=self._deadline_s,
-                )
+                ),
+                self._target,
             )
         except self._failures as error:
             raise _explain(error) from None
@@ -133,12 +143,12 @@ class GrpcClient:
 class HttpClient:
     """HTTP, waiting."""
 
-    def __init__(self, endpoint: Endpoint, model: str, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, endpoint: Endpoint, target: Target, deadline_s: float = DEADLINE_S) -> None:
         """Nothing is sent yet."""
         import tritonclient.http as module
 
-        self._module, self._model = module, model
-        self._outputs = [module.InferRequestedOutput(OUTPUT, binary_data=True)]
+        self._module, self._target = module, target
+        self._outputs = [module.InferRequestedOutput(target.output, binary_data=True)]
         self._failures = _failures()
         self._client = module.InferenceServerClient(
             endpoint.http, concurrency=1, connection_timeout=deadline_s, network_timeout=deadline_s
@@ -148,7 +158,8 @@ class HttpClient:
         """See `SyncClient.infer`."""
         try:
             return _answer(
-                self._client.infer(self._model, [_request(self._module, images)], outputs=self._outputs)
+                self._client.infer(self._target.model, [_request(self._module, self._target, images)], outputs=self._outputs),
+                self._target,
             )
         except self._failures as error:
             raise _explain(error) from None
@@ -164,12 +175,12 @@ class HttpClient:
 class AioGrpcClient:
     """gRPC on an event loop."""
 
-    def __init__(self, endpoint: Endpoint, model: str, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, endpoint: Endpoint, target: Target, deadline_s: float = DEADLINE_S) -> None:
         """Nothing is sent yet."""
         import tritonclient.grpc.aio as module
 
-        self._module, self._model, self._deadline_s = module, model, deadline_s
-        self._outputs = [module.InferRequestedOutput(OUTPUT)]
+        self._module, self._target, self._deadline_s = module, target, deadline_s
+        self._outputs = [module.InferRequestedOutput(target.output)]
         self._failures = _failures()
         self._client = module.InferenceServerClient(endpoint.grpc, channel_args=CHANNEL)
 
@@ -178,11 +189,12 @@ class AioGrpcClient:
         try:
             return _answer(
                 await self._client.infer(
-                    self._model,
-                    [_request(self._module, images)],
+                    self._target.model,
+                    [_request(self._module, self._target, images)],
                     outputs=self._outputs,
                     client_timeout=self._deadline_s,
-                )
+                ),
+                self._target,
             )
         except self._failures as error:
             raise _explain(error) from None
@@ -195,12 +207,12 @@ class AioGrpcClient:
 class AioHttpClient:
     """HTTP on an event loop."""
 
-    def __init__(self, endpoint: Endpoint, model: str, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, endpoint: Endpoint, target: Target, deadline_s: float = DEADLINE_S) -> None:
         """Nothing is sent yet."""
         import tritonclient.http.aio as module
 
-        self._module, self._model, self._deadline_s = module, model, deadline_s
-        self._outputs = [module.InferRequestedOutput(OUTPUT, binary_data=True)]
+        self._module, self._target, self._deadline_s = module, target, deadline_s
+        self._outputs = [module.InferRequestedOutput(target.output, binary_data=True)]
         self._failures = _failures()
         self._client = module.InferenceServerClient(endpoint.http, conn_limit=1, conn_timeout=deadline_s)
 
@@ -208,7 +220,8 @@ class AioHttpClient:
         """See `SyncClient.infer`."""
         try:
             return _answer(
-                await self._client.infer(self._model, [_request(self._module, images)], outputs=self._outputs)
+                await self._client.infer(self._target.model, [_request(self._module, self._target, images)], outputs=self._outputs),
+                self._target,
             )
         except self._failures as error:
             raise _explain(error) from None

@@ -15,7 +15,7 @@ from queue import SimpleQueue
 from time import perf_counter
 from types import TracebackType
 
-from harness.triton.clients import ASYNC, SYNC, AsyncClient, Images, Logits, RequestFailed, SyncClient, Traffic
+from harness.triton.clients import ASYNC, SYNC, AsyncClient, Images, Logits, RequestFailed, SyncClient, Target, Traffic
 from harness.triton.server import Server
 
 # Whether one more request is due, after so many and so many seconds since the first.
@@ -112,16 +112,16 @@ class Feed:
 class Clients:
     """The clients of one traffic, connected; `run` may be called again and again. A context manager."""
 
-    def __init__(self, traffic: Traffic, server: Server, model: str, batches: Sequence[Images]) -> None:
+    def __init__(self, traffic: Traffic, server: Server, target: Target, batches: Sequence[Images]) -> None:
         """Remember whom to ask for what; `batches` are sent in rotation."""
         self._server = server
         self._crew: _Threads | _Loop
         if traffic.mode == "sync":
             opener = SYNC[traffic.protocol]
-            self._crew = _Threads(traffic.clients, lambda: opener(server.endpoint, model), batches)
+            self._crew = _Threads(traffic.clients, lambda: opener(server.endpoint, target), batches)
         else:
             aio = ASYNC[traffic.protocol]
-            self._crew = _Loop(traffic.clients, lambda: aio(server.endpoint, model), batches)
+            self._crew = _Loop(traffic.clients, lambda: aio(server.endpoint, target), batches)
 
     def run(self, wants_more: WantsMore) -> Load:
         """One closed loop.
