@@ -158,7 +158,9 @@ class HttpClient:
         """See `SyncClient.infer`."""
         try:
             return _answer(
-                self._client.infer(self._target.model, [_request(self._module, self._target, images)], outputs=self._outputs),
+                self._client.infer(
+                    self._target.model, [_request(self._module, self._target, images)], outputs=self._outputs
+                ),
                 self._target,
             )
         except self._failures as error:
@@ -220,7 +222,9 @@ class AioHttpClient:
         """See `SyncClient.infer`."""
         try:
             return _answer(
-                await self._client.infer(self._target.model, [_request(self._module, self._target, images)], outputs=self._outputs),
+                await self._client.infer(
+                    self._target.model, [_request(self._module, self._target, images)], outputs=self._outputs
+                ),
                 self._target,
             )
         except self._failures as error:

@@ -162,7 +162,11 @@ def require_trustworthy(installation: Installation) -> Serving | None:
     if is_needed and (serving.numpy is None or serving.onnxruntime is None):
         missing = " and ".join(name for name in ("numpy", "onnxruntime") if getattr(serving, name) is None)
         raise UntrustworthyServer(f"{where} has no {missing}, which served models need; {SETUP}")
-    if serving.numpy and int(serving.numpy.partition(".")[0]) >= 2 and _KNOWS_NUMPY_2 not in installation.stub.read_bytes():
+    if (
+        serving.numpy
+        and int(serving.numpy.partition(".")[0]) >= 2
+        and _KNOWS_NUMPY_2 not in installation.stub.read_bytes()
+    ):
         raise UntrustworthyServer(
             f"{where} has numpy {serving.numpy}, and the stub {installation.stub} was built before numpy 2: it would "
             f"read zeros and answer zeros without an error; install numpy below 2 there, or {SETUP}"

@@ -98,9 +98,7 @@ class Host:
             self._server = self.open_server()
         return self._server
 
-    def serve(
-        self, case: Case, spec: ModelSpec, weights: str | Path, references: References, report: Report
-    ) -> Served:
+    def serve(self, case: Case, spec: ModelSpec, weights: str | Path, references: References, report: Report) -> Served:
         """The case's model, served and proven; the one before it is unloaded.
 
         Raises:
