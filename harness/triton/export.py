@@ -14,13 +14,15 @@ from harness.case import Case
 from harness.devices import open_device
 from harness.imagenet import IMAGENET_CLASSES, class_indices
 from harness.parity import Logits
-from harness.prepare import PARITY_IMAGES, References, identity_of, input_images
+from harness.prepare import References, identity_of, input_images
 from harness.triton.clients import Images
 from harness.triton.repository import LEAST_MAX_BATCH, Artefact
 from models.build import Built, build_module
 from models.catalog import ModelSpec
 
 Report = Callable[[str], None]
+# Different images that are sent: more than clients, so that no two of them ask for the same one at a time.
+IMAGES = 16
 ENGINES = ("onnxruntime", "tensorrt")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -66,7 +68,6 @@ def export_case(
     case: Case,
     spec: ModelSpec,
     weights: str | Path,
-    references: References,
     cache: ArtefactCache,
     threads: int,
     report: Report,
@@ -74,10 +75,10 @@ def export_case(
     """Export the case's model and compute its own answers in process."""
     report("loading")
     built = build_module(spec, weights)
-    count = max(PARITY_IMAGES, 2 * case.batch)
+    count = max(IMAGES, 2 * case.batch)
     count = -(-count // case.batch) * case.batch
     report("answering in process")
-    reference = references.logits(count, built.module)
+    reference = References(spec, weights).logits(count, built.module)
     images = input_images(spec, count)
     report("exporting")
     began = perf_counter()

@@ -17,7 +17,6 @@ from harness.case import Case
 from harness.evidence import Contradiction
 from harness.parity import Logits, WrongAnswers
 from harness.precision import PRECISIONS
-from harness.prepare import References
 from harness.triton.answers import require_own_answers
 from harness.triton.clients import GrpcClient, Images, Target
 from harness.triton.control import load_model, served_config, session_of, unload_model
@@ -98,7 +97,7 @@ class Host:
             self._server = self.open_server()
         return self._server
 
-    def serve(self, case: Case, spec: ModelSpec, weights: str | Path, references: References, report: Report) -> Served:
+    def serve(self, case: Case, spec: ModelSpec, weights: str | Path, report: Report) -> Served:
         """The case's model, served and proven; the one before it is unloaded.
 
         Raises:
@@ -113,7 +112,7 @@ class Host:
         self.clear()
         if self._exported is None or self._exported.case != case:
             self._exported = None
-            self._exported = export_case(case, spec, weights, references, self.cache, self.threads, report)
+            self._exported = export_case(case, spec, weights, self.cache, self.threads, report)
         report("loading into the server")
         self._served = serve(self._exported, server)
         return self._served
