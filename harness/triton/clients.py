@@ -84,10 +84,14 @@ class AsyncClient(Protocol):
 def _failures() -> tuple[type[Exception], ...]:
     """What the client libraries raise where a request fails, in each protocol and on each broken connection."""
     from aiohttp import ClientError
+    from geventhttpclient.response import HTTPConnectionClosed, HTTPProtocolViolationError
     from tritonclient.utils import InferenceServerException
 
-    # ValueError: the HTTP clients', for an answer that ends in the middle
-    return InferenceServerException, ClientError, OSError, asyncio.TimeoutError, ValueError
+    return (
+        *(InferenceServerException, OSError, asyncio.TimeoutError),
+        *(ClientError, HTTPConnectionClosed, HTTPProtocolViolationError),
+        ValueError,  # an answer that ends in the middle
+    )
 
 
 def _explain(error: Exception) -> RequestFailed:

@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             code = process.wait()
-        _kill_group(process.pid)
+        kill_group(process.pid)
         clean_up(prefix, Path(scratch) if scratch else None)
     return code if code >= 0 else 128 - code
 
@@ -103,7 +103,7 @@ def _wait(process: subprocess.Popen[bytes], seconds: float, give_up: int) -> int
     return None
 
 
-def _kill_group(group: int) -> None:
+def kill_group(group: int) -> None:
     """Kill every process of the group and wait until they are gone. The group's leader has been waited for."""
     until = time.monotonic() + AFTERMATH_S
     while time.monotonic() < until:

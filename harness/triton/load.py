@@ -21,6 +21,8 @@ from harness.triton.server import Server
 # Whether one more request is due, after so many and so many seconds since the first.
 WantsMore = Callable[[int, float], bool]
 REASONS_SHOWN = 3
+# Requests fail a moment before the process that should have answered them is seen to have ended.
+TROUBLE_S = 0.5
 
 
 class LoadFailed(AssertionError):
@@ -97,7 +99,7 @@ class Feed:
         Raises:
             LoadFailed: requests failed, counted by their reasons.
         """
-        trouble = server.trouble()
+        trouble = server.trouble(patience_s=TROUBLE_S if self.failures else 0.0)
         if self.failures or trouble:
             reasons = Counter(self.failures).most_common(REASONS_SHOWN)
             listed = "; ".join(f"{count} times: {reason}" for reason, count in reasons)

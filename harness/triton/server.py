@@ -25,6 +25,7 @@ READY_S = 30.0
 STOP_S = guard.GRACE_S + guard.AFTERMATH_S + 5.0
 EXIT_TIMEOUT_S = 5
 LOG_LINES = 25
+LOG_BYTES = 16_384
 DEFAULT_PORTS = (8000, 8001, 8002)  # HTTP, gRPC, metrics
 _POLL_S = 0.01
 
@@ -69,8 +70,18 @@ class Server:
         """Of tritonserver itself, None for one that somebody else runs."""
         return self._process.pid if self._process else None
 
-    def trouble(self) -> str | None:
-        """Why this server can no longer be used, None while it can."""
+    def trouble(self, patience_s: float = 0.0) -> str | None:
+        """Why this server can no longer be used, None while it can.
+
+        Args:
+            patience_s: look again for so long, for one whose end is on its way.
+        """
+        until = time.monotonic() + patience_s
+        while not (found := self._trouble()) and time.monotonic() < until:
+            time.sleep(_POLL_S)
+        return found
+
+    def _trouble(self) -> str | None:
         if self._is_stopped:
             return "the server was stopped"
         if self._process is not None and not self._process.is_running():
@@ -114,18 +125,18 @@ class Process:
     ) -> None:
         """Start the guard, which starts the command. `scratch` is removed at the end, however it comes."""
         self.prefix = prefix
-        self._log = log
         script = [sys.executable, "-I", "-S", guard.__file__, prefix, str(scratch or ""), "--", *command]
-        with log.open("wb") as written:
-            self._guard = subprocess.Popen(
-                script,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=written,
-                env=dict(environment),
-                start_new_session=True,
-                text=True,
-            )
+        self._scratch = scratch
+        self._log = log.open("w+b")  # held open: it is still there to be read when the folder has gone
+        self._guard = subprocess.Popen(
+            script,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=dict(environment),
+            start_new_session=True,
+            text=True,
+        )
         assert self._guard.stdout is not None
         first: IO[str] = self._guard.stdout
         line = first.readline()
@@ -134,7 +145,6 @@ class Process:
             self._guard.wait()
             raise ServerFailed(f"the server could not be started\n{self.log_tail()}")
         self.pid = int(line)
-        self._tail = ""
 
     def is_running(self) -> bool:
         """Whether the server's own process is alive."""
@@ -148,29 +158,31 @@ class Process:
             return "ended, but what it started has not"
         if code > 128:
             return f"was ended by {signal.Signals(code - 128).name}"
+        if code < 0:
+            return f"was ended with its guard, which {signal.Signals(-code).name} ended"
         return f"ended by itself with exit code {code}"
 
     def log_tail(self) -> str:
-        """The last lines of the log; also after its folder has gone, if read before."""
-        try:
-            lines = self._log.read_text(errors="replace").splitlines()
-            self._tail = "\n".join(lines[-LOG_LINES:])
-        except OSError:
-            pass
-        return self._tail
+        """The last lines of the log."""
+        size = os.fstat(self._log.fileno()).st_size
+        text = os.pread(self._log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES)).decode(errors="replace")
+        return "\n".join(text.splitlines()[-LOG_LINES:])
 
     def stop(self, fast: bool) -> int:
         """End the server, the guard with it, and return the server's exit code: 128 + N for signal N."""
-        self.log_tail()
         if fast and self.is_running():
             os.kill(self.pid, signal.SIGKILL)
         elif self._guard.poll() is None:
             self._guard.terminate()
         try:
-            return self._guard.wait(STOP_S)
+            code = self._guard.wait(STOP_S)
         except subprocess.TimeoutExpired:
             self._guard.kill()  # the kernel kills the server with it
-            return self._guard.wait()
+            code = self._guard.wait()
+        if code < 0:  # the guard itself was killed and has cleaned up after nobody
+            guard.kill_group(self.pid)
+            guard.clean_up(self.prefix, self._scratch)
+        return code
 
 
 def start_server(
