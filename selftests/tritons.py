@@ -86,7 +86,7 @@ def left_behind(prefix):
             except OSError:
                 continue
             if prefix in command:
-                found.append(f"{entry.name}: {command[:200]}")
+                found.append(f"{entry.name}: {command[:1000]}")
     return found
 
 
