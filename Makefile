@@ -18,7 +18,7 @@ help: ## this list
 
 setup: $(STAMP) ## install everything into .venv (done once; the other targets call it)
 
-$(STAMP): requirements.txt requirements/engines.txt requirements/serving.txt requirements/check.txt constraints.txt
+$(STAMP): requirements.txt requirements/engines.txt requirements/serving.txt requirements/check.txt requirements/data.txt constraints.txt
 	@echo "installing into $(VENV); the first time takes some minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) -r requirements.txt -r requirements/check.txt

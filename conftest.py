@@ -7,6 +7,7 @@ pytest_plugins = [
     "fixtures.progress",
     "fixtures.recording",
     "fixtures.runners",
+    "fixtures.labelled",
     "fixtures.serving_options",
     "fixtures.serving",
     "fixtures.summary",

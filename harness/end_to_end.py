@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 from harness.engines import Runner
-from harness.imagenet import ImageFile, decode
+from harness.imagenet import ImageFile, UnreadableImage, decode
+from harness.parity import Logits
 
 Transform = Callable[[Image.Image], torch.Tensor]
 
@@ -38,6 +39,77 @@ def workers(count: int) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(before)
 
 
+def logits_of_files(
+    runner: Runner,
+    transform: Transform,
+    files: Sequence[ImageFile],
+    batch: int,
+    pool: ThreadPoolExecutor,
+    is_time_up: Callable[[], bool] = lambda: False,
+    on_unreadable: Callable[[int, UnreadableImage], None] | None = None,
+) -> Iterator[tuple[list[int], Logits]]:
+    """The answers to the files through the whole pipeline, a batch at a time: the files' indices and their logits.
+
+    Every file comes once, in order, but for those that cannot be decoded. The last batch is filled up with its own
+    first image where it is short, and the surplus answers are dropped. Only the files of a few batches are in memory.
+
+    Args:
+        runner: warm, for batches of `batch`.
+        transform: from a decoded image to fp32 [3, h, w].
+        files: what to answer.
+        batch: images a batch.
+        pool: decodes and preprocesses.
+        is_time_up: asked before each batch.
+        on_unreadable: told of a file that is no whole image, which is then left out; None raises instead.
+
+    Raises:
+        UnreadableImage: of the first such file, unless `on_unreadable` takes it.
+    """
+    ahead: deque[tuple[int, Future[torch.Tensor]]] = deque()
+    rest = enumerate(files)
+
+    def refill() -> None:
+        for index, file in islice(rest, BATCHES_AHEAD * batch - len(ahead)):
+            ahead.append((index, pool.submit(lambda f: transform(decode(f)), file)))
+
+    def next_batch() -> tuple[list[int], list[torch.Tensor]]:
+        indices: list[int] = []
+        images: list[torch.Tensor] = []
+        while ahead and len(images) < batch:
+            index, future = ahead.popleft()
+            try:
+                images.append(future.result())
+                indices.append(index)
+            except UnreadableImage as error:
+                if on_unreadable is None:
+                    raise
+                on_unreadable(index, error)
+            refill()
+        return indices, images
+
+    running: tuple[list[int], Any] | None = None  # an output that is not fetched yet
+    try:
+        refill()
+        while ahead and not (running and is_time_up()):
+            indices, images = next_batch()
+            if not images:
+                break
+            placed = runner.put(torch.stack(images + images[:1] * (batch - len(images))))
+            finished = None
+            if running is not None:  # its output holds only until the next submit
+                runner.synchronize()
+                finished = running[0], runner.fetch(running[1])[: len(running[0])].copy()
+            running = indices, runner.submit(placed)
+            if finished is not None:
+                yield finished
+        if running is not None:
+            runner.synchronize()
+            yield running[0], runner.fetch(running[1])[: len(running[0])]
+    finally:
+        for _, future in ahead:
+            future.cancel()
+
+
 def classify(
     runner: Runner,
     transform: Transform,
@@ -46,46 +118,9 @@ def classify(
     pool: ThreadPoolExecutor,
     is_time_up: Callable[[], bool] = lambda: False,
 ) -> list[int]:
-    """The class of each file, in their order, through the whole pipeline; of fewer where the time was up.
-
-    The last batch is filled up with its own first image where it is short, and the surplus answers are dropped.
-
-    Args:
-        runner: warm, for batches of `batch`.
-        transform: from a decoded image to fp32 [3, h, w].
-        files: what to classify.
-        batch: images a batch.
-        pool: decodes and preprocesses.
-        is_time_up: asked before each batch.
-    """
-    ahead: deque[Future[torch.Tensor]] = deque()
-    rest = iter(files)
-
-    def refill() -> None:
-        for file in islice(rest, BATCHES_AHEAD * batch - len(ahead)):
-            ahead.append(pool.submit(lambda f: transform(decode(f)), file))
-
-    classes: list[int] = []
-    running: tuple[Any, int] | None = None  # an output not fetched yet and how many of its rows count
-
-    def collect() -> None:
-        if running is not None:
-            output, count = running
-            runner.synchronize()
-            classes.extend(int(index) for index in runner.fetch(output).argmax(axis=1)[:count])
-
-    refill()
-    while ahead and not (running and is_time_up()):
-        images = [ahead.popleft().result() for _ in range(min(batch, len(ahead)))]
-        refill()
-        count = len(images)
-        placed = runner.put(torch.stack(images + images[:1] * (batch - count)))
-        collect()  # the output holds only until the next submit
-        running = (runner.submit(placed), count)
-    collect()
-    for future in ahead:
-        future.cancel()
-    return classes
+    """The class of each file, in their order; of fewer where the time was up. See `logits_of_files`."""
+    answers = logits_of_files(runner, transform, files, batch, pool, is_time_up)
+    return [int(index) for _, logits in answers for index in logits.argmax(axis=1)]
 
 
 def stage_rates(

@@ -27,6 +27,21 @@ class Contradiction(AssertionError):
 
 
 @dataclass(frozen=True)
+class Quantisation:
+    """What a calibrated precision came to.
+
+    Attributes:
+        operators: convolutions and matrix products that ran in int8.
+        float_layers: those that did not, as the engine names them.
+        calibration: the images that ranges were taken from: source, number, seed, sha256.
+    """
+
+    operators: int
+    float_layers: tuple[str, ...]
+    calibration: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What one profiled step after warm-up showed.
 
@@ -43,6 +58,8 @@ class Evidence:
         threads: intra-op and inter-op threads.
         graphs: graphs that were captured, None for an engine without.
         graph_breaks: breaks in capturing them, likewise.
+        fallbacks: `operator on provider` to number of nodes that ran elsewhere than the engine was told to.
+        quantisation: of int8, None for the other precisions.
         notes: anything that only this engine can tell.
     """
 
@@ -58,6 +75,8 @@ class Evidence:
     threads: dict[str, int]
     graphs: int | None = None
     graph_breaks: int | None = None
+    fallbacks: dict[str, int] = field(default_factory=dict)
+    quantisation: Quantisation | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -76,6 +95,7 @@ def contradictions(case: Case, device: Device, evidence: Evidence) -> list[str]:
     return [
         *_engine_contradictions(case, evidence),
         *_dtype_contradictions(case, evidence),
+        *_quantisation_contradictions(case, evidence),
         *_placement_contradictions(device, evidence),
     ]
 
@@ -114,12 +134,25 @@ def _dtype_contradictions(case: Case, evidence: Evidence) -> list[str]:
     return found
 
 
+def _quantisation_contradictions(case: Case, evidence: Evidence) -> list[str]:
+    if not PRECISIONS[case.precision].calibrated:
+        return []
+    if evidence.quantisation is None:
+        return [f"label says {case.precision}, but nothing tells what was quantised, or calibrated on which images"]
+    if not evidence.quantisation.operators:
+        return [f"label says {case.precision}, but the quantiser quantised nothing: no operator ran in int8"]
+    return []
+
+
 def _placement_contradictions(device: Device, evidence: Evidence) -> list[str]:
     found = []
     elsewhere = {place: count for place, count in evidence.parameter_devices.items() if place != device.torch_name}
     if elsewhere:
         listed = ", ".join(f"{count} on {place}" for place, count in elsewhere.items())
         found.append(f"label says device {device.torch_name}, but parameters lie elsewhere: {listed}")
+    if evidence.fallbacks:
+        listed = ", ".join(f"{name} ({count})" for name, count in evidence.fallbacks.items())
+        found.append(f"label says device {device.torch_name}, but nodes fell back to another provider: {listed}")
     if device.profiler_activity and evidence.clock != "kernel":
         found.append(
             f"label says device {device.torch_name}, but the profile shows no kernel of it: "

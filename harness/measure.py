@@ -8,12 +8,14 @@ from itertools import count
 from time import perf_counter
 from typing import Any, Protocol
 
+from harness.accuracy import Answers, Gate, Judged, Report, Sample, answer, judge
 from harness.end_to_end import bound_of, classify, stage_rates, top1
 from harness.imagenet import DECODER, IMAGENET_CLASSES, ImageFile
 from harness.measurement import EndToEnd, Latency, Parity, Throughput
 from harness.parity import Logits, sqnr_db, top1_agreement_pct
 from harness.precision import PRECISIONS
 from harness.prepare import PARITY_IMAGES, Prepared, answers, input_images
+from harness.reference import is_reference
 from harness.rounds import Duration, wants_more, window_batches
 from models.preprocess import build_transform
 
@@ -168,3 +170,40 @@ def measure_parity(prepared: Prepared, timed: TimedRounds) -> Parity:
         top1_agreement_floor_pct=precision.top1_agreement_floor_pct,
         images=PARITY_IMAGES,
     )
+
+
+def measure_accuracy(
+    prepared: Prepared,
+    sample: Sample,
+    reference: Callable[[], Answers],
+    gate: Gate,
+    pool: ThreadPoolExecutor,
+    workers: int,
+    timed: TimedRounds,
+    report: Report,
+) -> Judged:
+    """One run over the sample, judged: against floors, and against the reference's answers to the same images.
+
+    Args:
+        prepared: the case.
+        sample: labelled images.
+        reference: gives the reference's answers; not asked where the case is the reference.
+        gate: what has to hold.
+        pool: decodes and preprocesses.
+        workers: threads of the pool.
+        timed: the clock.
+        report: told how far the run is.
+
+    Raises:
+        WrongAnswers: logits that are NaN, of another shape or the same for every image.
+    """
+    transform = build_transform(prepared.spec)
+    found: list[Answers] = []
+    timed(
+        "accuracy",
+        lambda: found.append(answer(prepared.runner, transform, sample.images, prepared.case.batch, pool, report)),
+        lambda elapsed_s: None if found else (),
+    )
+    prepared.require_no_recompilation()
+    other = None if is_reference(prepared.case) else reference()
+    return judge(found[0], other, sample, prepared.spec, gate, workers)

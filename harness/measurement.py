@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from harness.thresholds import Floor, Interval, Paired, Verdict
+
 CONFIDENCE = 0.99
 PERCENTILES = (50, 90, 99)
 
@@ -207,7 +209,54 @@ class Served:
         )
 
 
-Measurement = Latency | Throughput | EndToEnd | Parity | Served
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of labelled images whose class is the first answer, or among the first five, and how that was judged.
+
+    Attributes:
+        top1: with its 95% interval.
+        top5: likewise.
+        absolute: whether both reach their floors; `not gated` where there is none.
+        top1_floor: and what it is made of.
+        top5_floor: likewise.
+        paired: against the fp32 CPU reference on the same images; None where this is the reference.
+        images: that were read and answered.
+        unreadable_images: files that are no whole image, left out.
+        images_in_data: in the whole data set.
+        images_per_second: from files to classes, over wall time.
+        wall_s: of the run over the images.
+        mean_batch_interval_ms: wall time over batches; decoding and the model overlap in it, so it is no latency.
+        data: the data set as it was named.
+        data_route: how it was read.
+        is_validation_set: whether it was recognised as the whole ILSVRC2012 validation set.
+        sample_seed: of the draw.
+        sample_sha256: which images, in which order.
+        decoder: library and version.
+        workers: threads that decoded.
+    """
+
+    top1: Interval
+    top5: Interval
+    absolute: Verdict
+    top1_floor: Floor | None
+    top5_floor: Floor | None
+    paired: Paired | None
+    images: int
+    unreadable_images: int
+    images_in_data: int
+    images_per_second: float
+    wall_s: float
+    mean_batch_interval_ms: float
+    data: str
+    data_route: str
+    is_validation_set: bool
+    sample_seed: int
+    sample_sha256: str
+    decoder: str
+    workers: int
+
+
+Measurement = Latency | Throughput | EndToEnd | Parity | Accuracy | Served
 
 
 def record_of(measurement: Measurement) -> dict[str, Any]:
@@ -217,6 +266,7 @@ def record_of(measurement: Measurement) -> dict[str, Any]:
         Throughput: "throughput",
         EndToEnd: "end_to_end",
         Parity: "parity",
+        Accuracy: "accuracy",
         Served: "served",
     }
     return {"measurement": kinds[type(measurement)], **asdict(measurement)}

@@ -15,6 +15,9 @@ from typing import Any
 
 import torch
 
+from harness.artefacts import Artefact, Key, key_of
+from harness.supplies import Supplies
+
 INPUT_NAME = "images"
 OUTPUT_NAME = "logits"
 BATCH_NAME = "batch"
@@ -68,6 +71,36 @@ def export_onnx(module: torch.nn.Module, example: torch.Tensor, path: Path, *, d
         node.metadata_props.clear()  # stack traces, with the paths of the machine that exported
     program.save(str(path), external_data=_weight_bytes(module) >= MOST_EMBEDDED_BYTES)
     check_onnx(path, None if dynamic_batch else len(example), tuple(example.shape[1:]))
+
+
+def exported_onnx(module: torch.nn.Module, example: torch.Tensor, model: str, supplies: Supplies) -> Artefact:
+    """The module as `model.onnx` for any number of images, exported now or by an earlier run.
+
+    Args:
+        module: on the host, in evaluation mode, in the type that it is exported in.
+        example: images [n, 3, h, w] in that type, on the host.
+        model: its name, for the key.
+        supplies: the cache.
+    """
+
+    def make(folder: Path) -> None:
+        supplies.report("exporting to ONNX")
+        export_onnx(module, example, folder / FILE_NAME, dynamic_batch=True)
+
+    return supplies.artefacts.obtain(export_key(module, example, model), make)
+
+
+def export_key(module: torch.nn.Module, example: torch.Tensor, model: str) -> Key:
+    """What an export depends on. The number of images is no part of it."""
+    return key_of(
+        "onnx",
+        module,
+        libraries=LIBRARIES,
+        sources=(__file__,),
+        model=model,
+        dtype=str(example.dtype),
+        image=list(example.shape[1:]),
+    )
 
 
 def check_onnx(path: Path, batch: int | None, image_shape: tuple[int, ...]) -> None:

@@ -6,7 +6,7 @@ import gc
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -101,6 +101,17 @@ class Prepared:
             kind = type(self.problems[0])
             raise kind(f"{self.case}: " + "; ".join(str(problem) for problem in self.problems))
 
+    def require_label(self) -> None:
+        """Raise what denies the label, if anything does; for a measurement that judges the answers itself.
+
+        Raises:
+            Contradiction: something else ran than the label says.
+        """
+        __tracebackhide__ = True
+        denied = [str(problem) for problem in self.problems if isinstance(problem, Contradiction)]
+        if denied:
+            raise Contradiction(f"{self.case}: " + "; ".join(denied))
+
     def require_no_recompilation(self) -> None:
         """Raise if a graph was compiled since warm-up, for then a timed round compiled.
 
@@ -190,9 +201,8 @@ def prepare(
 
         report("placing" if case.engine == "eager" else "compiling")
         began = perf_counter()
-        runner = open_engine(case.engine).build(
-            built.module, images[: case.batch], case, device, supplies or default_supplies(spec)
-        )
+        supplied = replace(supplies or default_supplies(spec), report=report)
+        runner = open_engine(case.engine).build(built.module, images[: case.batch], case, device, supplied)
         stack.callback(runner.close)
         runner.synchronize()
         compile_s = perf_counter() - began

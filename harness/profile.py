@@ -23,6 +23,7 @@ Event = dict[str, Any]
 # Inductor names its pointwise kernels after what they follow: triton_poi_fused_convolution_relu_3 adds a bias.
 _POINTWISE = re.compile(r"^triton_(?!tem_)")
 _MATRIX_OP = re.compile(r"conv(?!ert)|addmm|\bmm\b|bmm|linear|matmul|gemm|dot_product|baddbmm")
+_PACKED = ("mkldnn::", "mkl::", "onednn::")
 _DTYPES = {
     "float": "fp32",
     "double": "fp64",
@@ -57,13 +58,18 @@ class MatrixWork:
     Attributes:
         share_pct: dtype label to its share of their time, in percent, largest first; `unknown` where neither
             operator nor kernel names its format.
-        count: how many there were.
+        count_by_dtype: how many there were of each.
         clock: whose time it is: "operator" (host) or "kernel" (device).
     """
 
     share_pct: dict[str, float]
-    count: int
+    count_by_dtype: dict[str, int]
     clock: str
+
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return sum(self.count_by_dtype.values())
 
 
 def profile_step(step: Callable[[], None], activity: str | None) -> list[Event]:
@@ -95,20 +101,22 @@ def matrix_work(events: list[Event]) -> MatrixWork:
     innermost = _innermost_matrix_ops(events)
     kernels = [event for event in events if event.get("cat") == "kernel"]
     time_us: Counter[str] = Counter()
+    count: Counter[str] = Counter()
     if not kernels:
         for op in innermost:
             time_us[_op_dtype(op)] += op["dur"]
-        return MatrixWork(shares(time_us), len(innermost), "operator")
+            count[_op_dtype(op)] += 1
+        return MatrixWork(shares(time_us), dict(count), "operator")
     dtype_of = _dtype_by_launch(events, innermost)
-    count = 0
     for kernel in kernels:
         launched_as = dtype_of.get(kernel.get("args", {}).get("External id"))
         if launched_as is None and not _is_matrix_kernel(kernel["name"]):
             continue
         named = kernel_dtype(kernel["name"])
-        count += 1
-        time_us[named if named == "tf32" or launched_as is None else launched_as] += kernel["dur"]
-    return MatrixWork(shares(time_us), count, "kernel")
+        dtype = named if named == "tf32" or launched_as is None else launched_as
+        count[dtype] += 1
+        time_us[dtype] += kernel["dur"]
+    return MatrixWork(shares(time_us), dict(count), "kernel")
 
 
 def _is_matrix_kernel(name: str) -> bool:
@@ -123,6 +131,14 @@ def kernel_dtype(name: str) -> str:
 def ran_inductor(events: list[Event]) -> bool:
     """Whether code that inductor generated ran: it marks each call of a compiled graph."""
     return any("CompiledFxGraph" in event["name"] for event in events)
+
+
+def packed_operators(events: list[Event]) -> int:
+    """How many convolutions and matrix products took their weight as oneDNN laid it out beforehand.
+
+    Inductor lays a weight out only if it is a constant of the graph, which freezing makes it.
+    """
+    return sum(op["name"].startswith(_PACKED) for op in _innermost_matrix_ops(events))
 
 
 def ran_dynamo(events: list[Event]) -> bool:

@@ -55,10 +55,12 @@ class Supplies:
     Attributes:
         artefacts: the cache.
         calibration: the calibration, when first asked for: only int8 needs it.
+        report: told what is being done, for a progress line.
     """
 
     artefacts: ArtefactCache
     calibration: Callable[[], Calibration]
+    report: Callable[[str], None] = lambda phase: None
 
 
 def default_supplies(spec: ModelSpec) -> Supplies:
@@ -85,7 +87,7 @@ def data_calibration(spec: ModelSpec, folder: str, files: Sequence[ImageFile]) -
         folder,
         len(files),
         CALIBRATION_SEED,
-        _fingerprint(spec, *(file.path.read_bytes() for file in files)),
+        _fingerprint(spec, *(file.read() for file in files)),
         lambda: torch.stack([transform(decode(file)) for file in files]),
     )
 

@@ -21,9 +21,11 @@ GapKind = Literal["notimpl", "notyet", "never"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+# An accuracy may lie 1% below what it is compared with, relatively. Source: MLPerf inference rules, 99% of fp32.
+MARGIN_PCT = 1.0
 
 _REQUIRED = {"source", "weights", "size", "crop_pct", "interpolation"}
-_OPTIONAL = {"arch", "crop_mode", "mean", "std", "top1_pct", "top5_pct", "gaps"}
+_OPTIONAL = {"arch", "crop_mode", "mean", "std", "top1_pct", "top5_pct", "margin_pct", "gaps"}
 _GAP_REQUIRED = {"kind", "reason"}
 _GAP_OPTIONAL = {"device", "precision", "engine"}
 
@@ -82,6 +84,7 @@ class ModelSpec:
 
     `weights` is the source library's tag of the trained weights, None where none exist. `top1_pct` and
     `top5_pct` are the published ImageNet-1k accuracy of those weights in per cent, None where unknown.
+    `margin_pct` is how far below, relatively and in per cent, a measured accuracy may lie.
     """
 
     name: str
@@ -91,6 +94,7 @@ class ModelSpec:
     input: InputSpec
     top1_pct: float | None = None
     top5_pct: float | None = None
+    margin_pct: float = MARGIN_PCT
     gaps: tuple[Gap, ...] = ()
 
 
@@ -217,6 +221,7 @@ def _parse_row(name: str, value: object) -> ModelSpec:
         ),
         top1_pct=scores[0],
         top5_pct=scores[1],
+        margin_pct=_number(row, "margin_pct", place, 100) if "margin_pct" in row else MARGIN_PCT,
         gaps=_parse_gaps(row.get("gaps", []), place),
     )
 

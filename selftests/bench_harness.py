@@ -9,6 +9,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
@@ -18,11 +19,15 @@ import pytest
 import torch
 
 from harness import rounds
+from harness.accuracy import answer
 from harness.case import Case
-from harness.environment import set_threads
+from harness.end_to_end import stage_rates, workers
+from harness.environment import set_threads, usable_cores
+from harness.imagenet import write_generated_jpegs
 from harness.measure import NextArguments, TimedRounds
 from harness.prepare import Prepared, References, prepare
 from models.catalog import find_spec, load_catalog
+from models.preprocess import build_transform
 from selftests.inside import ROOT, TINY, run_command, run_here
 
 # Networks of about 1 ms and 10 ms on two cores.
@@ -142,6 +147,29 @@ def compare_with_bare_script() -> list[str]:
     return [f"suite {suite_s:.1f} s over a bare script's {bare_s:.1f} s = {suite_s / bare_s:.2f} (at most 1.5)"]
 
 
+def compare_accuracy_run() -> list[str]:
+    """Images per second of an accuracy run over the slower of its halves alone: decoding, and the model."""
+    lines = []
+    for model, engine, precision in (("resnet50", "compile", "fp32"), ("mobilenetv3_large_100", "compile", "fp32")):
+        spec = find_spec(model, load_catalog())
+        with tempfile.TemporaryDirectory() as folder:
+            files = write_generated_jpegs(Path(folder), 256)
+            transform = build_transform(spec)
+            prepared = prepare(Case(model, "cpu", precision, 32, engine), spec, "random", References(spec, "random"))
+            with workers(usable_cores()) as pool:
+                rates = stage_rates(prepared.runner, transform, files, 32, pool)
+                answers = answer(prepared.runner, transform, files, 32, pool, lambda done, total, text: None)
+            prepared.close()
+        files_only = 1 / (1 / rates["decode"] + 1 / rates["preprocess"])
+        slower = min(files_only, rates["model"])
+        whole = len(files) / answers.wall_s
+        lines.append(
+            f"{prepared.case}: {whole:.1f} images/s over {slower:.1f} = {whole / slower:.2f} (at least 0.9); "
+            f"decode only {files_only:.1f}, model only {rates['model']:.1f}"
+        )
+    return lines
+
+
 def resident_mib() -> float:
     """Memory of this process now."""
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -175,6 +203,7 @@ def main() -> None:
         ("number over a bare loop of the same runner", compare_with_bare_loops),
         ("collection of the whole matrix", time_collection),
         ("wall time over a bare script of the same cases", compare_with_bare_script),
+        ("accuracy run over the slower of decode only and model only", compare_accuracy_run),
         ("memory after a case over before it", compare_memory),
     ):
         print(title, flush=True)

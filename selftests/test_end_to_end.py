@@ -15,10 +15,10 @@ from harness.imagenet import (
     UnreadableImage,
     class_indices,
     decode,
-    find_images,
     sample_images,
     write_generated_jpegs,
 )
+from harness.imagenet.folders import find_images
 from selftests.inside import TINY, run_here
 
 
@@ -158,7 +158,7 @@ def test_a_broken_file_in_the_data_fails_naming_it(tmp_path):
     files[2].path.write_bytes(files[2].path.read_bytes()[:500])
     outcome = run_here(
         "tests_perf/test_end_to_end.py", "--data", str(tmp_path), "--model", TINY, "--engine", "eager",
-        "--precision", "fp32", "--batch-size", "2", "--device", "cpu",
+        "--weights", "random", "--precision", "fp32", "--batch-size", "2", "--device", "cpu",
     )  # fmt: skip
     assert outcome.code == 1
     assert "00002.JPEG" in outcome.text

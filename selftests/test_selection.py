@@ -26,9 +26,17 @@ def cases(*arguments, **variables):
 
 
 def test_nothing_selected_is_the_smoke_tier():
-    assert cases() == {
-        f"fbnetc_100-cpu-{precision}-bs1-{engine}" for precision in ("fp32", "bf16") for engine in ("eager", "trace")
-    }
+    grid = {(precision, engine) for precision in ("fp32", "bf16") for engine in ("eager", "trace")}
+    found = collected()
+    for test, batch in (("latency", 1), ("throughput", 1), ("parity", 1), ("imagenet", 32)):
+        expected = {f"fbnetc_100-cpu-{precision}-bs{batch}-{engine}" for precision, engine in grid}
+        assert {case for name, case in found if name == test} == expected
+
+
+def test_what_does_not_depend_on_the_batch_runs_at_one_unless_batches_are_named():
+    arguments = ("tests_accuracy/test_imagenet.py", "--model", "resnet18", "--precision", "fp32", "--engine", "eager")
+    assert cases(*arguments) == {"resnet18-cpu-fp32-bs32-eager"}
+    assert cases(*arguments, "--batch-size", "1,4") == {f"resnet18-cpu-fp32-bs{batch}-eager" for batch in (1, 4)}
 
 
 def test_a_keyword_selects_that_models_default_grid():

@@ -70,12 +70,13 @@ def sabotage(tmp_path, monkeypatch, before, after):
 
 RUN = "(logits,) = self._session.run([self._output], {self._input: images})"
 LATER = "self._runs = getattr(self, '_runs', 0) + 1; late = self._runs > 12; "
+STALE = "; self._kept = self._kept if late else logits; logits = self._kept[:1].repeat(len(images), 0)"
 SABOTAGES = {
-    "stale": ("; self._kept = logits if not late else self._kept; logits = self._kept[:1].repeat(len(images), 0)", "another image's"),
+    "stale": (STALE, "another image's"),
     "zeros": ("; logits = logits * (not late)", "all zeros"),
     "nan": ("; logits = logits / (not late)", "with NaN or infinity"),
-    "bfloat16": ("; logits = (logits.view('uint32') & 0xFFFF0000).view('float32')", "of other weights, or too short a format"),
-}  # fmt: skip
+    "bfloat16": ("; logits = (logits.view('uint32') & 0xFFFF0000).view('float32')", "too short a format"),
+}
 
 
 @pytest.mark.parametrize("kind", SABOTAGES)

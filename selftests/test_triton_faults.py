@@ -23,7 +23,7 @@ from harness.triton.ports import LOOPBACK
 from harness.triton.repository import CONFIG, RepositoryError, write_model
 from harness.triton.server import ServerFailed, attach_server
 from harness.triton.serving import Host, serve
-from selftests.inside import ROOT, TINY, run_command, run_here
+from selftests.inside import ROOT, TINY, run_here
 from selftests.test_triton_answers import clock, sabotage
 from selftests.tritons import installation_or_skip, left_behind, linear_model, running, wait_until_gone
 
@@ -274,16 +274,20 @@ def test_without_a_server_the_serving_tests_skip_with_the_reason(tmp_path, monke
     assert "passed" not in outcome.text
 
 
+def collected(*arguments):
+    return run_here("tests_serial/tritonserver", *arguments, "--collect-only", "-q")
+
+
 def test_benchmark_only_runs_loads_alone_and_false_means_false():
-    listed = {value: run_here("tests_serial", "--model", TINY, f"--benchmark_only={value}", "--collect-only", "-q") for value in ("true", "false")}  # fmt: skip
-    assert "test_single_model[" in listed["true"].text
-    assert "test_answers[" not in listed["true"].text
-    assert "deselected" in listed["true"].text
-    assert "test_answers[" in listed["false"].text
+    only, everything = (collected("--model", TINY, f"--benchmark_only={value}").text for value in ("true", "false"))
+    assert "test_single_model[" in only
+    assert "test_answers[" not in only
+    assert "deselected" in only
+    assert "test_answers[" in everything
 
 
 def test_the_commands_of_the_document_select_the_model_they_name():
-    outcome = run_command("tests_serial/tritonserver", "--benchmark_only=true", "-k", "test_single_model[resnet50-", "--collect-only", "-q")  # fmt: skip
+    outcome = collected("--benchmark_only=true", "-k", "test_single_model[resnet50-")
     assert outcome.code == 0, outcome.text
     assert outcome.text.count("test_single_model[resnet50-cpu-fp32-bs1-onnxruntime-") == 12
     assert "efficientnet" not in outcome.text

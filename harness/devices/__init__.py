@@ -40,6 +40,14 @@ class Device(Protocol):
     def openvino_name(self) -> str | None:
         """The name as OpenVINO takes it, or None where it has no plugin for it."""
 
+    @property
+    def onnxruntime_provider(self) -> str | None:
+        """ONNX Runtime's execution provider for it, or None where it has none."""
+
+    @property
+    def inductor_quantiser(self) -> str | None:
+        """The int8 quantiser that inductor has kernels for here (see `pt2e`), or None."""
+
     def available(self) -> str | None:
         """None, or the reason why this device cannot be used here."""
 

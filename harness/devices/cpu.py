@@ -23,6 +23,8 @@ class Cpu:
     plain_batchnorm = False
     cuda_graphs = False
     openvino_name = "CPU"
+    onnxruntime_provider = "CPUExecutionProvider"
+    inductor_quantiser = "x86" if platform.machine() in ("x86_64", "AMD64") else None
 
     def __init__(self, index: int | None = None) -> None:
         if index is not None:

@@ -15,6 +15,8 @@ class Cuda:
     plain_batchnorm = False
     cuda_graphs = True
     openvino_name = None
+    inductor_quantiser = None
+    onnxruntime_provider = "CUDAExecutionProvider"
 
     def __init__(self, index: int | None = None) -> None:
         self._index = index or 0

@@ -16,6 +16,8 @@ class Xpu:
     # Intel backend does not fuse with its neighbours.
     plain_batchnorm = True
     cuda_graphs = False
+    onnxruntime_provider = None
+    inductor_quantiser = "xpu"
 
     def __init__(self, index: int | None = None) -> None:
         self._index = index or 0

@@ -11,7 +11,7 @@ import torch
 from harness.case import Case
 from harness.devices import Device
 from harness.engines import compile as compile_
-from harness.engines import eager, openvino, script, trace
+from harness.engines import eager, onnxruntime, openvino, script, trace
 from harness.evidence import Evidence
 from harness.supplies import Supplies
 
@@ -70,6 +70,7 @@ _ENGINES: dict[str, Engine] = {
     "trace": trace,
     "script": script,
     "compile": compile_,
+    "onnxruntime": onnxruntime,
     "openvino": openvino,
 }
 

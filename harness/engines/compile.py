@@ -1,23 +1,39 @@
-"""torch.compile with inductor: parameters frozen, one static shape, CUDA graphs where the device has them."""
+"""torch.compile with inductor: parameters frozen, one static shape, CUDA graphs where the device has them.
+
+With int8, what is compiled is the module that PT2E quantised.
+"""
 
 from __future__ import annotations
 
 import gc
 import logging
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 
+from harness.artefacts import Artefact
 from harness.case import Case
 from harness.devices import Device
 from harness.engines.eager import executed_engine
-from harness.engines.torch_runner import Proof, TorchRunner, place
-from harness.profile import Event, ran_inductor
+from harness.engines.torch_runner import Proof, TorchRunner, place, put
+from harness.evidence import Quantisation
+from harness.precision import PRECISIONS
+from harness.profile import Event, matrix_work, packed_operators, ran_inductor
+from harness.pt2e import float_layers, quantised_program
 from harness.supplies import Supplies
 
 
 def supports(device: Device, precision: str) -> str | None:
-    """Whatever the device can compute in."""
+    """Whatever the device can compute in; int8 where inductor has a quantiser for it."""
+    if not PRECISIONS[precision].calibrated:
+        return None
+    if device.inductor_quantiser is None:
+        return f"inductor has no int8 quantiser for {device.name}: use --engine tensorrt on NVIDIA GPUs"
+    if find_spec("torchao") is None:
+        return "compile quantises by torchao, which is not installed: pip install -r requirements/engines.txt"
     return None
 
 
@@ -29,10 +45,14 @@ def build(
     # dynamo warns on stderr that no CUDA runtime was found, on machines where none is wanted
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     placed = place(module, case, device)
-    options: dict[str, Any] = {"freezing": True}
-    if device.cuda_graphs:
-        options["triton.cudagraphs"] = True
-    compiled = torch.compile(placed, dynamic=False, fullgraph=False, options=options)
+    program, artefact = placed, None
+    if device.inductor_quantiser is not None and PRECISIONS[case.precision].calibrated:
+        to_device = partial(put, case=case, device=device)
+        program, artefact = quantised_program(
+            placed, to_device(example), case.model, device.inductor_quantiser, to_device, supplies
+        )
+    options: dict[str, Any] = {"triton.cudagraphs": True} if device.cuda_graphs else {}
+    compiled = torch.compile(program, dynamic=False, fullgraph=False, options=options)
 
     def forward(batch: torch.Tensor) -> torch.Tensor:
         if device.cuda_graphs:  # the output of the step before may be overwritten now
@@ -45,28 +65,61 @@ def build(
         placed,
         case,
         device,
-        prove=lambda events: _prove(placed, events, device),
+        prove=_prover(placed, program, artefact, device, supplies),
         compilations=compilations,
         on_close=forget_graphs,
     )
     batch = runner.put(example)
-    for _ in range(3 if device.cuda_graphs else 1):  # a CUDA graph is warmed up, then recorded, then replayed
-        runner.submit(batch)
-    runner.synchronize()
+    # Not among the options of torch.compile: dynamo, which decides whether parameters are inputs or constants of the
+    # graph, has traced it before they are in force, and then nothing is frozen.
+    with torch._inductor.config.patch(freezing=True):
+        for _ in range(3 if device.cuda_graphs else 1):  # a CUDA graph is warmed up, then recorded, then replayed
+            runner.submit(batch)
+        runner.synchronize()
     return runner
 
 
-def _prove(module: torch.nn.Module, events: list[Event], device: Device) -> Proof:
+def _prover(
+    placed: torch.nn.Module,
+    program: torch.nn.Module,
+    artefact: Artefact | None,
+    device: Device,
+    supplies: Supplies,
+) -> Callable[[list[Event]], Proof]:
+    """How a step of this case is proven: as `_prove`, with what was quantised where a file of that was made."""
+    if artefact is None:
+        return lambda events: _prove(placed, events, device)
+    left, calibration = tuple(float_layers(program)), supplies.calibration().record()
+
+    def prove(events: list[Event]) -> Proof:
+        operators = matrix_work(events).count_by_dtype.get("int8", 0)
+        quantisation = Quantisation(operators, left, calibration)
+        return _prove(placed, events, device, quantisation, {"artefact": artefact.state})
+
+    return prove
+
+
+def _prove(
+    module: torch.nn.Module,
+    events: list[Event],
+    device: Device,
+    quantisation: Quantisation | None = None,
+    notes: dict[str, Any] | None = None,
+) -> Proof:
     counters = torch._dynamo.utils.counters
     engine = "compile" if ran_inductor(events) else executed_engine(module, events)
     if device.cuda_graphs and counters["inductor"]["cudagraph_skips"]:  # inductor says so in a log line only
         engine += " without CUDA graphs"
+    is_on_host = device.profiler_activity is None
+    if engine == "compile" and is_on_host and torch.backends.mkldnn.is_available() and not packed_operators(events):
+        engine += " without frozen parameters"
     return Proof(
         engine,
         graphs=counters["stats"]["unique_graphs"],
         graph_breaks=sum(counters["graph_break"].values()),
+        quantisation=quantisation,
         # whether compile_s is the time of compiling or of loading what an earlier run compiled
-        notes={"inductor_cache": "hit" if counters["inductor"]["fxgraph_cache_hit"] else "miss"},
+        notes={"inductor_cache": "hit" if counters["inductor"]["fxgraph_cache_hit"] else "miss", **(notes or {})},
     )
 
 

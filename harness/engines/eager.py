@@ -6,14 +6,14 @@ import torch
 
 from harness.case import Case
 from harness.devices import Device
-from harness.engines.torch_runner import Forward, Proof, TorchRunner, place
+from harness.engines.torch_runner import Forward, Proof, TorchRunner, place, without_int8
 from harness.profile import Event, ran_dynamo
 from harness.supplies import Supplies
 
 
 def supports(device: Device, precision: str) -> str | None:
-    """Whatever the device can compute in."""
-    return None
+    """Whatever the device can compute in, but no int8."""
+    return without_int8("eager", precision)
 
 
 def build(

@@ -6,7 +6,6 @@ The library is an extra: without it the engine gives that as its reason.
 from __future__ import annotations
 
 import gc
-import warnings
 from collections import Counter
 from functools import cache
 from importlib.util import find_spec
@@ -18,24 +17,30 @@ import torch
 
 from harness.case import Case
 from harness.devices import Device
-from harness.evidence import Evidence, fpmath_mode
+from harness.evidence import Evidence, Quantisation, fpmath_mode
+from harness.openvino_ir import converted, quantised, read_graph
+from harness.precision import PRECISIONS
 from harness.profile import shares
 from harness.supplies import Supplies
 
 # A precision by casting is OpenVINO's execution precision; autocast is torch's own.
-_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-_DTYPES = {hint: name for name, hint in _HINTS.items()} | {"u8": "int8", "i8": "int8"}
-_MATRIX_NODES = {"Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Deconvolution"}
+# What int8 leaves in floating point is fp32.
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+_DTYPES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8"}
+# Each with whatever follows: a quantised classifier is a FullyConnectedQuantizedLegacy.
+_MATRIX_NODES = ("Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Deconvolution")
 
 
 def supports(device: Device, precision: str) -> str | None:
-    """CPUs and Intel GPUs; fp32, bf16 and fp16."""
+    """CPUs and Intel GPUs; fp32, bf16, fp16 and int8."""
     if device.openvino_name is None:
         return "openvino runs on CPUs and Intel GPUs: use --device cpu or xpu"
     if find_spec("openvino") is None:
         return "openvino is not installed: pip install -r requirements/engines.txt"
     if precision not in _HINTS:
         return f"openvino has no autocast: use {', '.join(_HINTS)}"
+    if PRECISIONS[precision].calibrated and find_spec("nncf") is None:
+        return "openvino quantises by nncf, which is not installed: pip install -r requirements/engines.txt"
     if device.openvino_name not in _core().available_devices:
         return f"openvino finds no {device.openvino_name}, only {', '.join(_core().available_devices)}"
     return None
@@ -44,14 +49,13 @@ def supports(device: Device, precision: str) -> str | None:
 def build(
     module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, supplies: Supplies
 ) -> OpenVinoRunner:
-    """See `Engine.build`. Converted under `no_grad`: inference tensors cannot be traced."""
-    import openvino
-
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # the conversion traces, which torch deprecates
-        graph = openvino.convert_model(module, example_input=example[:1])
-    graph.reshape(list(example.shape))
-    return OpenVinoRunner(graph, case, device)
+    """See `Engine.build`. What was converted, and quantised, is kept for the next run."""
+    is_calibrated = PRECISIONS[case.precision].calibrated
+    artefact = (quantised if is_calibrated else converted)(module, example, case.model, supplies)
+    graph = read_graph(artefact, _core(), example.shape)
+    return OpenVinoRunner(
+        graph, case, device, artefact.state, supplies.calibration().record() if is_calibrated else None
+    )
 
 
 @cache
@@ -77,8 +81,20 @@ def _compile(graph: Any, case: Case, device: Device, *, profiled: bool) -> Any:
 class OpenVinoRunner:
     """One compiled model and one request of it."""
 
-    def __init__(self, graph: Any, case: Case, device: Device) -> None:
-        """Compile the graph as the case says."""
+    def __init__(
+        self, graph: Any, case: Case, device: Device, artefact: str, calibration: dict[str, Any] | None
+    ) -> None:
+        """Compile the graph as the case says.
+
+        Args:
+            graph: of one static shape.
+            case: the label.
+            device: where it runs.
+            artefact: where the graph came from, for the record.
+            calibration: the images that it was quantised on, None where it is not.
+        """
+        self._artefact = artefact
+        self._calibration = calibration
         self._graph = graph
         self._case = case
         self._device = device
@@ -115,10 +131,11 @@ class OpenVinoRunner:
         request.set_input_tensor(batch)
         request.infer()
         request.infer()
-        nodes = [node for node in request.get_profiling_info() if node.node_type in _MATRIX_NODES]
+        nodes = [node for node in request.get_profiling_info() if node.node_type.startswith(_MATRIX_NODES)]
         time_us: Counter[str] = Counter()
         for node in nodes:
             time_us[_executed_dtype(node.exec_type)] += round(node.real_time.total_seconds() * 1e6)
+        floating = [node.node_name for node in nodes if _executed_dtype(node.exec_type) != "int8"]
         agrees = runtime_precisions(twin) == runtime_precisions(self._compiled)
         placed = [self._device.torch_name if self._ran_here(name) else name for name in self._executed_on()]
         return Evidence(
@@ -127,7 +144,9 @@ class OpenVinoRunner:
             matrix_ops=len(nodes),
             clock="kernel" if self._device.profiler_activity else "operator",
             parameter_devices=dict(Counter(placed)),
-            parameter_dtypes=dict(Counter(str(o.get_element_type()) for o in self._graph.get_ops() if _is_constant(o))),
+            parameter_dtypes=dict(
+                Counter(o.get_element_type().get_type_name() for o in self._graph.get_ops() if _is_constant(o))
+            ),
             tf32={},
             fpmath_mode=fpmath_mode(),
             memory_format="openvino's own",
@@ -137,7 +156,11 @@ class OpenVinoRunner:
                 else 0,
                 "streams": int(self._compiled.get_property("NUM_STREAMS")),
             },
+            quantisation=None
+            if self._calibration is None
+            else Quantisation(len(nodes) - len(floating), tuple(floating), self._calibration),
             notes={
+                "artefact": self._artefact,
                 "kernels": dict(Counter(node.exec_type for node in nodes)),
                 "runtime_precisions": runtime_precisions(self._compiled),
             },
@@ -165,7 +188,7 @@ def runtime_precisions(compiled: Any) -> dict[str, int]:
     found: Counter[str] = Counter()
     for op in compiled.get_runtime_model().get_ordered_ops():
         info = op.get_rt_info()
-        if info["layerType"].astype(str) in _MATRIX_NODES:
+        if info["layerType"].astype(str).startswith(_MATRIX_NODES):
             found[info["runtimePrecision"].astype(str)] += 1
     return dict(found)
 

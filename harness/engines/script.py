@@ -9,14 +9,14 @@ import torch
 from harness.case import Case
 from harness.devices import Device
 from harness.engines.eager import executed_engine
-from harness.engines.torch_runner import Proof, TorchRunner, autocast, place, put
+from harness.engines.torch_runner import Proof, TorchRunner, autocast, place, put, without_int8
 from harness.engines.trace import forget_scripts
 from harness.supplies import Supplies
 
 
 def supports(device: Device, precision: str) -> str | None:
-    """Whatever the device can compute in."""
-    return None
+    """Whatever the device can compute in, but no int8."""
+    return without_int8("script", precision)
 
 
 def build(

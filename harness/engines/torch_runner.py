@@ -14,7 +14,7 @@ import torch
 
 from harness.case import Case
 from harness.devices import Device
-from harness.evidence import Evidence, fpmath_mode
+from harness.evidence import Evidence, Quantisation, fpmath_mode
 from harness.precision import PRECISIONS
 from harness.profile import Event, matrix_work, memory_format, profile_step
 from models.build import replace_fused_batchnorm
@@ -30,13 +30,22 @@ class Proof:
         engine: what executed, in the words of the engine table where it is one of them.
         graphs: graphs captured, None where the engine has none.
         graph_breaks: breaks in capturing them, likewise.
+        quantisation: of int8, None for the other precisions.
         notes: anything that only this engine can tell.
     """
 
     engine: str
     graphs: int | None = None
     graph_breaks: int | None = None
+    quantisation: Quantisation | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+
+
+def without_int8(engine: str, precision: str) -> str | None:
+    """The reason of an engine that runs a module as it is: nothing in it is quantised."""
+    if not PRECISIONS[precision].calibrated:
+        return None
+    return f"{engine} runs the module as it is, and quantises nothing: use --engine compile, onnxruntime or openvino"
 
 
 def place(module: torch.nn.Module, case: Case, device: Device) -> torch.nn.Module:
@@ -154,6 +163,7 @@ class TorchRunner:
             threads={"intra_op": torch.get_num_threads(), "inter_op": torch.get_num_interop_threads()},
             graphs=proof.graphs,
             graph_breaks=proof.graph_breaks,
+            quantisation=proof.quantisation,
             notes=proof.notes,
         )
 

@@ -10,13 +10,13 @@ from torch.jit._trace import TopLevelTracedModule
 from harness.case import Case
 from harness.devices import Device
 from harness.engines.eager import executed_engine
-from harness.engines.torch_runner import Proof, TorchRunner, autocast, place, put
+from harness.engines.torch_runner import Proof, TorchRunner, autocast, place, put, without_int8
 from harness.supplies import Supplies
 
 
 def supports(device: Device, precision: str) -> str | None:
-    """Whatever the device can compute in."""
-    return None
+    """Whatever the device can compute in, but no int8."""
+    return without_int8("trace", precision)
 
 
 def build(

@@ -1,0 +1,95 @@
+"""Static quantisation of an ONNX file to int8, as pairs of QuantizeLinear and DequantizeLinear that a runtime fuses.
+
+Owns the choices of the quantiser: uint8 activations, int8 weights with a scale a channel, ranges as the
+images span them.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.artefacts import Artefact, key_of
+from harness.onnx_export import FILE_NAME, INPUT_NAME, export_key, exported_onnx
+from harness.supplies import Supplies
+
+# Images a run of the calibration: enough to keep the cores busy, few enough to hold every activation.
+BATCH = 16
+
+
+def quantised_onnx(module: torch.nn.Module, example: torch.Tensor, model: str, supplies: Supplies) -> Artefact:
+    """The module as a quantised `model.onnx` for any number of images, made now or by an earlier run.
+
+    Args:
+        module: fp32, on the host, in evaluation mode.
+        example: images, fp32 [n, 3, h, w] on the host.
+        model: its name, for the key.
+        supplies: the cache and the images to calibrate on.
+    """
+    calibration = supplies.calibration()
+
+    def make(folder: Path) -> None:
+        source = exported_onnx(module, example, model, supplies)
+        supplies.report(f"calibrating on {calibration.images} images")
+        quantise_onnx(source.folder / FILE_NAME, folder / FILE_NAME, calibration.load())
+
+    key = key_of(
+        "onnx quantised",
+        module,
+        libraries=("onnx", "onnxruntime"),
+        sources=(__file__,),
+        export=export_key(module, example, model),
+        calibration=calibration.record(),
+    )
+    return supplies.artefacts.obtain(key, make)
+
+
+def quantise_onnx(source: Path, target: Path, images: torch.Tensor) -> None:
+    """Write a quantised copy of a file.
+
+    Activations are uint8, for which x86 has instructions (u8 x s8); with int8 activations half of the convolutions
+    stay in fp32 on onnxruntime's CPU provider.
+
+    Args:
+        source: fp32, for any number of images.
+        target: where to write.
+        images: to take the ranges from, fp32 [n, 3, h, w].
+
+    Source: onnxruntime documentation, "Quantize ONNX models", QDQ format.
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    before = logging.getLogger().level
+    logging.getLogger().setLevel(logging.ERROR)  # the quantiser advises on the root logger
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            ready = Path(folder) / "ready.onnx"
+            quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
+            quantize_static(
+                str(ready),
+                str(target),
+                _Reader(images),
+                quant_format=QuantFormat.QDQ,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                calibrate_method=CalibrationMethod.MinMax,
+            )
+    finally:
+        logging.getLogger().setLevel(before)
+
+
+class _Reader:
+    """Hands the quantiser one batch at a time; its own base class only declares `get_next`."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self._batches = iter(images.split(BATCH))
+
+    def get_next(self) -> dict[str, Any] | None:
+        images = next(self._batches, None)
+        return None if images is None else {INPUT_NAME: images.numpy()}
