@@ -3,12 +3,18 @@
 pytest_plugins = [
     "fixtures.asking",
     "fixtures.options",
+    "fixtures.profile_rows",
     "fixtures.cases",
     "fixtures.progress",
+    "fixtures.telemetry",
     "fixtures.recording",
     "fixtures.runners",
+    "fixtures.scenarios",
+    "fixtures.streaming",
     "fixtures.labelled",
     "fixtures.serving_options",
     "fixtures.serving",
     "fixtures.summary",
+    "fixtures.result_files",
+    "fixtures.profile_files",
 ]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 
 @dataclass(frozen=True)
 class Case:
-    """Model x device x precision x batch x engine.
+    """Model x device x precision x batch x engine, and how many at once.
 
     `str(case)` is the test id, the `-k` vocabulary and the key in the JSON, such as
-    `fbnetc_100-cpu-bf16-bs32-compile`.
+    `fbnetc_100-cpu-bf16-bs32-compile`; `-x4` at its end is four streams a device, `-r2` one replica on each of two.
     """
 
     model: str
@@ -20,9 +20,21 @@ class Case:
     precision: str
     batch: int
     engine: str
+    streams: int = 1
+    replicas: int = 1
 
     def __str__(self) -> str:
-        return f"{self.model}-{self.device}-{self.precision}-bs{self.batch}-{self.engine}"
+        several = f"-x{self.streams}" * (self.streams > 1) + f"-r{self.replicas}" * (self.replicas > 1)
+        return f"{self.model}-{self.device}-{self.precision}-bs{self.batch}-{self.engine}{several}"
+
+    @property
+    def processes(self) -> int:
+        """How many processes measure it together."""
+        return self.streams * self.replicas
+
+    def alone(self) -> Case:
+        """The same case in one process."""
+        return replace(self, streams=1, replicas=1)
 
     def flat(self) -> dict[str, str | int]:
         """The parts as scalars, in the order of the id."""
@@ -32,13 +44,18 @@ class Case:
             "precision": self.precision,
             "batch": self.batch,
             "engine": self.engine,
+            "streams": self.streams,
+            "replicas": self.replicas,
         }
 
     def arguments(self) -> str:
         """The command-line options that select this case and no other."""
+        several = f" --streams {self.streams}" * (self.streams > 1) + f" --replicas {self.replicas}" * (
+            self.replicas > 1
+        )
         return (
             f"--model {self.model} --device {self.device} --precision {self.precision} "
-            f"--batch-size {self.batch} --engine {self.engine}"
+            f"--batch-size {self.batch} --engine {self.engine}{several}"
         )
 
 
@@ -51,11 +68,13 @@ class Grid:
     precisions: tuple[str, ...]
     batches: tuple[int, ...]
     engines: tuple[str, ...]
+    streams: tuple[int, ...] = (1,)
+    replicas: tuple[int, ...] = (1,)
 
     def cases(self) -> Iterable[Case]:
         """All combinations, the model outermost, so that one model's cases stand together."""
-        axes = product(self.models, self.devices, self.precisions, self.batches, self.engines)
-        return (Case(*parts) for parts in axes)
+        alone = (self.models, self.devices, self.precisions, self.batches, self.engines)
+        return (Case(*parts) for parts in product(*alone, self.streams, self.replicas))
 
 
 # What a user gets who names a model and nothing else.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -11,12 +12,14 @@ from typing import Any, Protocol
 from harness.accuracy import Answers, Gate, Judged, Report, Sample, answer, judge
 from harness.end_to_end import bound_of, classify, stage_rates, top1
 from harness.imagenet import DECODER, IMAGENET_CLASSES, ImageFile
-from harness.measurement import EndToEnd, Latency, Parity, Throughput
+from harness.measurement import EndToEnd, Latency, Parity, Scenario, Streams, Throughput
 from harness.parity import Logits, sqnr_db, top1_agreement_pct
 from harness.precision import PRECISIONS
 from harness.prepare import PARITY_IMAGES, Prepared, answers, input_images
 from harness.reference import is_reference
 from harness.rounds import Duration, wants_more, window_batches
+from harness.scenarios import Images, Terms, run_scenario
+from harness.streams import Streams as RunningStreams
 from models.preprocess import build_transform
 
 NextArguments = Callable[[float], tuple[Any, ...] | None]
@@ -62,17 +65,20 @@ def measure_throughput(prepared: Prepared, duration: Duration, timed: TimedRound
     runner, batches = prepared.runner, prepared.batches
     windows: list[int] = []
 
-    def one_window(size: int) -> None:
-        for index in range(size):
-            runner.submit(batches[index % len(batches)])
+    def one_window(size: int, left_s: float) -> None:
+        """So many batches, or fewer where the time is up: the machine may be slower than it was."""
+        end_s = perf_counter() + left_s
+        done = 0
+        while done < size and (done == 0 or perf_counter() < end_s):
+            runner.submit(batches[done % len(batches)])
+            done += 1
         runner.synchronize()
+        windows.append(done)
 
     def next_window(elapsed_s: float) -> tuple[Any, ...] | None:
-        size = window_batches(duration, sum(windows), elapsed_s, prepared.batch_s)
-        if not size:
-            return None
-        windows.append(size)
-        return (size,)
+        done = sum(windows)
+        size = window_batches(duration, done, elapsed_s, elapsed_s / done if done else prepared.batch_s)
+        return (size, math.inf if duration.max_s is None else duration.max_s - elapsed_s) if size else None
 
     windows_s = timed("throughput", one_window, next_window)
     prepared.require_no_recompilation()
@@ -147,6 +153,53 @@ def _why_no_top1(prepared: Prepared, labelled: int) -> str | None:
     if prepared.classes != IMAGENET_CLASSES:
         return f"the model has {prepared.classes} classes, not the labels' {IMAGENET_CLASSES}"
     return None if labelled else "no labels: the folders are no wnids"
+
+
+class WindowWatch(Protocol):
+    """Told when the timed window begins and ends."""
+
+    def begin(self) -> None:
+        """Now."""
+
+    def end(self) -> None:
+        """Now."""
+
+
+def measure_streams(
+    streams: RunningStreams, duration: Duration, timed: TimedRounds, watch: WindowWatch
+) -> Streams | None:
+    """Requests of several processes in one common window; the clock is their own, the round is all of it."""
+    found: list[Streams] = []
+    timed(
+        "streams",
+        lambda: found.append(Streams.of(streams.run(duration, watch.begin, watch.end), streams.case.batch)),
+        lambda elapsed_s: None if found else (),
+    )
+    return found[0] if found else None
+
+
+def measure_scenario(
+    scenario: str, prepared: Prepared, images: Images, terms: Terms, timed: TimedRounds, report: Callable[[str], None]
+) -> Scenario | None:
+    """One MLPerf scenario. LoadGen holds the clock; the round handed to `timed` is all of it, a search included.
+
+    Args:
+        scenario: one of `loadgen.SCENARIOS`.
+        prepared: the case.
+        images: the samples.
+        terms: durations, bound, folder of the logs.
+        timed: the clock.
+        report: told what is being run.
+    """
+    found: list[Scenario] = []
+    batch = prepared.case.batch
+    timed(
+        "scenario",
+        lambda: found.append(run_scenario(scenario, prepared.runner, batch, images, terms, report)),
+        lambda elapsed_s: None if found else (),
+    )
+    prepared.require_no_recompilation()
+    return found[0] if found else None
 
 
 def measure_parity(prepared: Prepared, timed: TimedRounds) -> Parity:

@@ -5,50 +5,34 @@ Seconds come in; milliseconds leave. Knows no device and no clock.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
+from harness.percentiles import percentiles_ms
 from harness.thresholds import Floor, Interval, Paired, Verdict
-
-CONFIDENCE = 0.99
-PERCENTILES = (50, 90, 99)
+from harness.triton.measured import Served
 
 
-def least_rounds(percentile: float, confidence: float = CONFIDENCE) -> int:
-    """Rounds that a percentile needs before it may be printed.
+class StreamTimes(Protocol):
+    """One stream's requests in seconds, and when, on the clock that all processes share, they began and ended."""
 
-    The early-stopping rule of MLPerf LoadGen with tolerance 0 and one value above the percentile: the least n for
-    which a binomial with success probability p gives n or n-1 successes with probability at most 1 - confidence.
+    @property
+    def name(self) -> str:
+        """Of the stream."""
 
-    Args:
-        percentile: in percent, between 0 and 100.
-        confidence: probability that the percentile is not above the highest round.
+    @property
+    def rounds_s(self) -> Sequence[float]:
+        """Each request."""
 
-    Source: MLPerf inference rules, "Early Stopping Criterion"; 64 rounds for p90, 662 for p99.
-    """
-    p = percentile / 100
-    n = 2
-    while p**n + n * p ** (n - 1) * (1 - p) > 1 - confidence:
-        n += 1
-    return n
+    @property
+    def began_s(self) -> float:
+        """The first one's start."""
 
-
-def percentile(rounds_s: Sequence[float], percent: float) -> float:
-    """The smallest round that at least `percent` of the rounds do not exceed (nearest rank), in seconds."""
-    ordered = sorted(rounds_s)
-    return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
-
-
-def percentiles_ms(rounds_s: Sequence[float]) -> dict[str, float | int | None]:
-    """p50, p90 and p99 in milliseconds; None where too few rounds support one, with how many are missing."""
-    found: dict[str, float | int | None] = {}
-    for percent in PERCENTILES:
-        missing = max(0, least_rounds(percent) - len(rounds_s))
-        found[f"p{percent}_ms"] = None if missing else percentile(rounds_s, percent) * 1e3
-        found[f"p{percent}_missing_rounds"] = missing
-    return found
+    @property
+    def ended_s(self) -> float:
+        """The last one's end."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +48,7 @@ class Latency:
     mean_ms: float
     min_ms: float
     max_ms: float
+    stdev_ms: float
     rounds: int
     wall_s: float
 
@@ -76,6 +61,7 @@ class Latency:
             mean_ms=total / len(rounds_s) * 1e3,
             min_ms=min(rounds_s) * 1e3,
             max_ms=max(rounds_s) * 1e3,
+            stdev_ms=statistics.pstdev(rounds_s) * 1e3,
             rounds=len(rounds_s),
             wall_s=total,
         )
@@ -83,20 +69,36 @@ class Latency:
 
 @dataclass(frozen=True)
 class Throughput:
-    """Images over wall time, from before the first `submit` of a window until after one `synchronize` at its end."""
+    """Images over wall time, from before the first `submit` of a window until after one `synchronize` at its end.
+
+    `min_`, `max_` and `stdev_` are of the windows' own rates.
+    """
 
     images_per_second: float
     images: int
     batches: int
     wall_s: float
     windows: int
+    min_images_per_second: float
+    max_images_per_second: float
+    stdev_images_per_second: float
 
     @classmethod
     def of(cls, windows_s: Sequence[float], batches: Sequence[int], batch_size: int) -> Throughput:
         """From the windows' wall times in seconds and how many batches each held."""
         wall_s = sum(windows_s)
         images = sum(batches) * batch_size
-        return cls(images / wall_s, images, sum(batches), wall_s, len(windows_s))
+        rates = [count * batch_size / window_s for count, window_s in zip(batches, windows_s, strict=True)]
+        return cls(
+            images / wall_s,
+            images,
+            sum(batches),
+            wall_s,
+            len(windows_s),
+            min(rates),
+            max(rates),
+            statistics.pstdev(rates),
+        )
 
 
 @dataclass(frozen=True)
@@ -137,18 +139,53 @@ class Parity:
 
 
 @dataclass(frozen=True)
-class Served:
-    """A closed loop of clients on a server: each request from when its client is free until its answer is decoded.
+class Scenario:
+    """One MLPerf scenario as LoadGen judged it; its own numbers, from the scheduled time of a query to its completion.
 
-    A round is a request. `images_per_second` is images answered over wall time, of all clients together. The server's
-    own times are means a request, from its statistics; `mean_batch` is images an execution, of the batches it formed.
-    `answers_sqnr_db` is that of the worst answer of all.
+    A number that the run does not support is None, and `reasons` says why: `p90_ms` and `p99_ms` are LoadGen's
+    early-stopping estimates (server: its percentile, where the run is VALID), `samples_per_second` what was completed
+    (offline, server). A batch is what waits, at most `batch_limit`, filled up where it is short.
     """
 
-    protocol: str
-    mode: str
-    clients: int
+    scenario: str
+    validity: str
+    reasons: tuple[str, ...]
+    p90_ms: float | None
+    p99_ms: float | None
+    samples_per_second: float | None
+    queries: int
+    samples_per_query: int
+    bound_ms: float | None
+    mean_ms: float
+    max_ms: float
+    min_duration_s: float
+    batch_limit: int
+    loadgen: str
+    note: str | None
+    logs: str
+
+    def is_accepted(self, is_mlperf: bool) -> bool:
+        """Whether the run may stand: one of full length only if it is VALID, a short one with its verdict beside it."""
+        return self.validity == "VALID" or not is_mlperf
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Several streams in one common window, from the first request's start to the last one's end.
+
+    `images_per_second` is all images over that wall time; `min_`, `max_` and `stdev_` are of equal intervals of it. The
+    percentiles are those of all requests together, each from before its `submit` until after its `synchronize`. `each`
+    has a row a stream, over the same wall time, so that they add up to the whole.
+    """
+
     images_per_second: float
+    images: int
+    batches: int
+    wall_s: float
+    min_images_per_second: float
+    max_images_per_second: float
+    stdev_images_per_second: float
+    processes: int
     p50_ms: float | None
     p50_missing_rounds: int
     p90_ms: float | None
@@ -158,55 +195,56 @@ class Served:
     mean_ms: float
     min_ms: float
     max_ms: float
+    stdev_ms: float
     rounds: int
-    images: int
-    wall_s: float
-    answers_sqnr_db: float
-    mean_batch: float
-    executions: int
-    server_queue_ms: float
-    server_input_ms: float
-    server_compute_ms: float
-    server_output_ms: float
-    rounds_ms: tuple[float, ...]
+    each: tuple[dict[str, Any], ...]
 
     @classmethod
-    def of(
-        cls,
-        rounds_s: Sequence[float],
-        wall_s: float,
-        *,
-        batch: int,
-        protocol: str,
-        mode: str,
-        clients: int,
-        answers_db: float,
-        executions: int,
-        server_ms: Mapping[str, float],
-    ) -> Served:
-        """From each request's seconds, in the order asked, the wall time of all and what the server counted."""
-        images = len(rounds_s) * batch
-        return cls(
-            protocol=protocol,
-            mode=mode,
-            clients=clients,
-            images_per_second=images / wall_s,
-            **percentiles_ms(rounds_s),  # type: ignore[arg-type]  # keys and fields are one list, held by a test
-            mean_ms=sum(rounds_s) / len(rounds_s) * 1e3,
-            min_ms=min(rounds_s) * 1e3,
-            max_ms=max(rounds_s) * 1e3,
-            rounds=len(rounds_s),
-            images=images,
-            wall_s=wall_s,
-            answers_sqnr_db=answers_db,
-            mean_batch=images / executions,
-            executions=executions,
-            server_queue_ms=server_ms["queue"],
-            server_input_ms=server_ms["input"],
-            server_compute_ms=server_ms["compute"],
-            server_output_ms=server_ms["output"],
-            rounds_ms=tuple(round(seconds * 1e3, 3) for seconds in rounds_s),
-        )
+    def of(cls, runs: Sequence[StreamTimes], batch_size: int) -> Streams:
+        """From what each stream did."""
+        begin_s, end_s = min(run.began_s for run in runs), max(run.ended_s for run in runs)
+        whole = _window(runs, begin_s, end_s, batch_size)
+        each = [{"name": run.name, **_window([run], begin_s, end_s, batch_size)} for run in runs]
+        return cls(**whole, processes=len(runs), each=tuple(each))
+
+
+def _window(runs: Sequence[StreamTimes], begin_s: float, end_s: float, batch_size: int) -> dict[str, Any]:
+    """What these streams did in a window: rate and requests."""
+    rounds_s = [round_s for run in runs for round_s in run.rounds_s]
+    images, wall_s = len(rounds_s) * batch_size, end_s - begin_s
+    rates = [count * batch_size for count in interval_rates(runs, begin_s, end_s)]
+    requests = asdict(Latency.of(rounds_s))
+    del requests["wall_s"]  # of one request after the other
+    return {
+        "images_per_second": images / wall_s,
+        "images": images,
+        "batches": len(rounds_s),
+        "wall_s": wall_s,
+        "min_images_per_second": min(rates),
+        "max_images_per_second": max(rates),
+        "stdev_images_per_second": statistics.pstdev(rates),
+        **requests,
+    }
+
+
+def interval_rates(runs: Sequence[StreamTimes], begin_s: float, end_s: float) -> list[float]:
+    """Requests a second in equal intervals, at most ten and each long enough for some eight requests a stream.
+
+    A request that spans several intervals counts in each by the share of its time, so that a boundary makes no noise.
+    """
+    rounds = sum(len(run.rounds_s) for run in runs)
+    number = max(1, min(10, rounds // (8 * len(runs))))
+    length_s = (end_s - begin_s) / number
+    counts = [0.0] * number
+    for run in runs:
+        at_s = run.began_s
+        for round_s in run.rounds_s:
+            first, last = (int((time_s - begin_s) / length_s) for time_s in (at_s, at_s + round_s))
+            for index in range(first, min(last, number - 1) + 1):
+                within_s = min(at_s + round_s, begin_s + (index + 1) * length_s) - max(at_s, begin_s + index * length_s)
+                counts[index] += within_s / round_s
+            at_s += round_s
+    return [count / length_s for count in counts]
 
 
 @dataclass(frozen=True)
@@ -256,17 +294,19 @@ class Accuracy:
     workers: int
 
 
-Measurement = Latency | Throughput | EndToEnd | Parity | Accuracy | Served
+Measurement = Latency | Throughput | EndToEnd | Parity | Accuracy | Scenario | Streams | Served
+_KINDS: dict[type, str] = {
+    Latency: "latency",
+    Throughput: "throughput",
+    EndToEnd: "end_to_end",
+    Parity: "parity",
+    Accuracy: "accuracy",
+    Scenario: "scenario",
+    Streams: "streams",
+    Served: "served",
+}
 
 
 def record_of(measurement: Measurement) -> dict[str, Any]:
     """The measurement as it goes into the JSON: its kind in snake case, and its fields."""
-    kinds: dict[type, str] = {
-        Latency: "latency",
-        Throughput: "throughput",
-        EndToEnd: "end_to_end",
-        Parity: "parity",
-        Accuracy: "accuracy",
-        Served: "served",
-    }
-    return {"measurement": kinds[type(measurement)], **asdict(measurement)}
+    return {"measurement": _KINDS[type(measurement)], **asdict(measurement)}

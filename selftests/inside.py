@@ -20,6 +20,9 @@ TINY = "timm:test_efficientnet"
 VARIABLES = (
     *("MODEL_NAME", "PLATFORM", "PRECISION", "BATCH_SIZE", "JIT", "AMP", "IPEX", "DUMMY", "DATASET_DIR", "NUM_INPUTS"),
     *(
+        "STREAMS",
+        "OUTPUT_DIR",
+        "LATENCY_BOUND",
         "LOAD_PATH",
         "VISIONMARK_CACHE_DIR",
         "MIN_TEST_DURATION",

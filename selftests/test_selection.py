@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fixtures import options
+from fixtures.cases import AXES
 from harness.engines import trace
 from models.catalog import Gap, find_spec
 from selftests.inside import TINY, Replacing, run_command, run_here
@@ -200,7 +201,7 @@ def test_a_run_keeps_every_number_of_its_cases_and_no_other(tmp_path):
         assert row["evidence"]["engine"] == "eager"
         assert row["evidence"]["dtype_share_pct"][row["precision"]] > 90
         assert row["case"] in bench["name"]
-        assert bench["params"] == {k: row[k] for k in ("model", "device", "precision", "batch", "engine")}
+        assert bench["params"] == {k: row[k] for k in AXES}
         assert len(row["identity"]["weights_sha256"]) == 64
         assert row["load_s"] > 0
         assert row["first_inference_s"] > 0

@@ -6,11 +6,11 @@ import time
 
 from harness.evidence import Contradiction
 from harness.measure import TimedRounds
-from harness.measurement import Served as Measured
 from harness.rounds import Duration, wants_more
 from harness.triton.clients import Logits, Traffic
 from harness.triton.control import Statistics, statistics
 from harness.triton.load import Clients, Load
+from harness.triton.measured import Served as Measured
 from harness.triton.serving import Served
 
 WARMUP_S = 0.3

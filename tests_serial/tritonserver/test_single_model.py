@@ -7,6 +7,6 @@ from harness.triton.measure import measure_served
 pytestmark = pytest.mark.loads
 
 
-def test_single_model(served, traffic, load_duration, timed_load, record_served):
+def test_single_model(served, traffic, load_duration, timed, record_served):
     """N clients, each sends its next image when its last is answered; every answer is the model's own."""
-    record_served(measure_served(served, traffic, load_duration, timed_load))
+    record_served(measure_served(served, traffic, load_duration, timed))
