@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from harness.percentiles import percentiles_ms
 from harness.thresholds import Floor, Interval, Paired, Verdict
-from harness.triton.measured import Served
+from harness.triton.measured import CrossCheck, OpenLoop, Overhead, Photographs, Served
 
 
 class StreamTimes(Protocol):
@@ -294,7 +294,8 @@ class Accuracy:
     workers: int
 
 
-Measurement = Latency | Throughput | EndToEnd | Parity | Accuracy | Scenario | Streams | Served
+Serving = Served | OpenLoop | Overhead | CrossCheck | Photographs
+Measurement = Latency | Throughput | EndToEnd | Parity | Accuracy | Scenario | Streams | Serving
 _KINDS: dict[type, str] = {
     Latency: "latency",
     Throughput: "throughput",
@@ -304,6 +305,10 @@ _KINDS: dict[type, str] = {
     Scenario: "scenario",
     Streams: "streams",
     Served: "served",
+    OpenLoop: "open_loop",
+    Overhead: "overhead",
+    CrossCheck: "cross_check",
+    Photographs: "photographs",
 }
 
 

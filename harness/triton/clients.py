@@ -99,13 +99,19 @@ def _explain(error: Exception) -> RequestFailed:
     return RequestFailed(text if text.startswith("[") else f"{type(error).__name__}: {text}")
 
 
-def _request(module: Any, target: Target, images: Images) -> Any:
+def request_of(module: Any, target: Target, images: Images) -> Any:
+    """The input tensor of a request, of either client library."""
     asked = module.InferInput(target.input, list(images.shape), "FP32")
     asked.set_data_from_numpy(images)
     return asked
 
 
-def _answer(result: Any, target: Target) -> Logits:
+def answer_of(result: Any, target: Target) -> Logits:
+    """The logits of a result.
+
+    Raises:
+        RequestFailed: it has none.
+    """
     logits: Logits | None = result.as_numpy(target.output)
     if logits is None:
         raise RequestFailed(f"the server answered without {target.output}")
@@ -126,16 +132,16 @@ class GrpcClient:
 
     def infer(self, images: Images) -> Logits:
         """See `SyncClient.infer`."""
+        return answer_of(self.send([request_of(self._module, self._target, images)], self._outputs), self._target)
+
+    def send(self, inputs: list[Any], outputs: list[Any]) -> Any:
+        """One request as the client library takes it, and its result.
+
+        Raises:
+            RequestFailed: there was no answer, or it was an error.
+        """
         try:
-            return _answer(
-                self._client.infer(
-                    self._target.model,
-                    [_request(self._module, self._target, images)],
-                    outputs=self._outputs,
-                    client_timeout=self._deadline_s,
-                ),
-                self._target,
-            )
+            return self._client.infer(self._target.model, inputs, outputs=outputs, client_timeout=self._deadline_s)
         except self._failures as error:
             raise _explain(error) from None
 
@@ -161,9 +167,9 @@ class HttpClient:
     def infer(self, images: Images) -> Logits:
         """See `SyncClient.infer`."""
         try:
-            return _answer(
+            return answer_of(
                 self._client.infer(
-                    self._target.model, [_request(self._module, self._target, images)], outputs=self._outputs
+                    self._target.model, [request_of(self._module, self._target, images)], outputs=self._outputs
                 ),
                 self._target,
             )
@@ -193,10 +199,10 @@ class AioGrpcClient:
     async def infer(self, images: Images) -> Logits:
         """See `SyncClient.infer`."""
         try:
-            return _answer(
+            return answer_of(
                 await self._client.infer(
                     self._target.model,
-                    [_request(self._module, self._target, images)],
+                    [request_of(self._module, self._target, images)],
                     outputs=self._outputs,
                     client_timeout=self._deadline_s,
                 ),
@@ -225,9 +231,9 @@ class AioHttpClient:
     async def infer(self, images: Images) -> Logits:
         """See `SyncClient.infer`."""
         try:
-            return _answer(
+            return answer_of(
                 await self._client.infer(
-                    self._target.model, [_request(self._module, self._target, images)], outputs=self._outputs
+                    self._target.model, [request_of(self._module, self._target, images)], outputs=self._outputs
                 ),
                 self._target,
             )

@@ -63,8 +63,9 @@ class Load:
 class Feed:
     """Deals out request numbers to all clients of one loop, until enough are sent or one has failed."""
 
-    def __init__(self, wants_more: WantsMore) -> None:
-        """Nothing is dealt yet; the clock starts with the first."""
+    def __init__(self, wants_more: WantsMore, batches: Sequence[Images]) -> None:
+        """Nothing is dealt yet; the clock starts with the first. `batches` are sent in rotation."""
+        self.batches = batches
         self._wants_more = wants_more
         self._lock = threading.Lock()
         self._dealt = 0
@@ -117,21 +118,26 @@ class Clients:
     def __init__(self, traffic: Traffic, server: Server, target: Target, batches: Sequence[Images]) -> None:
         """Remember whom to ask for what; `batches` are sent in rotation."""
         self._server = server
+        self._batches = batches
         self._crew: _Threads | _Loop
         if traffic.mode == "sync":
             opener = SYNC[traffic.protocol]
-            self._crew = _Threads(traffic.clients, lambda: opener(server.endpoint, target), batches)
+            self._crew = _Threads(traffic.clients, lambda: opener(server.endpoint, target))
         else:
             aio = ASYNC[traffic.protocol]
-            self._crew = _Loop(traffic.clients, lambda: aio(server.endpoint, target), batches)
+            self._crew = _Loop(traffic.clients, lambda: aio(server.endpoint, target))
 
-    def run(self, wants_more: WantsMore) -> Load:
+    def run(self, wants_more: WantsMore, batches: Sequence[Images] | None = None) -> Load:
         """One closed loop.
+
+        Args:
+            wants_more: whether one more request is due.
+            batches: to send in rotation, in place of those given at first.
 
         Raises:
             LoadFailed: a request failed, or the server is gone.
         """
-        feed = Feed(wants_more)
+        feed = Feed(wants_more, batches or self._batches)
         self._crew.run(feed)
         return feed.load(self._server)
 
@@ -147,8 +153,7 @@ class Clients:
 class _Threads:
     """A thread a client, for a client belongs to the thread that opened it."""
 
-    def __init__(self, count: int, opener: Callable[[], SyncClient], batches: Sequence[Images]) -> None:
-        self._batches = batches
+    def __init__(self, count: int, opener: Callable[[], SyncClient]) -> None:
         self._jobs: list[SimpleQueue[Feed | None]] = [SimpleQueue() for _ in range(count)]
         self._ended: SimpleQueue[BaseException | None] = SimpleQueue()
         self._threads = [
@@ -166,7 +171,7 @@ class _Threads:
                 client = client or opener()
                 while (index := feed.next()) is not None:
                     due_s = perf_counter()
-                    answer = client.infer(self._batches[index % len(self._batches)])
+                    answer = client.infer(feed.batches[index % len(feed.batches)])
                     feed.done.append(Request(index, due_s, perf_counter(), answer))
             except RequestFailed as error:
                 feed.fail(str(error))
@@ -199,8 +204,7 @@ class _Threads:
 class _Loop:
     """All clients on one event loop, which runs while a load does."""
 
-    def __init__(self, count: int, opener: Callable[[], AsyncClient], batches: Sequence[Images]) -> None:
-        self._batches = batches
+    def __init__(self, count: int, opener: Callable[[], AsyncClient]) -> None:
         self._loop = asyncio.new_event_loop()
 
         async def open_all() -> list[AsyncClient]:
@@ -212,7 +216,7 @@ class _Loop:
         try:
             while (index := feed.next()) is not None:
                 due_s = perf_counter()
-                answer = await client.infer(self._batches[index % len(self._batches)])
+                answer = await client.infer(feed.batches[index % len(feed.batches)])
                 feed.done.append(Request(index, due_s, perf_counter(), answer))
         except RequestFailed as error:
             feed.fail(str(error))

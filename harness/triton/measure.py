@@ -40,7 +40,7 @@ def measure_served(served: Served, traffic: Traffic, duration: Duration, timed: 
         after = settled_statistics(served, before, len(loads[0].requests))
     answers_db = served.require_own_answers(loads[0].answers())
     counted = after.since(before)
-    require_counted(served, loads[0], counted)
+    require_counted(served, len(loads[0].requests), counted)
     if not rounds_s:
         return None
     return Measured.of(
@@ -76,13 +76,12 @@ def settled_statistics(served: Served, before: Statistics, requests: int) -> Sta
         time.sleep(0.005)
 
 
-def require_counted(served: Served, load: Load, counted: Statistics) -> None:
+def require_counted(served: Served, requests: int, counted: Statistics) -> None:
     """Compare what the clients got with what the server says it answered.
 
     Raises:
         Contradiction: they differ: somebody else asks too, or answers come from elsewhere.
     """
-    requests = len(load.requests)
     images = requests * served.case.batch
     if (counted.requests, counted.images) != (requests, images):
         raise Contradiction(

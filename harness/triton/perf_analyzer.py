@@ -90,7 +90,7 @@ def ask_perf_analyzer(
         timeout=60 + 10 * TRIALS * window_s,
         check=False,
     )
-    rows = list(csv.DictReader(table.open())) if table.exists() else []
+    rows = list(csv.DictReader(table.read_text().splitlines())) if table.exists() else []
     if not rows:  # its exit code is 0 for some of these
         raise NoMeasurement(f"perf_analyzer measured nothing (exit code {done.returncode}):\n{done.stdout[-2000:]}")
     return Opinion(float(rows[0]["Inferences/Second"]) / batch, float(rows[0]["p50 latency"]) / 1e3)

@@ -62,13 +62,17 @@ class Served:
         """The model's, as the server knows it."""
         return self.target.model
 
-    def require_own_answers(self, answers: Sequence[Logits]) -> float:
-        """The worst of the answers to requests in rotation, in dB.
+    def require_own_answers(self, answers: Sequence[Logits], asked: Sequence[int] | None = None) -> float:
+        """The worst of the answers, in dB.
+
+        Args:
+            answers: in the order asked.
+            asked: which of the batches each answers; None for all in rotation.
 
         Raises:
             WrongAnswers: one is not the model's own answer to its image.
         """
-        return check_answers(self.exported, answers)
+        return check_answers(self.exported, answers, asked)
 
 
 @dataclass
@@ -166,14 +170,15 @@ def serve(exported: Exported, server: Server) -> Served:
     return Served(exported, server, target, load_s, check_answers(exported, answers), evidence)
 
 
-def check_answers(exported: Exported, answers: Sequence[Logits]) -> float:
-    """The worst of the answers to requests in rotation, in dB.
+def check_answers(exported: Exported, answers: Sequence[Logits], asked: Sequence[int] | None = None) -> float:
+    """See `Served.require_own_answers`.
 
     Raises:
         WrongAnswers: one is below the floor of the precision.
     """
     batch, count = exported.case.batch, len(exported.batches)
-    images = [[turn % count * batch + place for place in range(batch)] for turn in range(len(answers))]
+    turns = [turn % count for turn in range(len(answers))] if asked is None else asked
+    images = [[turn * batch + place for place in range(batch)] for turn in turns]
     floor = PRECISIONS[exported.case.precision].sqnr_floor_db
     try:
         return require_own_answers(exported.reference, images, answers, floor)
