@@ -20,7 +20,7 @@ from harness.rounds import Duration
 from harness.scenarios import find_rate
 from harness.triton.clients import CHANNEL, DEADLINE_S, Logits, RequestFailed, Traffic, answer_of, request_of
 from harness.triton.control import statistics
-from harness.triton.load import Clients
+from harness.triton.load import TROUBLE_S, Clients, LoadFailed
 from harness.triton.measure import require_counted, settled_statistics
 from harness.triton.measured import OpenLoop
 from harness.triton.serving import Served
@@ -28,8 +28,13 @@ from harness.triton.serving import Served
 # The rate where none is given, as a share of what a closed loop of eight clients gets.
 DEFAULT_SHARE = 0.5
 CLOSED_S = 1.0
-# A run at a given rate is no search: no bound is to make it invalid.
-NO_BOUND_S = 600.0
+# LoadGen breaks a run off when two seconds' requests are open (ten times this, if that is more): a server that cannot
+# keep up, or has gone.
+BOUND_S = 0.2
+
+
+class TooFast(AssertionError):
+    """Requests come faster than the server answers: their waiting grows for as long as the run lasts."""
 
 
 class ServerUnderTest:
@@ -110,7 +115,8 @@ def measure_open_loop(
         timed: the clock.
 
     Raises:
-        RequestFailed: a request was not answered.
+        LoadFailed: a request was not answered.
+        TooFast: the server cannot keep up with the rate.
         WrongAnswers: an answer is not the model's own.
     """
     before = statistics(served.server, served.name)
@@ -124,13 +130,13 @@ def measure_open_loop(
         max_s=duration.max_s,
         min_queries=duration.min_rounds,
         rate=rate,
-        bound_s=NO_BOUND_S,
+        bound_s=BOUND_S,
     )
     verdicts: list[Verdict] = []
     with ServerUnderTest(served) as sut:
         rounds_s = timed(
             "open loop",
-            lambda: verdicts.append(run_load(load, sut, sut.library(), folder)),
+            lambda: verdicts.append(_run(load, sut, served, folder)),
             lambda elapsed_s: None if verdicts else (),
         )
     counted = settled_statistics(served, before, len(sut.answered)).since(before)
@@ -139,6 +145,11 @@ def measure_open_loop(
     if not rounds_s:
         return None
     values = dict(verdicts[0].values)
+    if not values["result_min_duration_met"] and duration.max_s is None:
+        raise TooFast(
+            f"{served.case}: {rate:.1f} requests a second are more than the server answers; LoadGen broke the run off "
+            f"after {len(sut.answered)} of them. Give a lower --rate"
+        )
     found: dict[str, Any] = {}
     for percent in PERCENTILES:
         missing = max(0, least_rounds(percent) - len(sut.answered))
@@ -163,6 +174,19 @@ def measure_open_loop(
     )
 
 
+def _run(load: Load, sut: ServerUnderTest, served: Served, folder: Path) -> Verdict:
+    """One LoadGen run.
+
+    Raises:
+        LoadFailed: a request was not answered, with what has become of the server.
+    """
+    try:
+        return run_load(load, sut, sut.library(), folder)
+    except RequestFailed as failed:
+        trouble = served.server.trouble(patience_s=TROUBLE_S)
+        raise LoadFailed(f"a request failed: {failed}" + (f"\n{trouble}" if trouble else "")) from None
+
+
 def require_answered(served: Served, answered: Sequence[tuple[int, Logits]]) -> float:
     """The worst of these answers, in dB. See `Served.require_own_answers`."""
     return served.require_own_answers([answer for _, answer in answered], [index for index, _ in answered])
@@ -184,7 +208,7 @@ def find_highest_rate(served: Served, bound_s: float, least_s: float, folder: Pa
     with ServerUnderTest(served) as sut:
 
         def run(one: Load, name: str) -> Verdict:
-            return run_load(one, sut, sut.library(), folder / name)
+            return _run(one, sut, served, folder / name)
 
         timed(
             "highest rate",
