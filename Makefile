@@ -53,8 +53,8 @@ smoke: $(STAMP) ## the smoke run of the product tests
 check: $(STAMP) ## ruff (format and lint) and strict mypy
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-bench-harness: $(STAMP) ## what the harness itself costs, printed
-	@$(BIN)/python -m selftests.bench_harness
+bench-harness: $(STAMP) $(HAS_TRITON) ## what the harness itself costs, printed
+	@$(BIN)/python -m selftests.bench_harness && $(BIN)/python -m selftests.bench_serving
 
 clean: ## remove environments, caches and results
 	rm -rf .venv .venv-triton .pytest_cache .mypy_cache .ruff_cache .benchmarks .cache results

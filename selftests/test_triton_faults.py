@@ -16,7 +16,7 @@ from harness.rounds import Duration
 from harness.triton import guard
 from harness.triton import load as load_module
 from harness.triton.clients import ASYNC, MODES, PROTOCOLS, SYNC, Target, Traffic
-from harness.triton.control import ModelNotServed, is_ready, load_model, request_load, unload_model
+from harness.triton.control import ModelNotServed, NoBackend, is_ready, load_model, request_load, unload_model
 from harness.triton.load import Clients, LoadFailed
 from harness.triton.measure import measure_served
 from harness.triton.ports import LOOPBACK
@@ -86,6 +86,22 @@ def test_a_model_that_does_not_load_says_why_and_others_load(server, tmp_path):
         load_model(server, exported.artefact)
     (tmp_path / "sound").mkdir()
     assert load_model(server, linear_model(tmp_path / "sound", name="sound").artefact) == "python"
+
+
+def test_a_file_that_no_backend_of_the_server_runs_is_told(server, tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"")
+    artefact = linear_model(tmp_path, name="script", file=tmp_path / "model.pt").artefact
+    with pytest.raises(NoBackend, match="no backend for model.pt: none of pytorch"):
+        load_model(server, artefact)
+
+
+def test_a_traced_model_is_a_skip_where_the_server_has_no_backend_for_it():
+    installation_or_skip()
+    arguments = ("--model", TINY, "--engine", "trace", "-k", "grpc-sync-1", "--benchmark_only=true")
+    outcome = run_here("tests_serial/tritonserver", *arguments)
+    assert outcome.code == 0, outcome.text
+    assert "no backend for model.pt: none of pytorch" in outcome.text
+    assert "passed" not in outcome.text
 
 
 def test_a_configuration_with_a_mistake_is_refused(server, tmp_path):

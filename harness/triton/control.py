@@ -28,6 +28,10 @@ class ModelNotServed(RuntimeError):
     """The server did not take the model; the message is its own, with the way out."""
 
 
+class NoBackend(ModelNotServed):
+    """The server has none of the backends that can run the file."""
+
+
 @dataclass(frozen=True)
 class Statistics:
     """What the server has counted for one model since it was loaded.
@@ -81,7 +85,8 @@ def load_model(server: Server, artefact: Artefact, deadline_s: float = LOAD_S) -
         The backend, None for a model that the user supplies.
 
     Raises:
-        ModelNotServed: the server refused, or has no backend for the file.
+        NoBackend: the server has no backend for the file.
+        ModelNotServed: the server refused.
         ServerFailed: the load hung; the server is not to be used any more.
         RepositoryError: its folder cannot be written.
     """
@@ -106,7 +111,7 @@ def load_model(server: Server, artefact: Artefact, deadline_s: float = LOAD_S) -
             refusals.append(backend)
         else:
             return backend
-    raise ModelNotServed(f"the server has no backend for {artefact.file.name}: none of {', '.join(refusals)}")
+    raise NoBackend(f"the server has no backend for {artefact.file.name}: none of {', '.join(refusals)}")
 
 
 def request_load(
@@ -184,6 +189,12 @@ def statistics(server: Server, name: str) -> Statistics:
         compute_s=seconds("compute_infer"),
         output_s=seconds("compute_output"),
     )
+
+
+def server_version(server: Server) -> str:
+    """Triton's own version."""
+    with calling(server) as client:
+        return str(client.get_server_metadata(client_timeout=CALL_S).version)
 
 
 def served_config(server: Server, name: str) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+import torch
 
 from harness import onnx_export
 from harness.artefacts import ArtefactCache, key_of
@@ -23,15 +26,16 @@ from models.catalog import ModelSpec
 Report = Callable[[str], None]
 # Different images that are sent: more than clients, so that no two of them ask for the same one at a time.
 IMAGES = 16
-ENGINES = ("onnxruntime", "tensorrt")
+# Engine of a case to the file that is served.
+FILES = {"onnxruntime": onnx_export.FILE_NAME, "tensorrt": onnx_export.FILE_NAME, "trace": "model.pt"}
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def unsupported(case: Case) -> str | None:
     """None, or the reason why this case cannot be served."""
     kind = case.device.partition(":")[0]
-    if case.engine not in ENGINES:
-        return f"served models run on {' or '.join(ENGINES)}, not on {case.engine}"
+    if case.engine not in FILES:
+        return f"served models run on {' or '.join(FILES)}, not on {case.engine}"
     if kind not in PROVIDERS:
         return f"Triton has no backend here for {kind}"
     if case.engine == "tensorrt" and kind != "cuda":
@@ -82,7 +86,7 @@ def export_case(
     images = input_images(spec, count)
     report("exporting")
     began = perf_counter()
-    file = export(built, spec, images[: max(2, case.batch)], cache)
+    file = export(built, spec, images[: max(2, case.batch)], FILES[case.engine], cache)
     export_s = perf_counter() - began
     device = open_device(case.device)
     index = int(device.name.partition(":")[2] or 0)
@@ -100,21 +104,27 @@ def export_case(
     return Exported(case, spec, artefact, batches, reference, export_s, identity_of(spec, built))
 
 
-def export(built: Built, spec: ModelSpec, example: Any, cache: ArtefactCache) -> Path:
-    """The module as an ONNX file for any batch, of an earlier run where there is one."""
+def export(built: Built, spec: ModelSpec, example: torch.Tensor, name: str, cache: ArtefactCache) -> Path:
+    """The module as a file for any batch, of an earlier run where there is one: ONNX, or TorchScript for `model.pt`."""
+    is_onnx = name == onnx_export.FILE_NAME
     key = key_of(
-        "onnx",
+        "onnx" if is_onnx else "torchscript",
         built.module,
-        libraries=onnx_export.LIBRARIES,
-        sources=[onnx_export.__file__],
+        libraries=onnx_export.LIBRARIES if is_onnx else (),
+        sources=[onnx_export.__file__ if is_onnx else __file__],
         size=spec.input.size,
         dynamic_batch=True,
     )
 
     def make(folder: Path) -> None:
-        onnx_export.export_onnx(built.module, example, folder / onnx_export.FILE_NAME, dynamic_batch=True)
+        if is_onnx:
+            onnx_export.export_onnx(built.module, example, folder / name, dynamic_batch=True)
+            return
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # deprecated upstream; Triton's pytorch backend runs nothing else
+            torch.jit.freeze(torch.jit.trace(built.module, example, check_trace=False)).save(str(folder / name))
 
-    return cache.obtain(key, make).folder / onnx_export.FILE_NAME
+    return cache.obtain(key, make).folder / name
 
 
 def labels_of(classes: int) -> tuple[str, ...]:

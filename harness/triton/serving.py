@@ -19,7 +19,7 @@ from harness.parity import Logits, WrongAnswers
 from harness.precision import PRECISIONS
 from harness.triton.answers import require_own_answers
 from harness.triton.clients import GrpcClient, Images, Target
-from harness.triton.control import load_model, served_config, session_of, unload_model
+from harness.triton.control import load_model, served_config, server_version, session_of, unload_model
 from harness.triton.export import PROVIDERS, Exported, Report, export_case
 from harness.triton.server import Server
 from models.catalog import ModelSpec
@@ -152,6 +152,7 @@ def serve(exported: Exported, server: Server) -> Served:
     evidence = {
         "engine": session["engine"] if session else config["backend"],
         "backend": config["backend"],
+        "server": f"triton {server_version(server)}",
         "session": session,
         "supplied": is_supplied,
         "max_batch_size": config.get("max_batch_size", 0),
