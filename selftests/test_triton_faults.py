@@ -204,20 +204,23 @@ SERVE_TINY = (
 )
 
 
-class KillsServer:
-    """A plugin that kills the first server in the middle of its first load."""
+class Kills:
+    """A plugin that kills the first server, or its first backend process, in the middle of its first load."""
+
+    def __init__(self, mark):
+        self.mark = mark
+        self.killed = []
 
     def pytest_configure(self, config):
         self.before = load_module.Feed.next
-        killed = []
 
         def next_and_kill(feed):
             number = self.before(feed)
-            if number == 5 and not killed:
+            if number == 5 and not self.killed:
                 ours = left_behind(f"visionmark_{os.getpid()}_")
-                killed.extend(line for line in ours if "/bin/tritonserver --" in line and guard.__file__ not in line)
-                assert len(killed) == 1
-                os.kill(int(killed[0].partition(":")[0]), signal.SIGKILL)
+                self.killed.extend(line for line in ours if self.mark in line and guard.__file__ not in line)
+                assert len(self.killed) == 1
+                os.kill(int(self.killed[0].partition(":")[0]), signal.SIGKILL)
             return number
 
         load_module.Feed.next = next_and_kill
@@ -226,13 +229,18 @@ class KillsServer:
         load_module.Feed.next = self.before
 
 
-def test_in_a_run_the_test_fails_with_the_reason_and_the_next_gets_a_fresh_server(tmp_path):
+@pytest.mark.parametrize(
+    ("mark", "words"),
+    [("/bin/tritonserver --", "was ended by SIGKILL"), ("triton_python_backend_stub ", "is not healthy")],
+    ids=["server", "backend"],
+)
+def test_in_a_run_the_test_fails_with_the_reason_and_the_next_is_served_again(tmp_path, mark, words):
     installation_or_skip()
     path = tmp_path / "out.json"
-    outcome = run_here(*SERVE_TINY, f"--benchmark-json={path}", "--durations=0", plugin=KillsServer())
+    outcome = run_here(*SERVE_TINY, f"--benchmark-json={path}", plugin=Kills(mark))
     assert outcome.code == 1, outcome.text
     assert "1 failed, 1 passed" in outcome.text
-    assert "was ended by SIGKILL" in outcome.text
+    assert words in outcome.text
     kept = json.loads(path.read_text())["benchmarks"]
     assert [benchmark["extra_info"]["clients"] for benchmark in kept] == [4], "the failed load was kept"
     assert left_behind(f"visionmark_{os.getpid()}_") == []

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from harness.case import Case
@@ -73,6 +74,7 @@ def linear_model(folder, name="linear", **changes):
         reference=images.reshape(IMAGES, -1) @ weight,
         export_s=0.0,
         identity={"weights": "random"},
+        module=torch.nn.Identity(),
     )
 
 

@@ -6,6 +6,7 @@ Every call has a deadline: a load can hang for ever in the server (a model witho
 from __future__ import annotations
 
 import re
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from harness.triton.server import Server
 
 LOAD_S = 120.0
 CALL_S = 10.0
+UNLOAD_S = 30.0
 METRIC = "visionmark_session"
 _NO_BACKEND = "unable to find backend library"
 _NOT_OURS_TO_LOAD = "explicit model load / unload is not allowed"
@@ -145,18 +147,30 @@ def request_load(
 
 
 def unload_model(server: Server, name: str) -> None:
-    """Have the server let a model go; it goes on doing so after this returns.
+    """Have the server let a model go, and wait until it has: the call itself returns at once.
 
     Raises:
-        ModelNotServed: it refused.
+        ModelNotServed: it refused, or has not let go in time.
     """
     from tritonclient.utils import InferenceServerException
 
     with calling(server) as client:
         try:
             client.unload_model(name, client_timeout=CALL_S)
+            until = time.monotonic() + UNLOAD_S
+            while _state(client, name) != "UNAVAILABLE":
+                if time.monotonic() > until:
+                    raise ModelNotServed(f"the server still has {name!r} {UNLOAD_S:g} s after it was to unload it")
+                time.sleep(0.01)
         except InferenceServerException as error:
             raise ModelNotServed(f"the server did not unload {name!r}: {error.message()}") from None
+
+
+def _state(client: Any, name: str) -> str:
+    """What the server's index says of a model: `UNAVAILABLE` also for one that it has forgotten."""
+    entries = client.get_model_repository_index(client_timeout=CALL_S).models
+    states = [str(entry.state) for entry in entries if entry.name == name]
+    return next((state for state in states if state not in ("", "UNAVAILABLE")), "UNAVAILABLE")
 
 
 def is_ready(server: Server, name: str) -> bool:

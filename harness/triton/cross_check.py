@@ -11,13 +11,14 @@ from harness.percentiles import percentile
 from harness.triton.clients import Traffic
 from harness.triton.load import Clients
 from harness.triton.measured import CrossCheck
-from harness.triton.perf_analyzer import Opinion, ask_perf_analyzer
+from harness.triton.perf_analyzer import TRIALS, Opinion, ask_perf_analyzer
 from harness.triton.serving import Served
 
 AGREEMENT_PCT = 5.0
-PAIRS = 4
-LOAD_S = 1.5
-WINDOW_S = 0.5
+PAIRS = 3
+# perf_analyzer counts what was answered within its windows: too few requests in one, and its ends decide the number.
+WINDOW_REQUESTS = 16
+LEAST_WINDOW_S = 0.5
 
 
 class Disagreement(AssertionError):
@@ -36,12 +37,13 @@ def cross_check(served: Served, traffic: Traffic, program: Path, scratch: Path, 
 
     def pair() -> None:
         with Clients(traffic, served.server, served.target, served.batches) as clients:
-            clients.run(lambda sent, s: sent < 2 * traffic.clients)
-            load = clients.run(lambda sent, s: s < LOAD_S or sent < 11)
+            warm = clients.run(lambda sent, s: sent < 2 * traffic.clients)
+            window_s = max(LEAST_WINDOW_S, WINDOW_REQUESTS * warm.wall_s / len(warm.requests))
+            load = clients.run(lambda sent, s: s < TRIALS * window_s)
         served.require_own_answers(load.answers())
         ours.append(Opinion(len(load.requests) / load.wall_s, percentile(load.latencies_s(), 50) * 1e3))
         theirs.append(
-            ask_perf_analyzer(program, served.server, served.target, traffic, served.case.batch, WINDOW_S, scratch)
+            ask_perf_analyzer(program, served.server, served.target, traffic, served.case.batch, window_s, scratch)
         )
 
     timed("cross-check", pair, lambda elapsed_s: () if len(ours) < PAIRS else None)

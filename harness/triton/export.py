@@ -57,6 +57,7 @@ class Exported:
         reference: the model's own logits in process for the images of all batches, in their order.
         export_s: exporting, or checking what an earlier run exported.
         identity: weights and preprocessing.
+        module: fp32, on the host, for more answers in process.
     """
 
     case: Case
@@ -66,6 +67,7 @@ class Exported:
     reference: Logits
     export_s: float
     identity: dict[str, Any]
+    module: torch.nn.Module
 
 
 def export_case(
@@ -101,7 +103,7 @@ def export_case(
         accelerator="tensorrt" if case.engine == "tensorrt" else None,
     )
     batches = [chunk.numpy() for chunk in images.split(case.batch)]
-    return Exported(case, spec, artefact, batches, reference, export_s, identity_of(spec, built))
+    return Exported(case, spec, artefact, batches, reference, export_s, identity_of(spec, built), built.module)
 
 
 def export(built: Built, spec: ModelSpec, example: torch.Tensor, name: str, cache: ArtefactCache) -> Path:

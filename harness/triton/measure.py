@@ -13,8 +13,8 @@ from harness.triton.load import Clients, Load
 from harness.triton.measured import Served as Measured
 from harness.triton.serving import Served
 
-WARMUP_S = 0.3
-WARMUP_REQUESTS = 3  # a client
+WARMUP_S = 0.2
+WARMUP_REQUESTS = 1  # a client: what it takes to connect; the model itself is warm by then
 # The server counts a request a moment after it has answered it.
 SETTLE_S = 5.0
 
@@ -64,6 +64,16 @@ def ask_once(served: Served, traffic: Traffic) -> list[Logits]:
     """
     with Clients(traffic, served.server, served.target, served.batches) as clients:
         return clients.run(lambda sent, s: sent < len(served.batches)).answers()
+
+
+def ask_first(served: Served) -> list[Logits]:
+    """The answer to the first request alone.
+
+    Raises:
+        LoadFailed: it failed.
+    """
+    with Clients(Traffic("grpc", "sync", 1), served.server, served.target, served.batches) as clients:
+        return clients.run(lambda sent, s: sent < 1).answers()
 
 
 def settled_statistics(served: Served, before: Statistics, requests: int) -> Statistics:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
@@ -19,7 +18,6 @@ from harness.triton.clients import Traffic
 from harness.triton.load import Clients, WantsMore
 from harness.triton.measured import Photographs
 from harness.triton.serving import Served
-from models.build import build_module
 from models.preprocess import build_transform
 
 CHUNK = 64
@@ -37,7 +35,6 @@ def fewer_than(count: int) -> WantsMore:
 
 def compare_photographs(
     served: Served,
-    weights: str | Path,
     files: Sequence[ImageFile],
     pool: ThreadPoolExecutor,
     timed: TimedRounds,
@@ -51,7 +48,7 @@ def compare_photographs(
     """
     spec = served.exported.spec
     transform = build_transform(spec)
-    module = build_module(spec, weights).module
+    module = served.exported.module
     served_logits: list[Logits] = []
     own_logits: list[Logits] = []
     served_s = 0.0

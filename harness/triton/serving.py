@@ -18,8 +18,8 @@ from harness.evidence import Contradiction
 from harness.parity import Logits, WrongAnswers
 from harness.precision import PRECISIONS
 from harness.triton.answers import require_own_answers
-from harness.triton.clients import GrpcClient, Images, Target
-from harness.triton.control import load_model, served_config, server_version, session_of, unload_model
+from harness.triton.clients import GrpcClient, Images, RequestFailed, Target
+from harness.triton.control import ModelNotServed, load_model, served_config, server_version, session_of, unload_model
 from harness.triton.export import PROVIDERS, Exported, Report, export_case
 from harness.triton.server import Server
 from models.catalog import ModelSpec
@@ -110,10 +110,12 @@ class Host:
             Contradiction: something else runs than the label says.
             WrongAnswers: its answers are not the model's own.
         """
-        server = self.server()
-        if self._served is not None and self._served.case == case:
-            return self._served
+        if self._served is not None and self._served.server is self.server() and self._served.case == case:
+            if is_answering(self._served):
+                return self._served
+            self._served = None  # loaded again, over what is there
         self.clear()
+        server = self.server()
         if self._exported is None or self._exported.case != case:
             self._exported = None
             self._exported = export_case(case, spec, weights, self.cache, self.threads, report)
@@ -122,18 +124,37 @@ class Host:
         return self._served
 
     def clear(self) -> None:
-        """Unload what is served."""
-        if self._served is not None and not self._served.server.trouble():
-            unload_model(self._served.server, self._served.name)
-        self._served = None
+        """Unload what is served. A server that cannot is given up: one whose backend process died hangs over it."""
+        served, self._served = self._served, None
+        if served is None or served.server.trouble():
+            return
+        if not is_answering(served):
+            served.server.spoil(f"{served.name!r} no longer answers")
+            return
+        try:
+            unload_model(served.server, served.name)
+        except ModelNotServed as stuck:
+            served.server.spoil(str(stuck))
 
     def close(self) -> None:
-        """Unload, and end the server."""
+        """Unload, and end the server; also one that was attached to is left without the model."""
         try:
             self.clear()
         finally:
             if self._server is not None:
                 self._server.stop()
+
+
+def is_answering(served: Served) -> bool:
+    """Whether the model answers a request: the server says that one is ready whose backend process has died."""
+    client = GrpcClient(served.server.endpoint, served.target)
+    try:
+        client.infer(served.batches[0])
+    except RequestFailed:
+        return False
+    finally:
+        client.close()
+    return True
 
 
 def serve(exported: Exported, server: Server) -> Served:

@@ -19,6 +19,6 @@ def test_labels(labelled_served):
     assert label_of(labelled_served) == labelled_served.exported.artefact.labels[likeliest]
 
 
-def test_photographs(served, photographs, options, decoders, timed, phase, record_served):
+def test_photographs(served, photographs, decoders, timed, phase, record_served):
     """Every photograph of the data set, or generated file, gets the class that it gets in process."""
-    record_served(compare_photographs(served, options.weights, photographs, decoders, timed, phase))
+    record_served(compare_photographs(served, photographs, decoders, timed, phase))

@@ -4,14 +4,13 @@ import re
 
 import pytest
 
-from harness.triton.clients import Traffic
-from harness.triton.measure import ask_once
+from harness.triton.measure import ask_first
 from harness.triton.mistakes import MISTAKES
 
 
 @pytest.mark.one_model
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
 def test_bad_input(served, mistake):
-    """The refusal names the mistake, and the next requests are answered as ever."""
+    """The refusal names the mistake, and the next request is answered as ever."""
     assert re.search(mistake.words, mistake.send(served), re.S)
-    served.require_own_answers(ask_once(served, Traffic("grpc", "sync", 4)))
+    served.require_own_answers(ask_first(served))
