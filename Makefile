@@ -4,6 +4,7 @@ VENV   ?= .venv
 ARGS   ?=
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+IPEX_TESTS := tests_perf/test_latency.py tests_perf/test_throughput.py tests_accuracy/test_parity.py
 TRITON := .venv-triton
 TRITON_PYTHON ?= $(PYTHON)
 TRITON_STAMP  := $(TRITON)/.installed
@@ -11,7 +12,7 @@ TRITON_STAMP  := $(TRITON)/.installed
 HAS_TRITON    := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),$(TRITON_STAMP))
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup setup-triton serve bench test selftest smoke check bench-harness clean
+.PHONY: help setup setup-triton serve bench best names-a-model test selftest smoke check bench-harness setup-ipex test-ipex clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -42,6 +43,12 @@ bench: $(STAMP) ## measure fbnetc_100 and keep every number in results/out.json;
 	@mkdir -p results
 	@$(BIN)/python -m pytest tests_perf tests_accuracy $(if $(ARGS),,-k fbnetc_100) --benchmark-json results/out.json $(ARGS)
 
+best: names-a-model $(STAMP) ## measure MODEL on every engine and precision (BATCH, DATA), mark and keep the fastest that is right
+	@$(BIN)/python -m fixtures.best --model $(MODEL) $(if $(BATCH),--batch-size $(BATCH)) $(if $(DATA),--data $(DATA)) $(ARGS)
+
+names-a-model:
+	@$(if $(MODEL),:,echo "make best MODEL=fbnetc_100 [BATCH=1] [DATA=DIR] [ARGS=...]: give a MODEL" >&2; exit 2)
+
 test: selftest smoke serve ## the suite's own tests, a smoke run of the product tests, the serving tests
 
 selftest: $(STAMP) $(HAS_TRITON) ## the suite's own tests
@@ -50,6 +57,20 @@ selftest: $(STAMP) $(HAS_TRITON) ## the suite's own tests
 smoke: $(STAMP) ## the smoke run of the product tests
 	@$(BIN)/python -m pytest
 
+setup-ipex: .venv-ipex/.installed ## install Intel Extension for PyTorch and torch 2.8 into .venv-ipex (7 GB)
+
+.venv-ipex/.installed: requirements/ipex.txt
+	@echo "installing into .venv-ipex; this takes some minutes"
+	@test -x .venv-ipex/bin/python || $(PYTHON) -m venv .venv-ipex
+	@.venv-ipex/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/ipex.txt
+	@touch $@
+
+test-ipex: .venv-ipex/.installed ## the self-tests of the engine ipex, then its rows of fbnetc_100 in results/ipex.json
+	@.venv-ipex/bin/python -m pytest selftests/test_ipex.py selftests/test_engines.py -q -k ipex
+	@mkdir -p results
+	@.venv-ipex/bin/python -m pytest $(IPEX_TESTS) -k fbnetc_100 --device cpu --engine ipex --precision fp32,bf16,amp_bf16 \
+	  --batch-size 1 --benchmark-json results/ipex.json $(ARGS)
+
 check: $(STAMP) ## ruff (format and lint) and strict mypy
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
@@ -57,4 +78,4 @@ bench-harness: $(STAMP) $(HAS_TRITON) ## what the harness itself costs, printed
 	@$(BIN)/python -m selftests.bench_harness && $(BIN)/python -m selftests.bench_serving
 
 clean: ## remove environments, caches and results
-	rm -rf .venv .venv-triton .pytest_cache .mypy_cache .ruff_cache .benchmarks .cache results
+	rm -rf .venv .venv-ipex .venv-triton .pytest_cache .mypy_cache .ruff_cache .benchmarks .cache results

@@ -11,6 +11,7 @@ pytest_plugins = [
     "fixtures.runners",
     "fixtures.scenarios",
     "fixtures.streaming",
+    "fixtures.journal",
     "fixtures.labelled",
     "fixtures.serving_options",
     "fixtures.serving",

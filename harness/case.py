@@ -61,20 +61,22 @@ class Case:
 
 @dataclass(frozen=True)
 class Grid:
-    """The matrix of cases: one tuple an axis."""
+    """The matrix of cases: one tuple an axis, and of its cells those in `only`, None for all."""
 
     models: tuple[str, ...]
     devices: tuple[str, ...]
     precisions: tuple[str, ...]
     batches: tuple[int, ...]
     engines: tuple[str, ...]
+    only: frozenset[Case] | None = None
     streams: tuple[int, ...] = (1,)
     replicas: tuple[int, ...] = (1,)
 
     def cases(self) -> Iterable[Case]:
-        """All combinations, the model outermost, so that one model's cases stand together."""
+        """The combinations, the model outermost, so that one model's cases stand together."""
         alone = (self.models, self.devices, self.precisions, self.batches, self.engines)
-        return (Case(*parts) for parts in product(*alone, self.streams, self.replicas))
+        cells = (Case(*parts) for parts in product(*alone, self.streams, self.replicas))
+        return (case for case in cells if self.only is None or case.alone() in self.only)
 
 
 # What a user gets who names a model and nothing else.

@@ -15,7 +15,11 @@ import torch
 from harness.devices import Device
 from harness.evidence import fpmath_mode
 
-LIBRARIES = ("torch", "torchvision", "timm", "numpy", "pillow", "pytest", "pytest-benchmark", "triton")
+LIBRARIES = (
+    *("torch", "torchvision", "timm", "numpy", "pillow", "pytest", "pytest-benchmark", "triton"),
+    *("openvino", "nncf", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "torchao"),
+    *("intel-extension-for-pytorch", "tensorrt", "tensorrt-cu13"),
+)
 # Variables that change what a number means.
 VARIABLES = (
     "OMP_NUM_THREADS",

@@ -19,9 +19,22 @@ from harness.supplies import Supplies
 
 # Images a run of the calibration: enough to keep the cores busy, few enough to hold every activation.
 BATCH = 16
+_MATRIX_OPERATORS = ["Conv", "Gemm", "MatMul"]
+_SYMMETRIC: dict[str, Any] = {
+    "op_types_to_quantize": _MATRIX_OPERATORS,
+    "extra_options": {
+        "ActivationSymmetric": True,
+        "WeightSymmetric": True,
+        "AddQDQPairToWeight": True,  # the weights stay in fp32 behind a pair, which TensorRT folds
+        "QuantizeBias": False,
+        "OpTypesToExcludeOutputQuantization": _MATRIX_OPERATORS,
+    },
+}
 
 
-def quantised_onnx(module: torch.nn.Module, example: torch.Tensor, model: str, supplies: Supplies) -> Artefact:
+def quantised_onnx(
+    module: torch.nn.Module, example: torch.Tensor, model: str, supplies: Supplies, *, symmetric: bool = False
+) -> Artefact:
     """The module as a quantised `model.onnx` for any number of images, made now or by an earlier run.
 
     Args:
@@ -29,13 +42,14 @@ def quantised_onnx(module: torch.nn.Module, example: torch.Tensor, model: str, s
         example: images, fp32 [n, 3, h, w] on the host.
         model: its name, for the key.
         supplies: the cache and the images to calibrate on.
+        symmetric: see `quantise_onnx`.
     """
     calibration = supplies.calibration()
 
     def make(folder: Path) -> None:
         source = exported_onnx(module, example, model, supplies)
         supplies.report(f"calibrating on {calibration.images} images")
-        quantise_onnx(source.folder / FILE_NAME, folder / FILE_NAME, calibration.load())
+        quantise_onnx(source.folder / FILE_NAME, folder / FILE_NAME, calibration.load(), symmetric=symmetric)
 
     key = key_of(
         "onnx quantised",
@@ -44,11 +58,12 @@ def quantised_onnx(module: torch.nn.Module, example: torch.Tensor, model: str, s
         sources=(__file__,),
         export=export_key(module, example, model),
         calibration=calibration.record(),
+        symmetric=symmetric,
     )
     return supplies.artefacts.obtain(key, make)
 
 
-def quantise_onnx(source: Path, target: Path, images: torch.Tensor) -> None:
+def quantise_onnx(source: Path, target: Path, images: torch.Tensor, *, symmetric: bool = False) -> None:
     """Write a quantised copy of a file.
 
     Activations are uint8, for which x86 has instructions (u8 x s8); with int8 activations half of the convolutions
@@ -58,8 +73,11 @@ def quantise_onnx(source: Path, target: Path, images: torch.Tensor) -> None:
         source: fp32, for any number of images.
         target: where to write.
         images: to take the ranges from, fp32 [n, 3, h, w].
+        symmetric: int8 activations around zero, and pairs at the inputs and weights of convolutions and matrix products
+            alone, their biases left in fp32: what TensorRT takes.
 
-    Source: onnxruntime documentation, "Quantize ONNX models", QDQ format.
+    Source: onnxruntime documentation, "Quantize ONNX models", QDQ format; its example for TensorRT; TensorRT
+    documentation, "Explicit quantization".
     """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -75,10 +93,11 @@ def quantise_onnx(source: Path, target: Path, images: torch.Tensor) -> None:
                 str(target),
                 _Reader(images),
                 quant_format=QuantFormat.QDQ,
-                activation_type=QuantType.QUInt8,
+                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 per_channel=True,
                 calibrate_method=CalibrationMethod.MinMax,
+                **(_SYMMETRIC if symmetric else {}),
             )
     finally:
         logging.getLogger().setLevel(before)

@@ -21,7 +21,8 @@ from harness.evidence import MOST_PENDING_PCT, Contradiction, Evidence, contradi
 from harness.parity import Logits, WrongAnswers, describe_wrong, reference_logits, sqnr_db
 from harness.precision import PRECISIONS
 from harness.rounds import SPAN, is_steady
-from harness.supplies import Supplies, default_supplies
+from harness.saved import SavedModel
+from harness.supplies import GENERATED, Supplies, default_supplies
 from models.build import Built, build_module
 from models.catalog import ModelSpec
 from models.preprocess import generated_images, normalise, preprocessing_identity
@@ -105,10 +106,13 @@ class Prepared:
         """Raise what denies the label, if anything does; for a measurement that judges the answers itself.
 
         Raises:
-            Contradiction: something else ran than the label says.
+            Contradiction: something else ran than the label says, or ranges are not those of the data.
         """
         __tracebackhide__ = True
         denied = [str(problem) for problem in self.problems if isinstance(problem, Contradiction)]
+        quantisation = self.evidence.quantisation
+        if quantisation is not None and quantisation.calibration["source"] == GENERATED:
+            denied.append("its ranges are those of generated images, so its accuracy means nothing: give --data")
         if denied:
             raise Contradiction(f"{self.case}: " + "; ".join(denied))
 
@@ -174,6 +178,7 @@ def prepare(
     references: References,
     report: Report = lambda phase: None,
     supplies: Supplies | None = None,
+    saved: SavedModel | None = None,
 ) -> Prepared:
     """Build, compile, warm up, profile and check one case. What fails on the way leaves nothing behind.
 
@@ -184,6 +189,10 @@ def prepare(
         references: of this model and these weights.
         report: told what is being done, for a progress line.
         supplies: artefacts and calibration images; None for the user's cache and generated images.
+        saved: the prepared model to load in place of building it.
+
+    Raises:
+        OtherModel: `saved` has other weights.
     """
     device = open_device(case.device)
     with ExitStack() as stack:
@@ -202,7 +211,12 @@ def prepare(
         report("placing" if case.engine == "eager" else "compiling")
         began = perf_counter()
         supplied = replace(supplies or default_supplies(spec), report=report)
-        runner = open_engine(case.engine).build(built.module, images[: case.batch], case, device, supplied)
+        if saved is None:
+            runner = open_engine(case.engine).build(built.module, images[: case.batch], case, device, supplied)
+        else:
+            saved.require_weights(built.weights_sha256)
+            runner = saved.load(built.module, case, device)
+            runner.submit(runner.put(images[: case.batch]))
         stack.callback(runner.close)
         runner.synchronize()
         compile_s = perf_counter() - began

@@ -98,7 +98,7 @@ def matrix_work(events: list[Event]) -> MatrixWork:
     weights. Where the trace has device kernels their time counts: a kernel takes the format from its own name if
     that says TF32, else from the operator that launched it, else from its name.
     """
-    innermost = _innermost_matrix_ops(events)
+    innermost = innermost_matrix_ops(events)
     kernels = [event for event in events if event.get("cat") == "kernel"]
     time_us: Counter[str] = Counter()
     count: Counter[str] = Counter()
@@ -138,7 +138,7 @@ def packed_operators(events: list[Event]) -> int:
 
     Inductor lays a weight out only if it is a constant of the graph, which freezing makes it.
     """
-    return sum(op["name"].startswith(_PACKED) for op in _innermost_matrix_ops(events))
+    return sum(op["name"].startswith(_PACKED) for op in innermost_matrix_ops(events))
 
 
 def ran_dynamo(events: list[Event]) -> bool:
@@ -152,7 +152,8 @@ def _op_dtype(op: Event) -> str:
     return known[0] if known else "unknown"
 
 
-def _innermost_matrix_ops(events: list[Event]) -> list[Event]:
+def innermost_matrix_ops(events: list[Event]) -> list[Event]:
+    """The host's convolutions and matrix products, of each nest the innermost."""
     host = [event for event in events if event.get("cat") == "cpu_op"]
     ops = [op for op in host if _MATRIX_OP.search(op["name"]) and not _POINTWISE.match(op["name"])]
     ops.sort(key=lambda e: (e["tid"], e["ts"], -e["dur"]))

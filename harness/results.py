@@ -116,8 +116,8 @@ def _metrics(records: Sequence[Record], stream: int | None) -> dict[str, dict[st
         "throughput": _statistics(
             rate, "images/s", "images_per_second", *(f"{name}_images_per_second" for name in _STATISTICS[1:])
         ),
-        "accuracy-top1": _alone(accuracy.get("top1_pct"), "%"),
-        "accuracy-top5": _alone(accuracy.get("top5_pct"), "%"),
+        "accuracy-top1": _alone(accuracy.get("top1", {}).get("pct"), "%"),
+        "accuracy-top5": _alone(accuracy.get("top5", {}).get("pct"), "%"),
         "latency": _statistics(requests, "ms", "mean_ms", "min_ms", "max_ms", "stdev_ms"),
     }
 

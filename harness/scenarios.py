@@ -36,7 +36,7 @@ LEAST_QUERIES = {"single_stream": 64, "multi_stream": 662, "offline": 1, "server
 SHORT_S = 2.0
 # Runs of the server scenario's search, too short for its percentile.
 PROBE_S = 0.5
-PROBE_QUERIES = 128
+PROBE_QUERIES, FEW_QUERIES = 128, 16
 # The search goes upwards from this share of what the runner does when it is never idle, or from lower where needed.
 LOWEST_SHARES = (1 / 8, 1 / 32)
 # Where the rate that the search found is not confirmed, the next is this much lower, and so often.
@@ -204,8 +204,10 @@ def find_rate(load: Load, run: Callable[[Load, str], Verdict], batch: int) -> Sc
     Its probes are too short for the percentile, so the rate it finds is run in full, and a little less where that is
     not valid.
     """
-    probe = replace(load, mode="find_peak", min_s=min(PROBE_S, load.min_s), min_queries=PROBE_QUERIES)
-    for share in LOWEST_SHARES:
+    is_hopeless = batch / load.rate > load.bound_s  # one batch alone takes longer; LoadGen says so after a few queries
+    queries, shares = (FEW_QUERIES, LOWEST_SHARES[:1]) if is_hopeless else (PROBE_QUERIES, LOWEST_SHARES)
+    probe = replace(load, mode="find_peak", min_s=min(PROBE_S, load.min_s), min_queries=queries)
+    for share in shares:
         probe = replace(probe, rate=load.rate * share)
         search = run(probe, "search")
         found = found_rate(search)

@@ -29,6 +29,7 @@ from harness.lifeline import die_with_starter
 from harness.parity import WrongAnswers
 from harness.prepare import References, prepare
 from harness.rounds import Duration, wants_more
+from harness.saved import SavedModel
 from harness.supplies import Supplies, data_calibration, generated_calibration
 from models.catalog import ModelSpec
 
@@ -45,12 +46,14 @@ class Source:
         cache_dir: where artefacts are kept.
         data: name of the data set.
         calibration: its images to calibrate on; none for generated ones.
+        saved: the prepared model to load in place of building it.
     """
 
     weights: str | Path
     cache_dir: Path
     data: str = ""
     calibration: tuple[ImageFile, ...] = ()
+    saved: SavedModel | None = None
 
     def supplies(self, spec: ModelSpec) -> Supplies:
         """What engines are supplied with."""
@@ -159,7 +162,13 @@ def _work(assignment: Assignment, shared: Shared, pipe: Connection) -> None:
     spec, source = assignment.spec, assignment.source
     references = References(spec, source.weights)
     prepared = prepare(
-        case, spec, source.weights, references, lambda text: _tell(pipe, "phase", text), source.supplies(spec)
+        case,
+        spec,
+        source.weights,
+        references,
+        lambda text: _tell(pipe, "phase", text),
+        source.supplies(spec),
+        source.saved,
     )
     try:
         prepared.require_proof()

@@ -103,8 +103,10 @@ def assign(case: Case, spec: ModelSpec, source: Source, folder: Path) -> list[As
 class Streams:
     """Streams that are ready, until they are closed."""
 
-    def __init__(self, case: Case, streams: list[_Stream], shared: Shared) -> None:
+    def __init__(self, case: Case, streams: list[_Stream], shared: Shared, ready_s: float) -> None:
+        """Take over the processes; `ready_s` is what it took until all were ready, their start included."""
         self.case = case
+        self.ready_s = ready_s
         self._streams = streams
         self._shared = shared
 
@@ -168,6 +170,7 @@ def open_streams(case: Case, spec: ModelSpec, source: Source, report: Report) ->
         Contradiction, WrongAnswers: one is not what the label says.
     """
     context = multiprocessing.get_context("spawn")
+    began_s = perf_counter()
     with tempfile.TemporaryDirectory(prefix="visionmark-streams-") as folder:
         assignments = assign(case, spec, source, Path(folder))
         count = len(assignments)
@@ -190,7 +193,7 @@ def open_streams(case: Case, spec: ModelSpec, source: Source, report: Report) ->
             ready = _gather(streams, "ready", too_late, lambda stream, text: report(f"{stream.assignment.name} {text}"))
             for stream in streams:
                 stream.facts, stream.batch_s = ready[stream.assignment.index]
-            yield Streams(case, streams, shared)
+            yield Streams(case, streams, shared, perf_counter() - began_s)
         finally:
             shared.stop.value = 1
             _end(streams)

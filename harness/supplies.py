@@ -68,8 +68,9 @@ def default_supplies(spec: ModelSpec) -> Supplies:
     return Supplies(ArtefactCache(default_folder()), lambda: generated_calibration(spec))
 
 
-def generated_calibration(spec: ModelSpec, count: int = CALIBRATION_IMAGES) -> Calibration:
+def generated_calibration(spec: ModelSpec, count: int | None = None) -> Calibration:
     """Generated images, of another seed than those whose answers are checked."""
+    count = count or CALIBRATION_IMAGES
     size = spec.input.size
     return Calibration(
         GENERATED,

@@ -28,6 +28,7 @@ from harness.measure import NextArguments, TimedRounds
 from harness.prepare import Prepared, References, prepare
 from models.catalog import find_spec, load_catalog
 from models.preprocess import build_transform
+from selftests import bench_streams
 from selftests.inside import ROOT, TINY, run_command, run_here
 
 # Networks of about 1 ms and 10 ms on two cores.
@@ -205,6 +206,7 @@ def main() -> None:
         ("wall time over a bare script of the same cases", compare_with_bare_script),
         ("accuracy run over the slower of decode only and model only", compare_accuracy_run),
         ("memory after a case over before it", compare_memory),
+        *bench_streams.COMPARISONS,
     ):
         print(title, flush=True)
         for line in compare():

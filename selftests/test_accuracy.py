@@ -304,6 +304,25 @@ def test_a_small_loss_cannot_be_told_and_passes_only_if_that_is_allowed(labelled
     assert "cannot tell" in allowed.text
 
 
+def test_int8_is_calibrated_on_images_apart_from_those_evaluated(labelled, tmp_path):
+    out = tmp_path / "out.json"
+    gate_run(labelled, "--precision", "int8", "--allow-undecided", "--benchmark-json", str(out), engine="onnxruntime")
+    row = next(row for row in records(out) if row["precision"] == "int8")
+    calibration = row["evidence"]["quantisation"]["calibration"]
+    assert calibration["source"] == str(labelled / "data")
+    assert row["images"] + calibration["images"] == row["images_in_data"] == IMAGES
+    assert row["paired"]["images"] == row["images"]
+
+
+def test_int8_that_was_calibrated_on_generated_images_is_refused(labelled, monkeypatch):
+    from fixtures import options
+
+    monkeypatch.setattr(options, "_calibration", lambda images, precisions: ((), images))
+    outcome = gate_run(labelled, "--precision", "int8", engine="onnxruntime")
+    assert outcome.code == 1
+    assert "generated images" in outcome.text
+
+
 def test_random_weights_are_refused(labelled):
     outcome = gate_run(labelled, "--weights", "random", file=False)
     assert outcome.code == 1

@@ -8,7 +8,8 @@ import pytest
 
 from fixtures import options
 from fixtures.cases import AXES
-from harness.engines import trace
+from harness.engines import engine_names, trace
+from harness.precision import PRECISIONS
 from models.catalog import Gap, find_spec
 from selftests.inside import TINY, Replacing, run_command, run_here
 
@@ -58,9 +59,9 @@ def test_options_narrow_and_widen():
         "resnet18-cpu-fp16-bs2-script",
         "resnet34-cpu-fp16-bs2-script",
     }
-    assert (
-        len(cases("--model", "resnet18", "--precision", "all", "--batch-size", "all", "--engine", "all")) == 6 * 4 * 5
-    )
+    assert len(cases("--model", "resnet18", "--precision", "all", "--batch-size", "all", "--engine", "all")) == len(
+        PRECISIONS
+    ) * 4 * len(engine_names())
     assert len(cases("--tier", "all")) == 18 * 2 * 2 * 2
     assert len(cases("--model", "all", "--batch-size", "1", "--precision", "fp32", "--engine", "eager")) == 18
 

@@ -13,6 +13,17 @@ from harness.devices.cuda import Cuda
 from harness.devices.xpu import Xpu
 
 
+class SideStream(Protocol):
+    """A queue of work on a device beside torch's default one. A device's `synchronize` waits for it as well."""
+
+    @property
+    def handle(self) -> int:
+        """The native handle."""
+
+    def wait_for_default(self) -> None:
+        """Let what is queued here from now on run after what torch has queued so far."""
+
+
 class Device(Protocol):
     """What the harness asks of a device. `synchronize` has no default: a device without one cannot be timed."""
 
@@ -45,6 +56,10 @@ class Device(Protocol):
         """ONNX Runtime's execution provider for it, or None where it has none."""
 
     @property
+    def runs_tensorrt(self) -> bool:
+        """Whether TensorRT runs on it."""
+
+    @property
     def inductor_quantiser(self) -> str | None:
         """The int8 quantiser that inductor has kernels for here (see `pt2e`), or None."""
 
@@ -62,6 +77,9 @@ class Device(Protocol):
 
     def put(self, batch: torch.Tensor) -> torch.Tensor:
         """The batch on this device."""
+
+    def side_stream(self) -> SideStream:
+        """A queue of its own, for libraries that are told where to queue their work."""
 
     def reset_peak_memory(self) -> None:
         """Start a new watch of the peak."""

@@ -8,6 +8,7 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
@@ -23,6 +24,7 @@ class Cpu:
     plain_batchnorm = False
     cuda_graphs = False
     openvino_name = "CPU"
+    runs_tensorrt = False
     onnxruntime_provider = "CPUExecutionProvider"
     inductor_quantiser = "x86" if platform.machine() in ("x86_64", "AMD64") else None
 
@@ -62,6 +64,14 @@ class Cpu:
     def put(self, batch: torch.Tensor) -> torch.Tensor:
         """The batch itself."""
         return batch
+
+    def side_stream(self) -> NoReturn:
+        """There is none.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("the CPU has no queues")
 
     def reset_peak_memory(self) -> None:
         """Start the kernel's watch of the resident set anew, where it lets us."""

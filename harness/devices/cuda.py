@@ -8,6 +8,19 @@ from contextlib import contextmanager
 import torch
 
 
+class CudaStream:
+    """A stream beside torch's default one, on one GPU."""
+
+    def __init__(self, index: int) -> None:
+        self._index = index
+        self._stream = torch.cuda.Stream(index)
+        self.handle = int(self._stream.cuda_stream)
+
+    def wait_for_default(self) -> None:
+        """See `SideStream.wait_for_default`."""
+        self._stream.wait_stream(torch.cuda.current_stream(self._index))
+
+
 class Cuda:
     """One NVIDIA GPU: the first, or the one of an index."""
 
@@ -15,6 +28,7 @@ class Cuda:
     plain_batchnorm = False
     cuda_graphs = True
     openvino_name = None
+    runs_tensorrt = True
     inductor_quantiser = None
     onnxruntime_provider = "CUDAExecutionProvider"
 
@@ -55,7 +69,8 @@ class Cuda:
         torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
         try:
-            yield
+            with torch.cuda.device(self._index):  # libraries beside torch take the current one
+                yield
         finally:
             torch.set_float32_matmul_precision(before[0])
             torch.backends.cudnn.allow_tf32 = before[1]
@@ -68,6 +83,10 @@ class Cuda:
     def put(self, batch: torch.Tensor) -> torch.Tensor:
         """The batch in GPU memory."""
         return batch.to(self.torch_name)
+
+    def side_stream(self) -> CudaStream:
+        """A stream of its own on this GPU."""
+        return CudaStream(self._index)
 
     def reset_peak_memory(self) -> None:
         """Start the allocator's watch anew."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import torch
 
@@ -17,6 +18,7 @@ class Xpu:
     plain_batchnorm = True
     cuda_graphs = False
     onnxruntime_provider = None
+    runs_tensorrt = False
     inductor_quantiser = "xpu"
 
     def __init__(self, index: int | None = None) -> None:
@@ -62,6 +64,14 @@ class Xpu:
     def put(self, batch: torch.Tensor) -> torch.Tensor:
         """The batch in GPU memory."""
         return batch.to(self.torch_name)
+
+    def side_stream(self) -> NoReturn:
+        """There is none.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("no engine here queues beside torch on an Intel GPU")
 
     def reset_peak_memory(self) -> None:
         """Start the allocator's watch anew."""

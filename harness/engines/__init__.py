@@ -11,7 +11,7 @@ import torch
 from harness.case import Case
 from harness.devices import Device
 from harness.engines import compile as compile_
-from harness.engines import eager, onnxruntime, openvino, script, trace
+from harness.engines import eager, ipex, onnxruntime, openvino, script, tensorrt, trace
 from harness.evidence import Evidence
 from harness.supplies import Supplies
 
@@ -72,6 +72,8 @@ _ENGINES: dict[str, Engine] = {
     "compile": compile_,
     "onnxruntime": onnxruntime,
     "openvino": openvino,
+    "ipex": ipex,
+    "tensorrt": tensorrt,
 }
 
 
@@ -89,6 +91,12 @@ def open_engine(name: str) -> Engine:
     if name not in _ENGINES:
         raise ValueError(f"no engine {name!r}; there are {', '.join(_ENGINES)}")
     return _ENGINES[name]
+
+
+def absent(name: str) -> str | None:
+    """None, or the reason why an engine's library is not here. An engine with a library of its own has `absent`."""
+    reason = getattr(open_engine(name), "absent", None)
+    return None if reason is None else reason()
 
 
 def unsupported(case: Case, device: Device) -> str | None:

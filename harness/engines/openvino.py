@@ -31,12 +31,19 @@ _DTYPES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "in
 _MATRIX_NODES = ("Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Deconvolution")
 
 
+def absent() -> str | None:
+    """None, or the reason why the library is not here, with the way to it."""
+    if find_spec("openvino") is None:
+        return "openvino is not installed: pip install -r requirements/engines.txt"
+    return None
+
+
 def supports(device: Device, precision: str) -> str | None:
     """CPUs and Intel GPUs; fp32, bf16, fp16 and int8."""
     if device.openvino_name is None:
         return "openvino runs on CPUs and Intel GPUs: use --device cpu or xpu"
-    if find_spec("openvino") is None:
-        return "openvino is not installed: pip install -r requirements/engines.txt"
+    if reason := absent():
+        return reason
     if precision not in _HINTS:
         return f"openvino has no autocast: use {', '.join(_HINTS)}"
     if PRECISIONS[precision].calibrated and find_spec("nncf") is None:

@@ -16,7 +16,7 @@ from harness.case import Case
 from harness.devices import Device
 from harness.evidence import Evidence, Quantisation, fpmath_mode
 from harness.precision import PRECISIONS
-from harness.profile import Event, matrix_work, memory_format, profile_step
+from harness.profile import Event, MatrixWork, matrix_work, memory_format, profile_step
 from models.build import replace_fused_batchnorm
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -89,6 +89,7 @@ class TorchRunner:
         compilations: Callable[[], int] = lambda: 0,
         autocasts: bool = True,
         on_close: Callable[[], None] = lambda: None,
+        work: Callable[[Callable[[], None], list[Event]], MatrixWork] = lambda step, events: matrix_work(events),
     ) -> None:
         """Take over the forward function and the module whose parameters it uses.
 
@@ -101,6 +102,7 @@ class TorchRunner:
             compilations: how many graphs were compiled so far.
             autocasts: False where autocast is already baked into `forward`.
             on_close: what the engine itself has to let go of.
+            work: reads convolutions and matrix products off a step and its profile.
         """
         self._forward: Forward | None = forward
         self._module: torch.nn.Module | None = module
@@ -109,6 +111,7 @@ class TorchRunner:
         self._prove = prove
         self._autocasts = autocasts and PRECISIONS[case.precision].autocast is not None
         self._on_close = on_close
+        self._work = work
         self.compilations = compilations
 
     def put(self, images: torch.Tensor) -> torch.Tensor:
@@ -142,7 +145,7 @@ class TorchRunner:
             self.synchronize()
 
         events = profile_step(step, self._device.profiler_activity)
-        work = matrix_work(events)
+        work = self._work(step, events)
         proof = self._prove(events)
         parameters = list(self._module.parameters())
         return Evidence(

@@ -3,3 +3,6 @@
 The protocol is the FBNet sample's: a stream socket in the file system, one connection a command, the ASCII words
 `start`, `stop` and `kill` without a newline and without a reply. This package imports neither torch nor pytest.
 """
+
+# Columns of every sample: the clock that all processes share, and the time of day.
+CLOCK, WALL = "clock (s)", "time (s)"

@@ -32,10 +32,18 @@ def tell(path: Path, command: str) -> None:
     Raises:
         CollectorFailed: nobody hears.
     """
+    late = monotonic() + TELL_WITHIN_S
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(TELL_WITHIN_S)
-            client.connect(str(path))
+            while True:
+                try:
+                    client.connect(str(path))
+                    break
+                except BlockingIOError:  # the sample's collector lets one connection wait; it may be ours of before
+                    if monotonic() > late:
+                        raise
+                    sleep(0.002)
             client.sendall(command.encode("ascii"))
     except OSError as error:
         raise CollectorFailed(
@@ -82,6 +90,7 @@ class OwnCollector:
             start_new_session=True,  # Ctrl-C is for us to hear
         )
         self._windows = 0
+        self._said = ""
 
     @property
     def pid(self) -> int:
@@ -128,7 +137,9 @@ class OwnCollector:
     def _require_alive(self) -> None:
         code = self._process.poll()
         if code is not None:
-            said = (self._process.stderr.read() if self._process.stderr else "").strip().splitlines()
+            if self._process.stderr is not None and not self._process.stderr.closed:
+                self._said = self._process.stderr.read()
+            said = self._said.strip().splitlines()
             raise CollectorFailed(
                 f"the collector died ({'signal ' + str(-code) if code < 0 else 'exit ' + str(code)})"
                 f"{': ' + said[-1] if said else ''}; turn it off with --telemetry off"

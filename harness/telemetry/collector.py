@@ -16,9 +16,9 @@ from pathlib import Path
 from time import monotonic, perf_counter, time
 from types import FrameType
 
+from harness.telemetry import CLOCK, WALL
 from harness.telemetry.sources import Sample, Source, open_sources
 
-CLOCK, WALL = "clock (s)", "time (s)"
 MOST_BYTES = 1024
 ACCEPTED_WITHIN_S = 1.0
 
@@ -124,7 +124,7 @@ def _bind(path: Path) -> socket.socket:
         path.unlink()
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     server.bind(str(path))
-    server.listen(1)
+    server.listen(8)
     return server
 
 

@@ -234,7 +234,7 @@ class Xpu:
             values = [value.strip() for value in line.split(",")]
             if len(values) == len(self._columns):
                 self._latest = {
-                    f"xpu {name.removeprefix('GPU ').lower()}": float(value)
+                    _xpu_column(name): float(value)
                     for name, value in zip(self._columns, values, strict=True)
                     if name not in ("Timestamp", "DeviceId") and _is_number(value)
                 }
@@ -248,6 +248,12 @@ class Xpu:
 
 class Unavailable(RuntimeError):
     """A source that is not here; the message says why."""
+
+
+def _xpu_column(name: str) -> str:
+    """`GPU Power (W)` as `xpu power (W)`."""
+    words, _, unit = name.removeprefix("GPU ").partition(" (")
+    return f"xpu {words.lower()} ({unit}"
 
 
 def _is_number(text: str) -> bool:

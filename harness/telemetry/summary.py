@@ -8,7 +8,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from harness.telemetry.collector import CLOCK, WALL
+from harness.telemetry import CLOCK, WALL
 
 # A shorter window is less than some counters' own step.
 LEAST_ENERGY_S = 1.0
@@ -76,9 +76,7 @@ def _energy(
         why = [reason for name, reason in missing.items() if "energy" in name]
         return {"not_measured": "; ".join(why) or "no counter of energy here"}
     if window_s < LEAST_ENERGY_S:
-        return {
-            "not_measured": f"the window of {window_s:.2f} s is shorter than the counters need, {LEAST_ENERGY_S:g} s"
-        }
+        return {"not_measured": f"the window of {window_s:.2f} s is too short: the counters need {LEAST_ENERGY_S:g} s"}
     span_s = float(rows[-1][CLOCK]) - float(rows[0][CLOCK])
     joules = {name.partition(" (")[0]: (v[-1] - v[0]) * window_s / span_s for name, v in counters.items()}
     return {"joules": joules, "counters": "software counters of the devices named, not wall power"}

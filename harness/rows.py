@@ -1,0 +1,39 @@
+"""Records of one case side by side: a row. Pure functions over what the record holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from harness.case import Case
+
+Record = dict[str, Any]
+
+
+def rows_of(records: Iterable[Record]) -> list[Record]:
+    """One row a case, each measurement under its kind, fastest first within a model and batch.
+
+    Args:
+        records: as they are in `extra_info`: one a measurement.
+    """
+    rows: dict[str, Record] = {}
+    for record in records:
+        row = rows.setdefault(record["case"], dict(record))
+        row[record["measurement"]] = record
+        if record["measurement"] in ("streams", "served", "open_loop"):  # one window has both
+            row["latency"] = row["throughput"] = record
+        if record["measurement"] in ("served", "open_loop"):
+            row["parity"] = {"sqnr_db": record["answers_sqnr_db"]}
+    return sorted(rows.values(), key=_order)
+
+
+def case_of_row(row: Record) -> Case:
+    """The case that a row or a record is of."""
+    several = row.get("streams", 1), row.get("replicas", 1)
+    return Case(row["model"], row["device"], row["precision"], row["batch"], row["engine"], *several)
+
+
+def _order(row: Record) -> tuple[Any, ...]:
+    throughput = row.get("throughput", {}).get("images_per_second", 0.0)
+    p50_ms = row.get("latency", {}).get("p50_ms")
+    return row["model"], row["batch"], -throughput, float("inf") if p50_ms is None else p50_ms, row["case"]
