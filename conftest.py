@@ -15,6 +15,7 @@ pytest_plugins = [
     "fixtures.labelled",
     "fixtures.serving_options",
     "fixtures.serving",
+    "fixtures.serving_load",
     "fixtures.summary",
     "fixtures.result_files",
     "fixtures.profile_files",

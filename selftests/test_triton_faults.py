@@ -20,8 +20,9 @@ from harness.triton.control import ModelNotServed, NoBackend, is_ready, load_mod
 from harness.triton.load import Clients, LoadFailed
 from harness.triton.measure import measure_served
 from harness.triton.ports import LOOPBACK
+from harness.triton.process import ServerFailed
 from harness.triton.repository import CONFIG, RepositoryError, write_model
-from harness.triton.server import ServerFailed, attach_server
+from harness.triton.server import attach_server
 from harness.triton.serving import Host, serve
 from selftests.inside import ROOT, TINY, run_here
 from selftests.test_triton_answers import clock, sabotage

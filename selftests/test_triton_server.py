@@ -22,7 +22,8 @@ from harness.triton.installation import (
     require_trustworthy,
 )
 from harness.triton.ports import LOOPBACK, PortTaken, listening_ports, require_free, reserve_port
-from harness.triton.server import ServerFailed, attach_server, is_live, start_server
+from harness.triton.process import ServerFailed
+from harness.triton.server import attach_server, is_live, start_server
 from harness.triton.serving import serve
 from selftests.inside import ROOT
 from selftests.tritons import installation_or_skip, left_behind, linear_model, running, wait_until_gone

@@ -7,31 +7,19 @@ from __future__ import annotations
 
 import http.client
 import os
-import secrets
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-from harness.triton import guard
 from harness.triton.installation import Installation, Serving
 from harness.triton.ports import LOOPBACK, listening_ports, require_free, reserve_port
+from harness.triton.process import Process, ServerFailed, shared_memory_prefix
 
 READY_S = 30.0
-STOP_S = guard.GRACE_S + guard.AFTERMATH_S + 5.0
 EXIT_TIMEOUT_S = 5
-LOG_LINES = 25
-LOG_BYTES = 16_384
 DEFAULT_PORTS = (8000, 8001, 8002)  # HTTP, gRPC, metrics
 _POLL_S = 0.01
-
-
-class ServerFailed(RuntimeError):
-    """The server did not start, or is no longer there; the message has the tail of its log."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +46,7 @@ class Server:
         """Take over a process, or none for a server that somebody else runs."""
         self.endpoint = endpoint
         self.repository = repository
-        self.shared_memory_prefix = process.prefix if process else _prefix()
+        self.shared_memory_prefix = process.prefix if process else shared_memory_prefix()
         self.started_s: float | None = None
         self.exit_code: int | None = None
         self._process = process
@@ -117,74 +105,6 @@ class Server:
         self._is_stopped = True
 
 
-class Process:
-    """A tritonserver under its guard."""
-
-    def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], prefix: str, log: Path, scratch: Path | None
-    ) -> None:
-        """Start the guard, which starts the command. `scratch` is removed at the end, however it comes."""
-        self.prefix = prefix
-        script = [sys.executable, "-I", "-S", guard.__file__, prefix, str(scratch or ""), "--", *command]
-        self._scratch = scratch
-        self._log = log.open("w+b")  # held open: it is still there to be read when the folder has gone
-        self._guard = subprocess.Popen(
-            script,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=dict(environment),
-            start_new_session=True,
-            text=True,
-        )
-        assert self._guard.stdout is not None
-        first: IO[str] = self._guard.stdout
-        line = first.readline()
-        first.close()
-        if not line.strip().isdigit():
-            self._guard.wait()
-            raise ServerFailed(f"the server could not be started\n{self.log_tail()}")
-        self.pid = int(line)
-
-    def is_running(self) -> bool:
-        """Whether the server's own process is alive."""
-        return self._guard.poll() is None and _state(self.pid) not in ("Z", "X", None)
-
-    def how_it_ended(self) -> str:
-        """In words."""
-        try:
-            code = self._guard.wait(guard.AFTERMATH_S + 1)
-        except subprocess.TimeoutExpired:
-            return "ended, but what it started has not"
-        if code > 128:
-            return f"was ended by {signal.Signals(code - 128).name}"
-        if code < 0:
-            return f"was ended with its guard, which {signal.Signals(-code).name} ended"
-        return f"ended by itself with exit code {code}"
-
-    def log_tail(self) -> str:
-        """The last lines of the log."""
-        size = os.fstat(self._log.fileno()).st_size
-        text = os.pread(self._log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES)).decode(errors="replace")
-        return "\n".join(text.splitlines()[-LOG_LINES:])
-
-    def stop(self, fast: bool) -> int:
-        """End the server, the guard with it, and return the server's exit code: 128 + N for signal N."""
-        if fast and self.is_running():
-            os.kill(self.pid, signal.SIGKILL)
-        elif self._guard.poll() is None:
-            self._guard.terminate()
-        try:
-            code = self._guard.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self._guard.kill()  # the kernel kills the server with it
-            code = self._guard.wait()
-        if code < 0:  # the guard itself was killed and has cleaned up after nobody
-            guard.kill_group(self.pid)
-            guard.clean_up(self.prefix, self._scratch)
-        return code
-
-
 def start_server(
     installation: Installation,
     serving: Serving | None,
@@ -210,7 +130,7 @@ def start_server(
     ports = reserve_port(), require_free(grpc_port) if grpc_port else reserve_port(), reserve_port()
     models = repository or scratch / "models"
     models.mkdir(parents=True, exist_ok=True)
-    prefix = _prefix()
+    prefix = shared_memory_prefix()
     command = [
         str(installation.binary),
         f"--model-repository={models}",
@@ -301,15 +221,3 @@ def _server_environment(
         made["PATH"] = f"{installation.python.parent}:{made.get('PATH', '')}"
         made["LD_LIBRARY_PATH"] = ":".join(filter(None, (serving.library_folder, made.get("LD_LIBRARY_PATH", ""))))
     return made
-
-
-def _prefix() -> str:
-    return f"visionmark_{os.getpid()}_{secrets.token_hex(3)}_"
-
-
-def _state(pid: int) -> str | None:
-    """The process's state letter of proc(5), None if it has gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return None
