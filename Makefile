@@ -5,20 +5,39 @@ ARGS   ?=
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 IPEX_TESTS := tests_perf/test_latency.py tests_perf/test_throughput.py tests_accuracy/test_parity.py
+TRITON := .venv-triton
+TRITON_PYTHON ?= $(PYTHON)
+TRITON_STAMP  := $(TRITON)/.installed
+# the server is built for this platform alone; elsewhere the serving tests skip, with the reason
+HAS_TRITON    := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),$(TRITON_STAMP))
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup bench best names-a-model test selftest smoke check bench-harness setup-ipex test-ipex clean
+.PHONY: help setup setup-triton serve bench best names-a-model test selftest smoke check bench-harness setup-ipex test-ipex clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 setup: $(STAMP) ## install everything into .venv (done once; the other targets call it)
 
-$(STAMP): requirements.txt requirements/engines.txt requirements/check.txt requirements/data.txt constraints.txt
+$(STAMP): requirements.txt requirements/engines.txt requirements/serving.txt requirements/check.txt requirements/data.txt constraints.txt
 	@echo "installing into $(VENV); the first time takes some minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) -r requirements.txt -r requirements/check.txt
 	@touch $@
+
+setup-triton: $(TRITON_STAMP) ## install a Triton server and perf_analyzer into .venv-triton (done once)
+
+$(TRITON_STAMP): $(STAMP) requirements/triton-server.txt requirements/triton-server-constraints.txt
+	@echo "installing a Triton server into $(TRITON)"
+	@$(TRITON_PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || { echo "the Triton server needs numpy below 2, so Python 3.10 to 3.12; give TRITON_PYTHON=python3.12"; exit 1; }
+	@test -x $(TRITON)/bin/python || $(TRITON_PYTHON) -m venv $(TRITON)
+	@$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check -c requirements/triton-server-constraints.txt -r requirements/triton-server.txt
+	@$(TRITON)/bin/python -m pip download --quiet --disable-pip-version-check --no-deps -d $(TRITON)/wheels tritonclient==2.51.0
+	@$(BIN)/python -m harness.triton.perf_analyzer $(TRITON)/wheels $(TRITON)
+	@rm -r $(TRITON)/wheels && touch $@
+
+serve: $(STAMP) $(HAS_TRITON) ## serve models with a real Triton server and measure what clients get; ARGS="..." goes to pytest
+	@$(BIN)/python -m pytest tests_serial $(ARGS)
 
 bench: $(STAMP) ## measure fbnetc_100 and keep every number in results/out.json; ARGS="..." goes to pytest
 	@mkdir -p results
@@ -30,9 +49,9 @@ best: names-a-model $(STAMP) ## measure MODEL on every engine and precision (BAT
 names-a-model:
 	@$(if $(MODEL),:,echo "make best MODEL=fbnetc_100 [BATCH=1] [DATA=DIR] [ARGS=...]: give a MODEL" >&2; exit 2)
 
-test: selftest smoke ## the suite's own tests, then a smoke run of the product tests
+test: selftest smoke serve ## the suite's own tests, a smoke run of the product tests, the serving tests
 
-selftest: $(STAMP) ## the suite's own tests
+selftest: $(STAMP) $(HAS_TRITON) ## the suite's own tests
 	@$(BIN)/python -m pytest selftests -q $(ARGS)
 
 smoke: $(STAMP) ## the smoke run of the product tests
@@ -55,8 +74,8 @@ test-ipex: .venv-ipex/.installed ## the self-tests of the engine ipex, then its 
 check: $(STAMP) ## ruff (format and lint) and strict mypy
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-bench-harness: $(STAMP) ## what the harness itself costs and what the engines gain, printed
-	@$(BIN)/python -m selftests.bench_harness && $(BIN)/python -m selftests.bench_engines
+bench-harness: $(STAMP) $(HAS_TRITON) ## what the harness itself costs and what the engines gain, printed
+	@for bench in bench_harness bench_engines bench_serving bench_streams; do $(BIN)/python -m selftests.$$bench || exit; done
 
 clean: ## remove environments, caches and results
-	rm -rf .venv .venv-ipex .pytest_cache .mypy_cache .ruff_cache .benchmarks .cache results
+	rm -rf .venv .venv-ipex .venv-triton .pytest_cache .mypy_cache .ruff_cache .benchmarks .cache results

@@ -20,8 +20,10 @@ def rows_of(records: Iterable[Record]) -> list[Record]:
     for record in records:
         row = rows.setdefault(record["case"], dict(record))
         row[record["measurement"]] = record
-        if record["measurement"] == "streams":  # one window has both
+        if record["measurement"] in ("streams", "served", "open_loop"):  # one window has both
             row["latency"] = row["throughput"] = record
+        if record["measurement"] in ("served", "open_loop"):
+            row["parity"] = {"sqnr_db": record["answers_sqnr_db"]}
     return sorted(rows.values(), key=_order)
 
 

@@ -12,8 +12,9 @@ MAY_IMPORT = {
     "fixtures": {"models", "harness", "fixtures"},
     "tests_perf": {"harness", "models"},
     "tests_accuracy": {"harness", "models"},
+    "tests_serial": {"harness", "models"},
 }
-ROOMS = {"models", "harness", "fixtures", "tests_perf", "tests_accuracy", "selftests"}
+ROOMS = {"models", "harness", "fixtures", "tests_perf", "tests_accuracy", "tests_serial", "selftests"}
 ONLY_FIXTURES_KNOW = {"pytest", "_pytest", "pytest_benchmark"}
 DEVICE_WORDS = {"cuda", "xpu", "hip", "mps"}
 

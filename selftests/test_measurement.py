@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from harness.measurement import Latency, Throughput, least_rounds, percentile, percentiles_ms, record_of
+from harness.measurement import Latency, Throughput, record_of
+from harness.percentiles import least_rounds, percentile, percentiles_ms
 
 
 def test_percentiles_need_the_rounds_that_loadgen_asks_for():

@@ -1,0 +1,88 @@
+"""Are these the model's own answers to these very images? Tells swapped, stale and empty ones apart."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from harness.parity import EXACT_DB, LEAST_SPREAD, Logits, WrongAnswers, spread
+
+SHOWN = 3
+
+
+def answers_db(reference: Logits, images: Sequence[Sequence[int]], answers: Sequence[Logits]) -> list[float]:
+    """Signal to noise of every single image's answer, in dB, in the order asked.
+
+    As in `parity.sqnr_db`, but for one image at a time: signal is what tells the image from the mean of all, so that
+    another image's answer is about -3 dB.
+
+    Args:
+        reference: the model's own logits in process, [n, classes].
+        images: of each request, which images of the reference it sent.
+        answers: of each request, [images, classes].
+
+    Raises:
+        WrongAnswers: an answer of another shape, or a reference that cannot tell images apart.
+    """
+    if spread(reference) < LEAST_SPREAD:
+        raise WrongAnswers(
+            f"the model's answers differ by only {100 * spread(reference):.2f}% between images, so wrong ones could "
+            f"not be told from right ones; use weights and images that give different answers"
+        )
+    for asked, answer in zip(images, answers, strict=True):
+        if answer.shape != (len(asked), reference.shape[1]):
+            raise WrongAnswers(f"an answer has shape {answer.shape}, not {(len(asked), reference.shape[1])}")
+    which = [image for asked in images for image in asked]
+    own = reference[which].astype(np.float64)
+    signal = np.linalg.norm(own - reference.mean(axis=0), axis=1)
+    noise = np.linalg.norm(np.concatenate(answers).astype(np.float64) - own, axis=1)
+    return [_db(float(s), float(n)) for s, n in zip(signal, noise, strict=True)]
+
+
+def _db(signal: float, noise: float) -> float:
+    if not math.isfinite(noise):
+        return -EXACT_DB
+    return EXACT_DB if noise == 0 else min(EXACT_DB, 20 * math.log10(max(signal, 1e-30) / noise))
+
+
+def require_own_answers(
+    reference: Logits, images: Sequence[Sequence[int]], answers: Sequence[Logits], floor_db: float
+) -> float:
+    """The worst answer's signal to noise, in dB. For the arguments see `answers_db`.
+
+    Raises:
+        WrongAnswers: one is below the floor, with what kind of wrong it is.
+    """
+    found = answers_db(reference, images, answers)
+    which = [image for asked in images for image in asked]
+    rows = np.concatenate(answers)
+    wrong = [place for place, db in enumerate(found) if db < floor_db]
+    if wrong:
+        kinds = Counter(_kind(reference, which[place], rows[place]) for place in wrong)
+        listed = "; ".join(f"{count} {kind}" for kind, count in kinds.most_common(SHOWN))
+        raise WrongAnswers(
+            f"{len(wrong)} of {len(found)} answers are not the model's own ({min(found):.1f} dB at worst, the floor is "
+            f"{floor_db:.0f} dB): {listed}; the first is that to request "
+            f"{_request_of(images, wrong[0])}, image {which[wrong[0]]}"
+        )
+    return min(found)
+
+
+def _kind(reference: Logits, image: int, answer: Logits) -> str:
+    if not np.isfinite(answer).all():
+        return "with NaN or infinity"
+    if not answer.any():
+        return "all zeros"
+    nearest = int(np.linalg.norm(reference - answer, axis=1).argmin())
+    return "another image's" if nearest != image else "of other weights, or too short a format"
+
+
+def _request_of(images: Sequence[Sequence[int]], place: int) -> int:
+    for number, asked in enumerate(images):
+        if place < len(asked):
+            return number
+        place -= len(asked)
+    raise IndexError(place)

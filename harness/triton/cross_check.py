@@ -1,0 +1,96 @@
+"""A second opinion: this suite's closed loop beside NVIDIA's perf_analyzer, in turns, on the same server and load."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.measure import TimedRounds
+from harness.percentiles import percentile
+from harness.triton.clients import Traffic
+from harness.triton.load import Clients
+from harness.triton.measured import CrossCheck
+from harness.triton.perf_analyzer import TRIALS, Opinion, ask_perf_analyzer
+from harness.triton.serving import Served
+
+AGREEMENT_PCT = 5.0
+PAIRS = 3
+# perf_analyzer counts what was answered within its windows: too few requests in one, and its ends decide the number.
+WINDOW_REQUESTS = 16
+LEAST_WINDOW_S = 0.5
+
+
+class Disagreement(AssertionError):
+    """Every pair of measurements says that the two differ by more than the agreement."""
+
+
+def cross_check(served: Served, traffic: Traffic, program: Path, scratch: Path, timed: TimedRounds) -> CrossCheck:
+    """Pairs of short loads by both, compared pair by pair.
+
+    Raises:
+        LoadFailed: a request of ours failed.
+        NoMeasurement: perf_analyzer measured nothing.
+    """
+    ours: list[Opinion] = []
+    theirs: list[Opinion] = []
+
+    def pair() -> None:
+        with Clients(traffic, served.server, served.target, served.batches) as clients:
+            warm = clients.run(lambda sent, s: sent < 2 * traffic.clients)
+            window_s = max(LEAST_WINDOW_S, WINDOW_REQUESTS * warm.wall_s / len(warm.requests))
+            load = clients.run(lambda sent, s: s < TRIALS * window_s)
+        served.require_own_answers(load.answers())
+        ours.append(Opinion(len(load.requests) / load.wall_s, percentile(load.latencies_s(), 50) * 1e3))
+        theirs.append(
+            ask_perf_analyzer(program, served.server, served.target, traffic, served.case.batch, window_s, scratch)
+        )
+
+    timed("cross-check", pair, lambda elapsed_s: () if len(ours) < PAIRS else None)
+    return compare(ours, theirs, traffic, served.case.batch)
+
+
+def compare(ours: Sequence[Opinion], theirs: Sequence[Opinion], traffic: Traffic, batch: int) -> CrossCheck:
+    """What the pairs come to."""
+    rates = [mine.requests_per_second / other.requests_per_second for mine, other in zip(ours, theirs, strict=True)]
+    medians = [mine.p50_ms / other.p50_ms for mine, other in zip(ours, theirs, strict=True)]
+    return CrossCheck(
+        protocol=traffic.protocol,
+        mode=traffic.mode,
+        clients=traffic.clients,
+        pairs=len(ours),
+        images_per_second=batch * statistics.median(one.requests_per_second for one in ours),
+        perf_analyzer_images_per_second=batch * statistics.median(one.requests_per_second for one in theirs),
+        p50_ms=statistics.median(one.p50_ms for one in ours),
+        perf_analyzer_p50_ms=statistics.median(one.p50_ms for one in theirs),
+        throughput_ratio=statistics.median(rates),
+        throughput_ratio_range=(min(rates), max(rates)),
+        p50_ratio=statistics.median(medians),
+        p50_ratio_range=(min(medians), max(medians)),
+        verdict=verdict_of(rates, medians),
+    )
+
+
+def verdict_of(*ratios: Sequence[float]) -> str:
+    """`agree` where the median of every ratio is within 5% of 1; `differ` where all pairs of one lie beyond it.
+
+    Between the two the pairs scatter across the bound: `cannot tell`, on a machine that others use too.
+    """
+    bound = AGREEMENT_PCT / 100
+    if any(min(found) > 1 + bound or max(found) < 1 - bound for found in ratios):
+        return "differ"
+    return "agree" if all(abs(statistics.median(found) - 1) <= bound for found in ratios) else "cannot tell"
+
+
+def require_no_disagreement(check: CrossCheck) -> None:
+    """Raise where the two differ.
+
+    Raises:
+        Disagreement: with the numbers of both.
+    """
+    if check.verdict == "differ":
+        raise Disagreement(
+            f"perf_analyzer measured {check.perf_analyzer_images_per_second:.1f} images/s and a p50 of "
+            f"{check.perf_analyzer_p50_ms:.2f} ms, this suite {check.images_per_second:.1f} and {check.p50_ms:.2f} ms: "
+            f"more than {AGREEMENT_PCT:.0f}% apart in every one of {check.pairs} pairs"
+        )

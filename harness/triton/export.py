@@ -1,0 +1,134 @@
+"""From a case to what a server is handed: the exported file, requests to send, and the answers they should get."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from harness import onnx_export
+from harness.artefacts import ArtefactCache, key_of
+from harness.case import Case
+from harness.devices import open_device
+from harness.imagenet import IMAGENET_CLASSES, class_indices
+from harness.parity import Logits
+from harness.prepare import References, identity_of, input_images
+from harness.triton.clients import Images
+from harness.triton.repository import LEAST_MAX_BATCH, Artefact
+from models.build import Built, build_module
+from models.catalog import ModelSpec
+
+Report = Callable[[str], None]
+# Different images that are sent: more than clients, so that no two of them ask for the same one at a time.
+IMAGES = 16
+# Engine of a case to the file that is served.
+FILES = {"onnxruntime": onnx_export.FILE_NAME, "tensorrt": onnx_export.FILE_NAME, "trace": "model.pt"}
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def unsupported(case: Case) -> str | None:
+    """None, or the reason why this case cannot be served."""
+    kind = case.device.partition(":")[0]
+    if case.engine not in FILES:
+        return f"served models run on {' or '.join(FILES)}, not on {case.engine}"
+    if kind not in PROVIDERS:
+        return f"Triton has no backend here for {kind}"
+    if case.engine == "tensorrt" and kind != "cuda":
+        return "TensorRT is for CUDA devices"
+    if case.precision != "fp32":
+        return f"served models are exported in fp32, not in {case.precision}"
+    return open_device(case.device).available()
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What is made once for a case, whatever server serves it.
+
+    Attributes:
+        case: the label; its batch is images a request.
+        spec: the catalogue row.
+        artefact: for the server.
+        batches: different requests, to be sent in rotation: fp32 [batch, 3, h, w].
+        reference: the model's own logits in process for the images of all batches, in their order.
+        export_s: exporting, or checking what an earlier run exported.
+        identity: weights and preprocessing.
+        module: fp32, on the host, for more answers in process.
+    """
+
+    case: Case
+    spec: ModelSpec
+    artefact: Artefact
+    batches: list[Images]
+    reference: Logits
+    export_s: float
+    identity: dict[str, Any]
+    module: torch.nn.Module
+
+
+def export_case(
+    case: Case,
+    spec: ModelSpec,
+    weights: str | Path,
+    cache: ArtefactCache,
+    threads: int,
+    report: Report,
+) -> Exported:
+    """Export the case's model and compute its own answers in process."""
+    report("loading")
+    built = build_module(spec, weights)
+    count = max(IMAGES, 2 * case.batch)
+    count = -(-count // case.batch) * case.batch
+    report("answering in process")
+    reference = References(spec, weights).logits(count, built.module)
+    images = input_images(spec, count)
+    report("exporting")
+    began = perf_counter()
+    file = export(built, spec, images[: max(2, case.batch)], FILES[case.engine], cache)
+    export_s = perf_counter() - began
+    device = open_device(case.device)
+    index = int(device.name.partition(":")[2] or 0)
+    artefact = Artefact(
+        model=spec.name,
+        file=file,
+        size=spec.input.size,
+        labels=labels_of(reference.shape[1]),
+        max_batch=max(LEAST_MAX_BATCH, case.batch),
+        threads=threads,
+        gpu=None if device.name == "cpu" else index,
+        accelerator="tensorrt" if case.engine == "tensorrt" else None,
+    )
+    batches = [chunk.numpy() for chunk in images.split(case.batch)]
+    return Exported(case, spec, artefact, batches, reference, export_s, identity_of(spec, built), built.module)
+
+
+def export(built: Built, spec: ModelSpec, example: torch.Tensor, name: str, cache: ArtefactCache) -> Path:
+    """The module as a file for any batch, of an earlier run where there is one: ONNX, or TorchScript for `model.pt`."""
+    is_onnx = name == onnx_export.FILE_NAME
+    key = key_of(
+        "onnx" if is_onnx else "torchscript",
+        built.module,
+        libraries=onnx_export.LIBRARIES if is_onnx else (),
+        sources=[onnx_export.__file__ if is_onnx else __file__],
+        size=spec.input.size,
+        dynamic_batch=True,
+    )
+
+    def make(folder: Path) -> None:
+        if is_onnx:
+            onnx_export.export_onnx(built.module, example, folder / name, dynamic_batch=True)
+            return
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # deprecated upstream; Triton's pytorch backend runs nothing else
+            torch.jit.freeze(torch.jit.trace(built.module, example, check_trace=False)).save(str(folder / name))
+
+    return cache.obtain(key, make).folder / name
+
+
+def labels_of(classes: int) -> tuple[str, ...]:
+    """The names of the classes: wnids where they are ImageNet's."""
+    return tuple(class_indices()) if classes == IMAGENET_CLASSES else tuple(f"class_{n}" for n in range(classes))

@@ -1,0 +1,174 @@
+"""Where a tritonserver is, what it runs its backends with, and whether that can be trusted.
+
+Knows the two layouts there are: NVIDIA's container or a build (bin/, backends/ beside each other), and the wheel
+nvidia-pytriton, whose stubs for the Python backend lie apart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+SETUP = "run `make setup-triton`, put a tritonserver on PATH, or give --triton-server PATH"
+ENVIRONMENT = ".venv-triton"
+STUB = "triton_python_backend_stub"
+# A stub whose pybind11 knows numpy 2 looks for this module. One without it reads zeros out of numpy 2's arrays and
+# sends nothing back, and raises no error.
+_KNOWS_NUMPY_2 = b"numpy._core"
+PROBE_S = 30.0
+_PROBE = """
+import importlib.metadata as m, json, sys, sysconfig
+def version(name):
+    try: return m.version(name)
+    except m.PackageNotFoundError: return None
+print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "libdir": sysconfig.get_config_var("LIBDIR") or "",
+  "library": sysconfig.get_config_var("INSTSONAME") or "", "numpy": version("numpy"),
+  "onnxruntime": version("onnxruntime-gpu") or version("onnxruntime")}))
+"""
+
+
+class NoServer(RuntimeError):
+    """There is no server here; the message says why and the way out."""
+
+
+class UntrustworthyServer(RuntimeError):
+    """There is a server, and it would answer wrongly or not at all; the message says why and the way out."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A server that can be started.
+
+    Attributes:
+        binary: tritonserver.
+        backends: folder of its backends, None for the server's own default.
+        caches: folder of its response caches, likewise.
+        stub: of the Python backend.
+        python: what the stub has to find as its Python, None for the one on PATH.
+    """
+
+    binary: Path
+    backends: Path | None
+    caches: Path | None
+    stub: Path | None
+    python: Path | None
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The Python that runs the Python backend's models.
+
+    Attributes:
+        python: version, such as `3.11`.
+        library_folder: of libpython.
+        numpy: version, None where there is none.
+        onnxruntime: likewise.
+    """
+
+    python: str
+    library_folder: str
+    numpy: str | None
+    onnxruntime: str | None
+
+
+def find_installation(asked: Path | None, root: Path, environment: Mapping[str, str] = os.environ) -> Installation:
+    """The server that was asked for, else the one on PATH, else the one in the wheel in `.venv-triton`.
+
+    Args:
+        asked: a tritonserver, or a folder: of an environment with the wheel, or of an installation with bin/.
+        root: the checkout, where .venv-triton is.
+        environment: for PATH.
+
+    Raises:
+        NoServer: there is none.
+    """
+    if asked is not None:
+        found = asked if asked.is_file() else _in_folder(asked)
+        if found is None:
+            raise NoServer(f"no tritonserver at {asked}; give the program or the environment it is installed in")
+        return describe_installation(found)
+    on_path = shutil.which("tritonserver", path=environment.get("PATH"))
+    in_wheel = _in_folder(root / ENVIRONMENT)
+    if on_path:
+        return describe_installation(Path(on_path))
+    if in_wheel:
+        return describe_installation(in_wheel)
+    raise NoServer(f"no tritonserver on PATH and none in {ENVIRONMENT}; {SETUP}")
+
+
+def _in_folder(folder: Path) -> Path | None:
+    places = ("bin/tritonserver", "lib/python3*/site-packages/pytriton/tritonserver/bin/tritonserver")
+    found = [path for place in places for path in sorted(folder.glob(place))]
+    return found[0] if found else None
+
+
+def describe_installation(binary: Path) -> Installation:
+    """The parts that belong to a tritonserver, by the layout around it.
+
+    Raises:
+        NoServer: it is no program that this user may run.
+    """
+    binary = binary.resolve()
+    if not os.access(binary, os.X_OK):
+        raise NoServer(f"{binary} is no program that can be run; {SETUP}")
+    home = binary.parent.parent
+    backends, caches = home / "backends", home / "caches"
+    wheel_stubs = home / "python_backend_stubs"
+    python = home.parents[4] / "bin" / "python" if wheel_stubs.is_dir() and len(home.parents) > 4 else None
+    if python is not None and not python.exists():
+        raise NoServer(f"{binary} is of a wheel whose environment has no {python}; {SETUP}")
+    stub = backends / "python" / STUB
+    if python is not None:
+        stub = wheel_stubs / probe(python).python / STUB
+    return Installation(
+        binary=binary,
+        backends=backends if backends.is_dir() else None,
+        caches=caches if caches.is_dir() else None,
+        stub=stub if stub.is_file() else None,
+        python=python,
+    )
+
+
+def probe(python: Path | str) -> Serving:
+    """Ask a Python for its version, its library and the packages that models need."""
+    done = subprocess.run([str(python), "-c", _PROBE], capture_output=True, text=True, timeout=PROBE_S, check=False)
+    if done.returncode:
+        raise NoServer(f"{python} cannot be run ({done.stderr.strip().rpartition(chr(10))[2]}); {SETUP}")
+    told = json.loads(done.stdout)
+    return Serving(told["python"], told["libdir"], told["numpy"], told["onnxruntime"])
+
+
+def require_trustworthy(installation: Installation) -> Serving | None:
+    """What will run models of the Python backend, checked; None where the server has no such backend.
+
+    Raises:
+        UntrustworthyServer: the stub is missing, or its Python's numpy is one that the stub misreads.
+    """
+    backends = installation.backends
+    if backends is None or not (backends / "python").is_dir():
+        return None
+    serving = probe(installation.python or "python3")
+    where = installation.python or "the python3 on PATH"
+    if installation.stub is None:
+        raise UntrustworthyServer(
+            f"{installation.binary} has no Python backend stub for Python {serving.python} ({where}); {SETUP}"
+        )
+    is_needed = not (backends / "onnxruntime").is_dir()  # else the server has a backend of its own for ONNX files
+    if is_needed and (serving.numpy is None or serving.onnxruntime is None):
+        missing = " and ".join(name for name in ("numpy", "onnxruntime") if getattr(serving, name) is None)
+        raise UntrustworthyServer(f"{where} has no {missing}, which served models need; {SETUP}")
+    if (
+        serving.numpy
+        and int(serving.numpy.partition(".")[0]) >= 2
+        and _KNOWS_NUMPY_2 not in installation.stub.read_bytes()
+    ):
+        raise UntrustworthyServer(
+            f"{where} has numpy {serving.numpy}, and the stub {installation.stub} was built before numpy 2: it would "
+            f"read zeros and answer zeros without an error; install numpy below 2 there, or {SETUP}"
+        )
+    return serving

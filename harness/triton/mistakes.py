@@ -1,0 +1,138 @@
+"""Requests that a server has to refuse, each with words that tell what was wrong."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from harness.triton.clients import CHANNEL, GrpcClient, RequestFailed, Target
+from harness.triton.serving import Served
+
+SHORT_S = 1e-4
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong request.
+
+    Attributes:
+        name: for the test id.
+        words: a pattern of the refusal.
+        send: sends it and gives the refusal, empty where there was none.
+    """
+
+    name: str
+    words: str
+    send: Callable[[Served], str]
+
+
+def _refused(
+    served: Served,
+    *,
+    shape: tuple[int, ...] | None = None,
+    dtype: str = "FP32",
+    name: str | None = None,
+    model: str | None = None,
+    version: str = "",
+    output: str | None = None,
+    timeout_s: float = 10.0,
+) -> str:
+    """The refusal of a gRPC request that differs from a right one in what is given."""
+    import tritonclient.grpc as module
+    from tritonclient.utils import InferenceServerException
+
+    images = served.batches[0]
+    kinds: dict[str, Any] = {"FP32": np.float32, "FP64": np.float64}
+    tensor = np.zeros(shape or images.shape, kinds[dtype])
+    asked = module.InferInput(name or served.target.input, list(tensor.shape), dtype)
+    asked.set_data_from_numpy(tensor)
+    client = module.InferenceServerClient(served.server.endpoint.grpc, channel_args=CHANNEL)
+    try:
+        client.infer(
+            model or served.name,
+            [asked],
+            model_version=version,
+            outputs=[module.InferRequestedOutput(output or served.target.output)],
+            client_timeout=timeout_s,
+        )
+    except InferenceServerException as error:
+        return str(error)
+    finally:
+        client.close()
+    return ""
+
+
+def _narrow(served: Served) -> tuple[int, ...]:
+    return (*served.batches[0].shape[:-1], 5)
+
+
+def _too_many(served: Served) -> tuple[int, ...]:
+    return (served.exported.artefact.max_batch + 1, *served.batches[0].shape[1:])
+
+
+def _malformed_json(served: Served) -> str:
+    connection = http.client.HTTPConnection(served.server.endpoint.http, timeout=10)
+    try:
+        connection.request("POST", f"/v2/models/{served.name}/infer", b'{"inputs": [', {"Connection": "close"})
+        answer = connection.getresponse()
+        return f"[{answer.status}] {answer.read().decode()}"
+    finally:
+        connection.close()
+
+
+def _unknown_over_http(served: Served) -> str:
+    from harness.triton.clients import HttpClient
+
+    client = HttpClient(served.server.endpoint, Target("no_such_model"))
+    try:
+        client.infer(served.batches[0])
+    except RequestFailed as refusal:
+        return str(refusal)
+    finally:
+        client.close()
+    return ""
+
+
+def _timeout(served: Served) -> str:
+    client = GrpcClient(served.server.endpoint, served.target, SHORT_S)
+    try:
+        client.infer(served.batches[0])
+    except RequestFailed as refusal:
+        return str(refusal)
+    finally:
+        client.close()
+    return ""
+
+
+MISTAKES = (
+    Mistake("shape", r"INVALID_ARGUMENT.*unexpected shape for input", lambda s: _refused(s, shape=_narrow(s))),
+    Mistake("type", r"INVALID_ARGUMENT.*data-type is 'FP64'.*expects 'FP32'", lambda s: _refused(s, dtype="FP64")),
+    Mistake("name", r"INVALID_ARGUMENT.*unexpected inference input 'nothing'", lambda s: _refused(s, name="nothing")),
+    Mistake("output", r"INVALID_ARGUMENT.*inference output 'nothing'", lambda s: _refused(s, output="nothing")),
+    Mistake("batch", r"INVALID_ARGUMENT.*batch-size must be <=", lambda s: _refused(s, shape=_too_many(s))),
+    Mistake("model", r"NOT_FOUND.*unknown model: 'no_such_model'", lambda s: _refused(s, model="no_such_model")),
+    Mistake("model-http", r"\[404\].*unknown model: 'no_such_model'", _unknown_over_http),
+    Mistake("version", r"NOT_FOUND.*version 9 is not found", lambda s: _refused(s, version="9")),
+    Mistake("json", r"\[(400|500)\].*failed to parse the request JSON", _malformed_json),
+    Mistake("timeout", r"Deadline Exceeded|DEADLINE_EXCEEDED", _timeout),
+)
+
+
+def label_of(served: Served) -> str:
+    """The label that the server itself gives its likeliest class of the first image."""
+    import tritonclient.grpc as module
+
+    client = GrpcClient(served.server.endpoint, served.target)
+    images = served.batches[0][:1]
+    asked = module.InferInput(served.target.input, list(images.shape), "FP32")
+    asked.set_data_from_numpy(images)
+    try:
+        result = client.send([asked], [module.InferRequestedOutput(served.target.output, class_count=1)])
+    finally:
+        client.close()
+    answer: bytes = result.as_numpy(served.target.output).reshape(-1)[0]
+    return answer.decode().rpartition(":")[2]  # score:index:label

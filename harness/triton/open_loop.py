@@ -1,0 +1,219 @@
+"""An open loop: requests come at random times, whether or not the last is answered. MLPerf LoadGen sends them.
+
+Its server scenario draws a Poisson process; latency is from the scheduled time of a request until its answer is
+decoded. One gRPC client carries all of them, any number open at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.loadgen import Library, Load, Respond, run_load
+from harness.loadgen_log import Verdict
+from harness.measure import TimedRounds
+from harness.measurement import Scenario
+from harness.percentiles import PERCENTILES, least_rounds
+from harness.rounds import Duration
+from harness.scenarios import find_rate
+from harness.triton.clients import CHANNEL, DEADLINE_S, Logits, RequestFailed, Traffic, answer_of, request_of
+from harness.triton.control import statistics
+from harness.triton.load import TROUBLE_S, Clients, LoadFailed
+from harness.triton.measure import require_counted, settled_statistics
+from harness.triton.measured import OpenLoop
+from harness.triton.serving import Served
+
+# The rate where none is given, as a share of what a closed loop of eight clients gets.
+DEFAULT_SHARE = 0.5
+CLOSED_S = 1.0
+# LoadGen breaks a run off when two seconds' requests are open (ten times this, if that is more): a server that cannot
+# keep up, or has gone.
+BOUND_S = 0.2
+
+
+class TooFast(AssertionError):
+    """Requests come faster than the server answers: their waiting grows for as long as the run lasts."""
+
+
+class ServerUnderTest:
+    """A served model as LoadGen's system under test. A context manager: the connection is closed at its end."""
+
+    def __init__(self, served: Served) -> None:
+        """Nothing is sent yet."""
+        import tritonclient.grpc as module
+
+        self._module = module
+        self._served = served
+        self._client = module.InferenceServerClient(served.server.endpoint.grpc, channel_args=CHANNEL)
+        self._outputs = [module.InferRequestedOutput(served.target.output)]
+        self._failed = threading.Event()
+        self.failure: RequestFailed | None = None
+        self.answered: list[tuple[int, Logits]] = []
+
+    def issue(self, ids: Sequence[int], indices: Sequence[int], respond: Respond) -> None:
+        """See `SystemUnderTest.issue`."""
+        for one, index in zip(ids, indices, strict=True):
+            self._client.async_infer(
+                self._served.name,
+                [request_of(self._module, self._served.target, self._served.batches[index])],
+                self._on_answer(one, index, respond),
+                outputs=self._outputs,
+                client_timeout=DEADLINE_S,
+            )
+
+    def work(self, is_over: threading.Event) -> None:
+        """See `SystemUnderTest.work`: only waits, for answers come on the client's own thread."""
+        while not is_over.wait(0.02):
+            if self._failed.is_set():
+                raise self.failure or RequestFailed("a request failed")
+
+    def _on_answer(self, one: int, index: int, respond: Respond) -> Callable[[Any, Any], None]:
+        def take(result: Any, error: Any) -> None:
+            try:
+                if error is not None:
+                    raise RequestFailed(str(error))
+                self.answered.append((index, answer_of(result, self._served.target)))
+            except RequestFailed as failed:
+                self.failure = self.failure or failed
+                self._failed.set()
+            else:
+                respond([one], None)
+
+        return take
+
+    def library(self) -> Library:
+        """The requests, all of them in memory already."""
+        count = len(self._served.batches)
+        return Library(count, count, lambda indices: None, lambda indices: None)
+
+    def __enter__(self) -> ServerUnderTest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+
+def closed_rate(served: Served) -> tuple[float, int]:
+    """Requests a second that a closed loop of eight clients is answered, and how many it sent."""
+    with Clients(Traffic("grpc", "sync", 8), served.server, served.target, served.batches) as clients:
+        load = clients.run(lambda sent, s: s < CLOSED_S or sent < 16)
+    return len(load.requests) / load.wall_s, len(load.requests)
+
+
+def measure_open_loop(
+    served: Served, rate: float | None, duration: Duration, folder: Path, timed: TimedRounds
+) -> OpenLoop | None:
+    """Requests at one rate, every answer compared with the model's own.
+
+    Args:
+        served: who is asked.
+        rate: requests a second, None for half of what a closed loop gets.
+        duration: least and most seconds, and least requests.
+        folder: for LoadGen's logs.
+        timed: the clock.
+
+    Raises:
+        LoadFailed: a request was not answered.
+        TooFast: the server cannot keep up with the rate.
+        WrongAnswers: an answer is not the model's own.
+    """
+    before = statistics(served.server, served.name)
+    if rate is None:
+        closed, sent = closed_rate(served)
+        rate = DEFAULT_SHARE * closed
+        before = settled_statistics(served, before, sent)
+    load = Load(
+        "server",
+        min_s=duration.min_s,
+        max_s=duration.max_s,
+        min_queries=duration.min_rounds,
+        rate=rate,
+        bound_s=BOUND_S,
+    )
+    verdicts: list[Verdict] = []
+    with ServerUnderTest(served) as sut:
+        rounds_s = timed(
+            "open loop",
+            lambda: verdicts.append(_run(load, sut, served, folder)),
+            lambda elapsed_s: None if verdicts else (),
+        )
+    counted = settled_statistics(served, before, len(sut.answered)).since(before)
+    answers_db = require_answered(served, sut.answered)
+    require_counted(served, len(sut.answered), counted)
+    if not rounds_s:
+        return None
+    values = dict(verdicts[0].values)
+    if not values["result_min_duration_met"] and duration.max_s is None:
+        raise TooFast(
+            f"{served.case}: {rate:.1f} requests a second are more than the server answers; LoadGen broke the run off "
+            f"after {len(sut.answered)} of them. Give a lower --rate"
+        )
+    found: dict[str, Any] = {}
+    for percent in PERCENTILES:
+        missing = max(0, least_rounds(percent) - len(sut.answered))
+        found[f"p{percent}_ms"] = None if missing else values[f"result_{percent:.2f}_percentile_latency_ns"] / 1e6
+        found[f"p{percent}_missing_rounds"] = missing
+    return OpenLoop(
+        protocol="grpc",
+        rate_per_second=rate,
+        images_per_second=float(values["result_completed_samples_per_sec"]) * served.case.batch,
+        **found,
+        mean_ms=values["result_mean_latency_ns"] / 1e6,
+        min_ms=values["result_min_latency_ns"] / 1e6,
+        max_ms=values["result_max_latency_ns"] / 1e6,
+        rounds=len(sut.answered),
+        images=len(sut.answered) * served.case.batch,
+        answers_sqnr_db=answers_db,
+        mean_batch=counted.images / counted.executions,
+        server_queue_ms=counted.mean_ms("queue"),
+        server_compute_ms=counted.mean_ms("compute"),
+        loadgen=str(values["loadgen_version"]),
+        logs=str(verdicts[0].folder),
+    )
+
+
+def _run(load: Load, sut: ServerUnderTest, served: Served, folder: Path) -> Verdict:
+    """One LoadGen run.
+
+    Raises:
+        LoadFailed: a request was not answered, with what has become of the server.
+    """
+    try:
+        return run_load(load, sut, sut.library(), folder)
+    except RequestFailed as failed:
+        trouble = served.server.trouble(patience_s=TROUBLE_S)
+        raise LoadFailed(f"a request failed: {failed}" + (f"\n{trouble}" if trouble else "")) from None
+
+
+def require_answered(served: Served, answered: Sequence[tuple[int, Logits]]) -> float:
+    """The worst of these answers, in dB. See `Served.require_own_answers`."""
+    return served.require_own_answers([answer for _, answer in answered], [index for index, _ in answered])
+
+
+def find_highest_rate(served: Served, bound_s: float, least_s: float, folder: Path, timed: TimedRounds) -> Scenario:
+    """The highest rate at which p99 keeps to a bound, by LoadGen's own search and judgement.
+
+    Args:
+        served: who is asked.
+        bound_s: for 99% of the requests, from the scheduled time.
+        least_s: of the run that confirms the rate.
+        folder: for LoadGen's logs.
+        timed: the clock.
+    """
+    rate, _ = closed_rate(served)
+    load = Load("server", min_s=least_s, min_queries=1, rate=rate, bound_s=bound_s)
+    found: list[Scenario] = []
+    with ServerUnderTest(served) as sut:
+
+        def run(one: Load, name: str) -> Verdict:
+            return _run(one, sut, served, folder / name)
+
+        timed(
+            "highest rate",
+            lambda: found.append(find_rate(load, run, served.exported.artefact.max_batch)),
+            lambda elapsed_s: None if found else (),
+        )
+        require_answered(served, sut.answered)
+    return found[0]

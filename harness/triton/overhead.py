@@ -1,0 +1,109 @@
+"""What serving adds to a model: the same file, the same ONNX Runtime settings, in this process and behind the server.
+
+The ways are measured in turns, a request each, so that a machine that gets slower slows them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from time import perf_counter
+from typing import Any
+
+from harness.measure import TimedRounds
+from harness.percentiles import least_rounds, percentile
+from harness.rounds import Duration, wants_more
+from harness.triton.clients import GrpcClient, HttpClient, Images, Logits
+from harness.triton.export import PROVIDERS
+from harness.triton.measured import Overhead
+from harness.triton.serving import Served
+from harness.triton.shared_memory import SharedMemoryClient
+
+WARMUP_TURNS = 5
+IN_PROCESS = "in_process"
+Infer = Callable[[Images], Logits]
+
+
+def measure_overhead(served: Served, duration: Duration, timed: TimedRounds) -> Overhead | None:
+    """One request at a time, over each way; every answer is the model's own.
+
+    Raises:
+        WrongAnswers: one is not.
+    """
+    with ExitStack() as stack:
+        ways: dict[str, Infer] = {IN_PROCESS: in_process(served)}
+        clients = {"grpc": GrpcClient, "http": HttpClient}
+        for name, opener in clients.items():
+            client: Any = opener(served.server.endpoint, served.target)
+            stack.callback(client.close)
+            ways[name] = client.infer
+        if served.server.pid is not None:  # on this machine for certain
+            shared = SharedMemoryClient(served)
+            stack.callback(shared.close)
+            ways["shared_memory"] = shared.infer
+        times_s: dict[str, list[float]] = {name: [] for name in ways}
+        answers: dict[str, list[Logits]] = {name: [] for name in ways}
+
+        def turn(index: int, keeps: bool) -> None:
+            images = served.batches[index % len(served.batches)]
+            for name, infer in ways.items():
+                began = perf_counter()
+                answer = infer(images)
+                if keeps:
+                    times_s[name].append(perf_counter() - began)
+                    answers[name].append(answer)
+
+        def turns() -> None:
+            began, done = perf_counter(), 0
+            while wants_more(duration, done, perf_counter() - began):
+                turn(done, keeps=True)
+                done += 1
+
+        for index in range(WARMUP_TURNS):
+            turn(index, keeps=False)
+        rounds_s = timed("overhead", turns, lambda elapsed_s: None if times_s["grpc"] else ())
+    for found in answers.values():
+        served.require_own_answers(found)
+    if not rounds_s:
+        return None
+    count = len(times_s["grpc"])
+    missing = max(0, least_rounds(50) - count)
+    p50_ms = {name: None if missing else percentile(found, 50) * 1e3 for name, found in times_s.items()}
+    base = p50_ms[IN_PROCESS]
+
+    def added_ms(name: str) -> float | None:
+        value = p50_ms.get(name)
+        return None if value is None or base is None else value - base
+
+    return Overhead(
+        rounds=count,
+        p50_missing_rounds=missing,
+        in_process_p50_ms=base,
+        grpc_p50_ms=p50_ms["grpc"],
+        grpc_overhead_ms=added_ms("grpc"),
+        http_p50_ms=p50_ms["http"],
+        http_overhead_ms=added_ms("http"),
+        shared_memory_p50_ms=p50_ms.get("shared_memory"),
+        shared_memory_overhead_ms=added_ms("shared_memory"),
+    )
+
+
+def in_process(served: Served) -> Infer:
+    """The served file in this process, as the Python backend runs it."""
+    import onnxruntime
+
+    artefact = served.exported.artefact
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = artefact.threads, 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    provider = PROVIDERS[served.case.device.partition(":")[0]]
+    given = provider if artefact.gpu is None else (provider, {"device_id": artefact.gpu})
+    session = onnxruntime.InferenceSession(str(artefact.file), options, providers=[given])
+    name = session.get_inputs()[0].name
+
+    def infer(images: Images) -> Logits:
+        (logits,) = session.run(None, {name: images})
+        found: Logits = logits
+        return found
+
+    return infer

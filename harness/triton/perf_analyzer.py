@@ -1,0 +1,126 @@
+"""NVIDIA's perf_analyzer, for a second opinion on the same server and the same load.
+
+Its program comes out of a tritonclient wheel, two libraries it misses out of nvidia-pytriton's. As a script this file
+unpacks them: `python -m harness.triton.perf_analyzer WHEELS ENVIRONMENT`.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.triton.clients import Target, Traffic
+from harness.triton.installation import ENVIRONMENT, SETUP
+from harness.triton.server import Server
+
+FOLDER = "perf_analyzer"
+_MEMBER = "/data/bin/perf_analyzer"
+# What the program is linked with, and the pattern of the file in the wheel's libraries that is it.
+_LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
+STABILITY_PCT = 80  # its own criterion; the comparison is ours, and shared cores never meet its default of 10
+TRIALS = 3
+
+
+class NoPerfAnalyzer(RuntimeError):
+    """It is not here, or does not run; the message says why."""
+
+
+class NoMeasurement(RuntimeError):
+    """It ran and measured nothing; the message is its own."""
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What perf_analyzer measured: requests answered a second, and the median request."""
+
+    requests_per_second: float
+    p50_ms: float
+
+
+def find_perf_analyzer(root: Path) -> Path:
+    """The program in the serving environment.
+
+    Raises:
+        NoPerfAnalyzer: it is not there.
+    """
+    program = root / ENVIRONMENT / FOLDER / "perf_analyzer"
+    if not program.is_file():
+        raise NoPerfAnalyzer(f"no perf_analyzer in {ENVIRONMENT}; {SETUP.partition(',')[0]}")
+    return program
+
+
+def ask_perf_analyzer(
+    program: Path, server: Server, target: Target, traffic: Traffic, batch: int, window_s: float, scratch: Path
+) -> Opinion:
+    """Have it load a model as many clients would, measured over windows of time.
+
+    Windows, for with a number of requests its throughput is wrong: it divides by whole seconds.
+
+    Args:
+        program: perf_analyzer.
+        server: who is asked.
+        target: which model.
+        traffic: protocol, mode and clients.
+        batch: images a request.
+        window_s: seconds of each of its windows.
+        scratch: a folder to write in.
+
+    Raises:
+        NoMeasurement: it has no row, whatever its exit code says.
+    """
+    table = scratch / "perf_analyzer.csv"
+    table.unlink(missing_ok=True)
+    address = server.endpoint.grpc if traffic.protocol == "grpc" else server.endpoint.http
+    command = [
+        *(str(program), "-m", target.model, "-u", address, "-i", traffic.protocol, "-b", str(batch)),
+        "--async" if traffic.mode == "async" else "--sync",
+        *("--concurrency-range", str(traffic.clients), "-p", str(round(window_s * 1e3))),
+        *("-s", str(STABILITY_PCT), "-r", str(TRIALS), "-f", str(table)),
+    ]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "LD_LIBRARY_PATH": str(program.parent / "lib")},
+        capture_output=True,
+        text=True,
+        timeout=60 + 10 * TRIALS * window_s,
+        check=False,
+    )
+    rows = list(csv.DictReader(table.read_text().splitlines())) if table.exists() else []
+    if not rows:  # its exit code is 0 for some of these
+        raise NoMeasurement(f"perf_analyzer measured nothing (exit code {done.returncode}):\n{done.stdout[-2000:]}")
+    return Opinion(float(rows[0]["Inferences/Second"]) / batch, float(rows[0]["p50 latency"]) / 1e3)
+
+
+def unpack(wheels: Path, environment: Path) -> Path:
+    """Unpack the program into the serving environment; where it lies.
+
+    Raises:
+        NoPerfAnalyzer: the wheel has none, or a library is missing.
+    """
+    folder = environment / FOLDER
+    (folder / "lib").mkdir(parents=True, exist_ok=True)
+    program = folder / "perf_analyzer"
+    for wheel in wheels.glob("tritonclient-*.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            for member in archive.namelist():
+                if member.endswith(_MEMBER):
+                    program.write_bytes(archive.read(member))
+                    program.chmod(0o755)
+    if not program.exists():
+        raise NoPerfAnalyzer(f"no tritonclient wheel in {wheels} has perf_analyzer")
+    for name, pattern in _LIBRARIES.items():
+        found = list(environment.glob(f"lib/python3*/site-packages/nvidia_pytriton.libs/{pattern}"))
+        if not found:
+            raise NoPerfAnalyzer(f"nvidia-pytriton in {environment} has no {pattern}")
+        (folder / "lib" / name).unlink(missing_ok=True)
+        (folder / "lib" / name).symlink_to(found[0].resolve())
+    return program
+
+
+if __name__ == "__main__":
+    print(unpack(Path(sys.argv[1]), Path(sys.argv[2])))

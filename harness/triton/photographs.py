@@ -1,0 +1,96 @@
+"""Image files through the server and through the model in process: the same class for every single one?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from harness.imagenet import ImageFile, decode
+from harness.measure import TimedRounds
+from harness.parity import Logits, reference_logits
+from harness.precision import PRECISIONS
+from harness.triton.answers import require_own_answers
+from harness.triton.clients import Traffic
+from harness.triton.load import Clients, WantsMore
+from harness.triton.measured import Photographs
+from harness.triton.serving import Served
+from models.preprocess import build_transform
+
+CHUNK = 64
+TRAFFIC = Traffic("grpc", "async", 8)
+
+
+class OtherClasses(AssertionError):
+    """Photographs that get another first class through the server than in process."""
+
+
+def fewer_than(count: int) -> WantsMore:
+    """So many requests, however long they take."""
+    return lambda sent, elapsed_s: sent < count
+
+
+def compare_photographs(
+    served: Served,
+    files: Sequence[ImageFile],
+    pool: ThreadPoolExecutor,
+    timed: TimedRounds,
+    report: Callable[[str], None],
+) -> Photographs | None:
+    """Every photograph, a request each, eight open at a time; its logits and class beside those in process.
+
+    Raises:
+        OtherClasses: naming the first photographs that get another class.
+        WrongAnswers: logits that are not the model's own.
+    """
+    spec = served.exported.spec
+    transform = build_transform(spec)
+    module = served.exported.module
+    served_logits: list[Logits] = []
+    own_logits: list[Logits] = []
+    served_s = 0.0
+
+    def every_one() -> None:
+        nonlocal served_s
+        with Clients(TRAFFIC, served.server, served.target, served.batches) as clients:
+            for begin in range(0, len(files), CHUNK):
+                report(f"photograph {begin} of {len(files)}")
+                images = list(pool.map(lambda file: transform(decode(file)), files[begin : begin + CHUNK]))
+                requests = [image[None].numpy() for image in images]
+                began = perf_counter()
+                answers = clients.run(fewer_than(len(requests)), requests).answers()
+                served_s += perf_counter() - began
+                served_logits.extend(answers)
+                own_logits.append(reference_logits(module, torch.stack(images)))
+
+    rounds_s = timed("photographs", every_one, lambda elapsed_s: None if own_logits else ())
+    own = np.concatenate(own_logits)
+    found = np.concatenate(served_logits)
+    same = found.argmax(axis=1) == own.argmax(axis=1)
+    if not same.all():
+        named = ", ".join(str(files[index]) for index in np.flatnonzero(~same)[:3])
+        raise OtherClasses(
+            f"{served.case}: {int((~same).sum())} of {len(files)} photographs get another first class through the "
+            f"server than in process, such as {named}"
+        )
+    floor = PRECISIONS[served.case.precision].sqnr_floor_db
+    answers_db = require_own_answers(own, [[index] for index in range(len(files))], served_logits, floor)
+    if not rounds_s:
+        return None
+    labels = np.array([-1 if file.label is None else file.label for file in files])
+    is_labelled = bool((labels >= 0).all())
+
+    def right_pct(logits: Logits) -> float | None:
+        return float(100 * np.mean(logits.argmax(axis=1) == labels)) if is_labelled else None
+
+    return Photographs(
+        images=len(files),
+        same_top1=int(same.sum()),
+        served_top1_pct=right_pct(found),
+        in_process_top1_pct=right_pct(own),
+        answers_sqnr_db=answers_db,
+        images_per_second=len(files) / served_s,
+    )

@@ -1,0 +1,106 @@
+"""The process of a server under its guard: started, watched, its log read, its end told in words, stopped.
+
+Knows no Triton: what it starts is a command.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from harness.triton import guard
+
+STOP_S = guard.GRACE_S + guard.AFTERMATH_S + 5.0
+LOG_LINES = 25
+LOG_BYTES = 16_384
+
+
+class ServerFailed(RuntimeError):
+    """The server did not start, or is no longer there; the message has the tail of its log."""
+
+
+class Process:
+    """A command under its guard."""
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], prefix: str, log: Path, scratch: Path | None
+    ) -> None:
+        """Start the guard, which starts the command. `scratch` is removed at the end, however it comes."""
+        self.prefix = prefix
+        script = [sys.executable, "-I", "-S", guard.__file__, prefix, str(scratch or ""), "--", *command]
+        self._scratch = scratch
+        self._log = log.open("w+b")  # held open: it is still there to be read when the folder has gone
+        self._guard = subprocess.Popen(
+            script,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=dict(environment),
+            start_new_session=True,
+            text=True,
+        )
+        assert self._guard.stdout is not None
+        first: IO[str] = self._guard.stdout
+        line = first.readline()
+        first.close()
+        if not line.strip().isdigit():
+            self._guard.wait()
+            raise ServerFailed(f"the server could not be started\n{self.log_tail()}")
+        self.pid = int(line)
+
+    def is_running(self) -> bool:
+        """Whether the server's own process is alive."""
+        return self._guard.poll() is None and _state(self.pid) not in ("Z", "X", None)
+
+    def how_it_ended(self) -> str:
+        """In words."""
+        try:
+            code = self._guard.wait(guard.AFTERMATH_S + 1)
+        except subprocess.TimeoutExpired:
+            return "ended, but what it started has not"
+        if code > 128:
+            return f"was ended by {signal.Signals(code - 128).name}"
+        if code < 0:
+            return f"was ended with its guard, which {signal.Signals(-code).name} ended"
+        return f"ended by itself with exit code {code}"
+
+    def log_tail(self) -> str:
+        """The last lines of the log."""
+        size = os.fstat(self._log.fileno()).st_size
+        text = os.pread(self._log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES)).decode(errors="replace")
+        return "\n".join(text.splitlines()[-LOG_LINES:])
+
+    def stop(self, fast: bool) -> int:
+        """End the server, the guard with it, and return the server's exit code: 128 + N for signal N."""
+        if fast and self.is_running():
+            os.kill(self.pid, signal.SIGKILL)
+        elif self._guard.poll() is None:
+            self._guard.terminate()
+        try:
+            code = self._guard.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._guard.kill()  # the kernel kills the server with it
+            code = self._guard.wait()
+        if code < 0:  # the guard itself was killed and has cleaned up after nobody
+            guard.kill_group(self.pid)
+            guard.clean_up(self.prefix, self._scratch)
+        return code
+
+
+def shared_memory_prefix() -> str:
+    """A name that no other server's shared memory begins with."""
+    return f"visionmark_{os.getpid()}_{secrets.token_hex(3)}_"
+
+
+def _state(pid: int) -> str | None:
+    """The process's state letter of proc(5), None if it has gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return None

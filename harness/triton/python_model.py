@@ -1,0 +1,73 @@
+"""Runs an ONNX file behind Triton's Python backend. Copied into the model repository as `model.py`.
+
+Runs in the serving environment, with nothing of this project beside it. It tells what it runs as a metric of the
+server, `visionmark_session`, so that a client can read what was loaded rather than what was asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import triton_python_backend_utils as pb_utils
+
+
+class TritonPythonModel:
+    """One instance: one ONNX Runtime session."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Open the session as the model's configuration says."""
+        config = json.loads(args["model_config"])
+        parameters = {name: entry["string_value"] for name, entry in config.get("parameters", {}).items()}
+        self._input = config["input"][0]["name"]
+        self._output = config["output"][0]["name"]
+        path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = int(parameters["intra_op_thread_count"])
+        options.inter_op_num_threads = 1
+        # A thread that spins takes a core from whoever answers the next request.
+        options.add_session_config_entry("session.intra_op.allow_spinning", parameters["allow_spinning"])
+        on_gpu = args["model_instance_kind"] == "GPU"
+        providers: list[Any] = ["CPUExecutionProvider"]
+        if on_gpu:
+            providers.insert(0, ("CUDAExecutionProvider", {"device_id": int(args["model_instance_device_id"])}))
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        self._tell(args["model_name"], path, int(parameters["intra_op_thread_count"]))
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer the requests of one batch that the server formed: one run, split again in the same order."""
+        inputs = [pb_utils.get_input_tensor_by_name(request, self._input).as_numpy() for request in requests]
+        images = inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
+        (logits,) = self._session.run([self._output], {self._input: images})
+        responses = []
+        begin = 0
+        for one in inputs:
+            answer = pb_utils.Tensor(self._output, logits[begin : begin + len(one)])
+            responses.append(pb_utils.InferenceResponse(output_tensors=[answer]))
+            begin += len(one)
+        return responses
+
+    def _tell(self, model: str, path: Path, threads: int) -> None:
+        """Publish what was loaded."""
+        self._family = pb_utils.MetricFamily(
+            name="visionmark_session",
+            description="What a served model's session is; the labels tell, the value is 1",
+            kind=pb_utils.MetricFamily.GAUGE,
+        )
+        self._metric = self._family.Metric(
+            labels={
+                "model": model,
+                "engine": "onnxruntime",
+                "version": onnxruntime.__version__,
+                "providers": ",".join(self._session.get_providers()),
+                "intra_op_threads": str(threads),
+                "input_type": self._session.get_inputs()[0].type,
+                "numpy": np.__version__,
+                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            }
+        )
+        self._metric.set(1)

@@ -1,0 +1,185 @@
+"""What a server serves: a model's files and configuration, written into a repository or uploaded.
+
+Owns the configuration. The ONNX file is the artefact: a server with a backend for it runs it itself, any other runs it
+through the Python backend. Knows no server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+INPUT, OUTPUT = "images", "logits"
+VERSION = "1"
+LABELS = "labels.txt"
+CONFIG = "config.pbtxt"
+# In the folder of every model that is written here: a model without it is the user's, and served as it is.
+MARK = "visionmark.json"
+_PYTHON_MODEL = Path(__file__).with_name("python_model.py")
+# As many as the most clients that are measured: a batch can hold a request of each.
+LEAST_MAX_BATCH = 8
+# Which runs an ONNX file, in the order of preference.
+ONNX_BACKENDS = ("onnxruntime", "python")
+TORCHSCRIPT_BACKENDS = ("pytorch",)
+
+
+class RepositoryError(OSError):
+    """The repository cannot be written; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A model to be served.
+
+    Attributes:
+        model: its name in the catalogue.
+        file: `model.onnx`, or `model.pt` for TorchScript.
+        size: height and width of its input.
+        labels: the name of each class, in their order.
+        max_batch: images that one execution may hold.
+        threads: that one operator may use, on the CPU.
+        gpu: index of the GPU, None for the CPU.
+        accelerator: what ONNX Runtime hands the graph to, such as `tensorrt`, None for its own.
+    """
+
+    model: str
+    file: Path
+    size: int
+    labels: tuple[str, ...]
+    max_batch: int
+    threads: int
+    gpu: int | None = None
+    accelerator: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As the server knows it: the catalogue's name, in letters that a folder and a URL can have."""
+        return re.sub(r"[^\w.-]", "_", self.model)
+
+    def backends(self) -> tuple[str, ...]:
+        """The backends that can run its file, in the order of preference."""
+        if self.file.suffix == ".pt":
+            return TORCHSCRIPT_BACKENDS
+        return ONNX_BACKENDS if self.accelerator is None else ONNX_BACKENDS[:1]
+
+    def files(self, backend: str) -> dict[str, Path]:
+        """Path in the model's folder to the file that belongs there."""
+        found = {f"{VERSION}/{'model' + self.file.suffix}": self.file}
+        with_data = self.file.with_name(self.file.name + ".data")  # weights beyond 2 GB lie beside the graph
+        if with_data.exists():
+            found[f"{VERSION}/{with_data.name}"] = with_data
+        if backend == "python":
+            found[f"{VERSION}/model.py"] = _PYTHON_MODEL
+        return found
+
+    def config(self, backend: str) -> dict[str, Any]:
+        """The model's configuration, as Triton's protocol buffer has it in JSON."""
+        is_torch = backend == "pytorch"  # whose inputs and outputs go by position
+        made: dict[str, Any] = {
+            "name": self.name,
+            "backend": backend,
+            "max_batch_size": self.max_batch,
+            "input": [
+                {
+                    "name": "INPUT__0" if is_torch else INPUT,
+                    "data_type": "TYPE_FP32",
+                    "dims": [3, self.size, self.size],
+                }
+            ],
+            "output": [
+                {
+                    "name": "OUTPUT__0" if is_torch else OUTPUT,
+                    "data_type": "TYPE_FP32",
+                    "dims": [len(self.labels)],
+                    "label_filename": LABELS,
+                }
+            ],
+            "version_policy": {"specific": {"versions": [int(VERSION)]}},
+            "dynamic_batching": {},  # whatever has queued up, without waiting for more
+            "instance_group": [
+                {"count": 1, "kind": "KIND_CPU"}
+                if self.gpu is None
+                else {"count": 1, "kind": "KIND_GPU", "gpus": [self.gpu]}
+            ],
+            "parameters": self._parameters(backend),
+        }
+        if backend == "onnxruntime":
+            made["default_model_filename"] = "model.onnx"
+        if self.accelerator is not None:
+            made["optimization"] = {
+                "execution_accelerators": {"gpu_execution_accelerator": [{"name": self.accelerator}]}
+            }
+        return made
+
+    def _parameters(self, backend: str) -> dict[str, dict[str, str]]:
+        if backend == "pytorch":
+            return {"INTRA_OP_THREAD_COUNT": {"string_value": str(self.threads)}}
+        values = {"intra_op_thread_count": str(self.threads)}
+        if backend == "python":
+            values["allow_spinning"] = "0"
+        return {name: {"string_value": value} for name, value in values.items()}
+
+
+def config_text(config: Mapping[str, Any]) -> str:
+    """A configuration as config.pbtxt: through Triton's own protocol buffer, which refuses unknown fields.
+
+    Raises:
+        google.protobuf.json_format.ParseError: a field that the configuration does not have.
+    """
+    from google.protobuf import json_format, text_format
+    from tritonclient.grpc import model_config_pb2
+
+    message = json_format.ParseDict(dict(config), model_config_pb2.ModelConfig())
+    return str(text_format.MessageToString(message))
+
+
+def write_model(repository: Path, artefact: Artefact, backend: str) -> Path:
+    """Write one model's folder, over what lies there of ours. Large files are linked where the file system can.
+
+    Raises:
+        RepositoryError: no room, or no permission.
+    """
+    folder = repository / artefact.name
+    try:
+        (folder / VERSION).mkdir(parents=True, exist_ok=True)
+        (folder / MARK).write_text(json.dumps({"model": artefact.model, "backend": backend}) + "\n")
+        (folder / LABELS).write_text("\n".join(artefact.labels) + "\n")
+        for place, source in artefact.files(backend).items():
+            _place(source, folder / place)
+        (folder / CONFIG).write_text(config_text(artefact.config(backend)))
+    except OSError as error:
+        raise RepositoryError(
+            f"the model repository {repository} cannot be written ({error.strerror}: {error.filename}); make room, or "
+            f"give --model-repository DIR, a folder that can be written"
+        ) from None
+    return folder
+
+
+def _place(source: Path, target: Path) -> None:
+    """A hard link, or a copy where there can be none."""
+    if target.exists() and target.samefile(source):
+        return
+    target.unlink(missing_ok=True)
+    with suppress(OSError):
+        os.link(source, target)
+        return
+    shutil.copyfile(source, target)
+
+
+def is_supplied(repository: Path, name: str) -> bool:
+    """Whether the repository already has a model of that name that is not of our making."""
+    return (repository / name / CONFIG).exists() and not (repository / name / MARK).exists()
+
+
+def upload(artefact: Artefact, backend: str) -> tuple[str, dict[str, bytes]]:
+    """The same model as the load request of a server whose repository is not ours: configuration and files."""
+    config = artefact.config(backend)
+    del config["output"][0]["label_filename"]  # no place for the file in such a request
+    return json.dumps(config), {f"file:{place}": path.read_bytes() for place, path in artefact.files(backend).items()}

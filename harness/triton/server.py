@@ -1,0 +1,223 @@
+"""A Triton server, started here or attached to: one type, so that nobody who has one can tell which.
+
+Owns its process, its ports, its log and its end. Knows no model.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.triton.installation import Installation, Serving
+from harness.triton.ports import LOOPBACK, listening_ports, require_free, reserve_port
+from harness.triton.process import Process, ServerFailed, shared_memory_prefix
+
+READY_S = 30.0
+EXIT_TIMEOUT_S = 5
+DEFAULT_PORTS = (8000, 8001, 8002)  # HTTP, gRPC, metrics
+_POLL_S = 0.01
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a server listens, as `host:port` each; metrics None where it is not known."""
+
+    http: str
+    grpc: str
+    metrics: str | None
+
+
+class Server:
+    """A server that is up.
+
+    Attributes:
+        endpoint: where it listens.
+        repository: folder that its models are loaded from, None if it is not ours to write to.
+        shared_memory_prefix: of every region of its and of its clients, cleaned up with it.
+        started_s: from its start until it was ready, None for one that was running already.
+        exit_code: of the process, once stopped.
+    """
+
+    def __init__(self, endpoint: Endpoint, repository: Path | None = None, process: Process | None = None) -> None:
+        """Take over a process, or none for a server that somebody else runs."""
+        self.endpoint = endpoint
+        self.repository = repository
+        self.shared_memory_prefix = process.prefix if process else shared_memory_prefix()
+        self.started_s: float | None = None
+        self.exit_code: int | None = None
+        self._process = process
+        self._is_stopped = False
+        self.spoilt: str | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of tritonserver itself, None for one that somebody else runs."""
+        return self._process.pid if self._process else None
+
+    def trouble(self, patience_s: float = 0.0) -> str | None:
+        """Why this server can no longer be used, None while it can.
+
+        Args:
+            patience_s: look again for so long, for one whose end is on its way.
+        """
+        until = time.monotonic() + patience_s
+        while not (found := self._trouble()) and time.monotonic() < until:
+            time.sleep(_POLL_S)
+        return found
+
+    def _trouble(self) -> str | None:
+        if self._is_stopped:
+            return "the server was stopped"
+        if self._process is not None and not self._process.is_running():
+            return f"tritonserver (pid {self.pid}) {self._process.how_it_ended()}\n{self.log_tail()}"
+        return self.spoilt
+
+    def spoil(self, reason: str) -> None:
+        """Note that it answers but is not to be used any more, such as while a load hangs in it."""
+        self.spoilt = reason
+
+    def require_usable(self) -> None:
+        """Raise the trouble, if there is any.
+
+        Raises:
+            ServerFailed: saying it.
+        """
+        trouble = self.trouble()
+        if trouble:
+            raise ServerFailed(trouble)
+
+    def log_tail(self) -> str:
+        """The last lines of its log, empty where somebody else runs it."""
+        return self._process.log_tail() if self._process else ""
+
+    def stop(self, fast: bool = False) -> None:
+        """End it and all that belongs to it, within a few seconds; nothing for one that somebody else runs.
+
+        Args:
+            fast: kill it rather than ask it to end.
+        """
+        if self._process is not None and not self._is_stopped:
+            self.exit_code = self._process.stop(fast or self.spoilt is not None)
+        self._is_stopped = True
+
+
+def start_server(
+    installation: Installation,
+    serving: Serving | None,
+    scratch: Path,
+    repository: Path | None = None,
+    grpc_port: int | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Server:
+    """Start a server on the loopback, with no model loaded, and wait until it is ready.
+
+    Args:
+        installation: what to start.
+        serving: the Python of its Python backend, if it has one.
+        scratch: a folder of its own, which is removed when the server ends.
+        repository: folder of models, None for one inside `scratch`.
+        grpc_port: a port that was asked for, None for a free one.
+        environment: variables it inherits.
+
+    Raises:
+        ServerFailed: it ended, or was not ready in time; with the tail of its log.
+        PortTaken: somebody listens on `grpc_port`.
+    """
+    ports = reserve_port(), require_free(grpc_port) if grpc_port else reserve_port(), reserve_port()
+    models = repository or scratch / "models"
+    models.mkdir(parents=True, exist_ok=True)
+    prefix = shared_memory_prefix()
+    command = [
+        str(installation.binary),
+        f"--model-repository={models}",
+        "--model-control-mode=explicit",
+        "--strict-readiness=false",  # else one model that does not load makes it not ready for good
+        "--disable-auto-complete-config",
+        f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
+        f"--backend-config=python,shm-region-prefix-name={prefix}",
+        "--allow-gpu-metrics=false",
+        *(f"--{kind}-address={LOOPBACK}" for kind in ("http", "grpc", "metrics")),
+        *(f"--{kind}-port={port}" for kind, port in zip(("http", "grpc", "metrics"), ports, strict=True)),
+    ]
+    if installation.backends is not None:
+        command.append(f"--backend-directory={_backend_folder(installation, scratch)}")
+    if installation.caches is not None:
+        command.append(f"--cache-directory={installation.caches}")
+    began = time.perf_counter()
+    process = Process(
+        command, _server_environment(installation, serving, environment), prefix, scratch / "server.log", scratch
+    )
+    server = Server(Endpoint(*(f"{LOOPBACK}:{port}" for port in ports)), models, process)
+    try:
+        _wait_until_ready(server, set(ports))
+    except BaseException:
+        server.stop(fast=True)
+        raise
+    server.started_s = time.perf_counter() - began
+    return server
+
+
+def attach_server(host: str, http_port: int, grpc_port: int, metrics_port: int = DEFAULT_PORTS[2]) -> Server:
+    """A server that somebody else runs.
+
+    Raises:
+        ServerFailed: nobody answers there, or it is not live.
+    """
+    server = Server(Endpoint(f"{host}:{http_port}", f"{host}:{grpc_port}", f"{host}:{metrics_port}"))
+    if not is_live(server.endpoint.http, timeout_s=5.0):
+        raise ServerFailed(f"no Triton server is live at http://{server.endpoint.http}; start it, or drop --triton-url")
+    return server
+
+
+def is_live(address: str, timeout_s: float = 1.0) -> bool:
+    """Whether a server answers that it is live, over a connection that is closed again."""
+    connection = http.client.HTTPConnection(address, timeout=timeout_s)
+    try:
+        connection.request("GET", "/v2/health/live", headers={"Connection": "close"})
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _wait_until_ready(server: Server, ports: set[int], seconds: float = READY_S) -> None:
+    """Ready is: our own process is alive, listens on all its ports itself, and says so."""
+    assert server.pid is not None
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        server.require_usable()
+        if ports <= listening_ports(server.pid) and is_live(server.endpoint.http):
+            return
+        time.sleep(_POLL_S)
+    raise ServerFailed(f"tritonserver (pid {server.pid}) was not ready after {seconds:.0f} s\n{server.log_tail()}")
+
+
+def _backend_folder(installation: Installation, scratch: Path) -> Path:
+    """A folder of backends with the stub beside the Python backend, where Triton looks for it."""
+    assert installation.backends is not None
+    if installation.stub is None or installation.stub.parent == installation.backends / "python":
+        return installation.backends
+    linked = scratch / "backends"
+    for backend in installation.backends.iterdir():
+        (linked / backend.name).mkdir(parents=True)
+        for part in backend.iterdir():
+            if part.name != "__pycache__":
+                (linked / backend.name / part.name).symlink_to(part)
+    (linked / "python" / installation.stub.name).symlink_to(installation.stub)
+    return linked
+
+
+def _server_environment(
+    installation: Installation, serving: Serving | None, environment: Mapping[str, str]
+) -> dict[str, str]:
+    """The variables under which the stub finds its own Python, library and packages, and nobody else's."""
+    made = {name: value for name, value in environment.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    if installation.python is not None and serving is not None:
+        made["PATH"] = f"{installation.python.parent}:{made.get('PATH', '')}"
+        made["LD_LIBRARY_PATH"] = ":".join(filter(None, (serving.library_folder, made.get("LD_LIBRARY_PATH", ""))))
+    return made

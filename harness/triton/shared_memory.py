@@ -1,0 +1,72 @@
+"""A gRPC client whose images and answers lie in shared memory: only their places go through the connection.
+
+The region's name is taken away as soon as the server has mapped it: whatever happens then, nothing is left behind.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import secrets
+
+import numpy as np
+
+from harness.triton.clients import DEADLINE_S, GrpcClient, Images, Logits
+from harness.triton.control import calling
+from harness.triton.serving import Served
+
+
+class SharedMemoryClient:
+    """Asks and waits, as `GrpcClient` does. For a server on this machine."""
+
+    def __init__(self, served: Served) -> None:
+        """Make a region for one request and its answer, and have the server map it."""
+        import tritonclient.grpc as module
+
+        images, classes = served.batches[0], served.exported.reference.shape[1]
+        self._server = served.server
+        self._region = f"{served.server.shared_memory_prefix}client_{secrets.token_hex(3)}"
+        self._in_bytes, out_bytes = images.nbytes, len(images) * classes * 4
+        self._memory = _map(self._region, self._in_bytes + out_bytes)
+        try:
+            with calling(self._server) as control:
+                control.register_system_shared_memory(
+                    self._region, f"/{self._region}", self._in_bytes + out_bytes, client_timeout=DEADLINE_S
+                )
+        finally:
+            os.unlink(f"/dev/shm/{self._region}")
+        self._place = np.frombuffer(self._memory, np.float32, images.size).reshape(images.shape)
+        self._answer = np.frombuffer(self._memory, np.float32, len(images) * classes, self._in_bytes).reshape(
+            len(images), classes
+        )
+        self._input = module.InferInput(served.target.input, list(images.shape), "FP32")
+        self._input.set_shared_memory(self._region, self._in_bytes)
+        self._output = module.InferRequestedOutput(served.target.output)
+        self._output.set_shared_memory(self._region, out_bytes, self._in_bytes)
+        self._client = GrpcClient(served.server.endpoint, served.target)
+
+    def infer(self, images: Images) -> Logits:
+        """See `SyncClient.infer`. The images are copied into the region and the answer out of it."""
+        self._place[:] = images
+        self._answer[:] = np.nan  # an answer that the server did not write is none
+        self._client.send([self._input], [self._output])
+        answer: Logits = self._answer.copy()
+        return answer
+
+    def close(self) -> None:
+        """See `SyncClient.close`; the server lets the region go."""
+        self._client.close()
+        with calling(self._server) as control:
+            control.unregister_system_shared_memory(self._region, client_timeout=DEADLINE_S)
+        del self._place, self._answer
+        self._memory.close()
+
+
+def _map(name: str, size: int) -> mmap.mmap:
+    """A new region of that name, mapped here."""
+    descriptor = os.open(f"/dev/shm/{name}", os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    try:
+        os.ftruncate(descriptor, size)
+        return mmap.mmap(descriptor, size)
+    finally:
+        os.close(descriptor)
