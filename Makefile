@@ -74,8 +74,8 @@ test-ipex: .venv-ipex/.installed ## the self-tests of the engine ipex, then its 
 check: $(STAMP) ## ruff (format and lint) and strict mypy
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-bench-harness: $(STAMP) $(HAS_TRITON) ## what the harness itself costs, printed
-	@$(BIN)/python -m selftests.bench_harness && $(BIN)/python -m selftests.bench_serving
+bench-harness: $(STAMP) $(HAS_TRITON) ## what the harness itself costs and what the engines gain, printed
+	@for bench in bench_harness bench_engines bench_serving bench_streams; do $(BIN)/python -m selftests.$$bench || exit; done
 
 clean: ## remove environments, caches and results
 	rm -rf .venv .venv-ipex .venv-triton .pytest_cache .mypy_cache .ruff_cache .benchmarks .cache results

@@ -64,12 +64,17 @@ def export_onnx(module: torch.nn.Module, example: torch.Tensor, path: Path, *, d
             output_names=[OUTPUT_NAME],
             opset_version=OPSET,
             verbose=False,
+            optimize=False,
             **more,
         )
-    assert program is not None
+        assert program is not None
+        weights = list(program.model.graph.initializers.values())
+        program.optimize()
     for node in program.model.graph.all_nodes():
         node.metadata_props.clear()  # stack traces, with the paths of the machine that exported
     program.save(str(path), external_data=_weight_bytes(module) >= MOST_EMBEDDED_BYTES)
+    for value in [*weights, *program.model.graph.initializers.values()]:
+        value.const_value = None  # onnxscript's rules, which are global, remember the last graph that they saw
     check_onnx(path, None if dynamic_batch else len(example), tuple(example.shape[1:]))
 
 

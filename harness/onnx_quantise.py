@@ -96,11 +96,19 @@ def quantise_onnx(source: Path, target: Path, images: torch.Tensor, *, symmetric
                 activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
                 per_channel=True,
+                nodes_to_exclude=_normalisations(ready),
                 calibrate_method=CalibrationMethod.MinMax,
                 **(_SYMMETRIC if symmetric else {}),
             )
     finally:
         logging.getLogger().setLevel(before)
+
+
+def _normalisations(path: Path) -> list[str]:
+    """Nodes that normalise: no matrix work, and the quantiser fails where two of them share a scale."""
+    import onnx
+
+    return [node.name for node in onnx.load(str(path)).graph.node if node.op_type.endswith("Normalization")]
 
 
 class _Reader:

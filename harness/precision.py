@@ -48,6 +48,6 @@ PRECISIONS: dict[str, Precision] = {
         Precision("fp16", "float16", None, False, "fp16", 28.0, 85.0),
         Precision("amp_bf16", "float32", "bfloat16", False, "bf16", 10.0, 70.0),
         Precision("amp_fp16", "float32", "float16", False, "fp16", 28.0, 85.0),
-        Precision("int8", "float32", None, False, "int8", 5.0, 60.0),
+        Precision("int8", "float32", None, False, "int8", 4.0, 60.0),
     )
 }

@@ -56,6 +56,10 @@ def test_an_engine_runs_what_it_says_and_answers_right(case):
         evidence = runner.evidence(runner.put(images[:4]))
         assert contradictions(case, device, evidence) == []
         assert evidence.threads["intra_op"] == torch.get_num_threads()
+        if PRECISIONS[case.precision].calibrated:
+            quantisation = evidence.quantisation
+            assert quantisation.operators + len(quantisation.float_layers) == evidence.matrix_ops
+            assert quantisation.calibration == SUPPLIES.calibration().record()
         assert runner.compilations() == compilations
     finally:
         runner.close()

@@ -6,7 +6,7 @@ import pytest
 
 from harness.case import Case
 from harness.devices import open_device
-from harness.evidence import Evidence, contradictions
+from harness.evidence import Evidence, Quantisation, contradictions
 
 CASE = Case("m", "cpu", "bf16", 1, "compile")
 TRUE = Evidence(
@@ -38,6 +38,7 @@ def test_a_true_label_is_not_denied():
         ({"dtype_share_pct": {}, "matrix_ops": 0}, ["no convolution or matrix product"]),
         ({"graph_breaks": 3}, ["3 graph breaks"]),
         ({"parameter_devices": {"cpu": 90, "cuda:0": 10}}, ["device cpu", "10 on cuda:0"]),
+        ({"fallbacks": {"Conv on CPUExecutionProvider": 3}}, ["device cpu", "fell back", "CPUExecutionProvider (3)"]),
         ({"tf32": {"matmul": False, "cudnn": True}}, ["TF32 is on for cudnn"]),
     ],
 )
@@ -73,3 +74,18 @@ def test_a_gpu_row_without_gpu_kernels_is_denied():
     ran = replace(TRUE, parameter_devices={"cuda:0": 100})
     assert "no kernel of it" in contradictions(case, open_device("cuda"), ran)[0]
     assert contradictions(case, open_device("cuda"), replace(ran, clock="kernel")) == []
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "words"),
+    [
+        (Quantisation(60, ("classifier",), {"source": "generated"}), None),
+        (Quantisation(0, ("stem", "classifier"), {"source": "generated"}), "quantised nothing"),
+        (None, "nothing tells what was quantised"),
+    ],
+)
+def test_int8_tells_what_was_quantised(quantisation, words):
+    case = replace(CASE, precision="int8")
+    evidence = replace(TRUE, dtype_share_pct={"int8": 97.0, "fp32": 3.0}, quantisation=quantisation)
+    found = contradictions(case, open_device("cpu"), evidence)
+    assert found == [] if words is None else words in found[0]

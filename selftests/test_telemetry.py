@@ -77,6 +77,20 @@ def test_samples_lie_between_start_and_stop_and_nowhere_else(outside):
     assert not path.exists()
 
 
+def test_an_outside_collector_samples_the_timed_window_and_nothing_else(outside, tmp_path):
+    _, path, folder = outside
+    out = tmp_path / "out.json"
+    outcome = run_here(*LATENCY, f"--socket={path}", f"--benchmark-json={out}")
+    assert outcome.code == 0, outcome.text
+    (bench,) = json.loads(out.read_text())["benchmarks"]
+    record = bench["extra_info"]["telemetry"]
+    assert record["collector"] == str(path)
+    clocks = [float(row[CLOCK]) for row in samples(folder, 1)]
+    assert record["window_s"] - 0.3 < clocks[-1] - clocks[0] < record["window_s"] + 0.3
+    assert record["window_s"] < bench["extra_info"]["wall_s"] * 1.5 + 0.5, "loading and warming up are not in it"
+    assert len(list(folder.glob("telemetry_*.csv"))) == 1
+
+
 def test_a_client_that_says_nothing_does_not_hold_the_collector_up(outside):
     _, path, folder = outside
     with socket.socket(socket.AF_UNIX) as silent:

@@ -168,6 +168,8 @@ class OpenVinoRunner:
             else Quantisation(len(nodes) - len(floating), tuple(floating), self._calibration),
             notes={
                 "artefact": self._artefact,
+                "pins_threads": self._device.openvino_name == "CPU"
+                and bool(self._compiled.get_property("ENABLE_CPU_PINNING")),
                 "kernels": dict(Counter(node.exec_type for node in nodes)),
                 "runtime_precisions": runtime_precisions(self._compiled),
             },
