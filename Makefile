@@ -8,8 +8,8 @@ IPEX_TESTS := tests_perf/test_latency.py tests_perf/test_throughput.py tests_acc
 TRITON := .venv-triton
 TRITON_PYTHON ?= $(PYTHON)
 TRITON_STAMP  := $(TRITON)/.installed
-# the server is built for this platform alone; elsewhere the serving tests skip, with the reason
-HAS_TRITON    := $(if $(filter Linux-x86_64,$(shell uname -s)-$(shell uname -m)),$(TRITON_STAMP))
+# where it cannot be installed the serving tests skip, with the reason
+HAS_TRITON    := $(shell $(TRITON_PYTHON) -m harness.triton.installation 2>/dev/null && echo $(TRITON_STAMP))
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help setup setup-triton serve bench best names-a-model test selftest smoke check bench-harness setup-ipex test-ipex clean
@@ -29,7 +29,7 @@ setup-triton: $(TRITON_STAMP) ## install a Triton server and perf_analyzer into 
 
 $(TRITON_STAMP): $(STAMP) requirements/triton-server.txt requirements/triton-server-constraints.txt
 	@echo "installing a Triton server into $(TRITON)"
-	@$(TRITON_PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || { echo "the Triton server needs numpy below 2, so Python 3.10 to 3.12; give TRITON_PYTHON=python3.12"; exit 1; }
+	@$(TRITON_PYTHON) -m harness.triton.installation
 	@test -x $(TRITON)/bin/python || $(TRITON_PYTHON) -m venv $(TRITON)
 	@$(TRITON)/bin/python -m pip install --quiet --disable-pip-version-check -c requirements/triton-server-constraints.txt -r requirements/triton-server.txt
 	@$(TRITON)/bin/python -m pip download --quiet --disable-pip-version-check --no-deps -d $(TRITON)/wheels tritonclient==2.51.0

@@ -19,7 +19,7 @@ from harness.triton.clients import ASYNC, MODES, PROTOCOLS, SYNC, Target, Traffi
 from harness.triton.control import ModelNotServed, NoBackend, is_ready, load_model, request_load, unload_model
 from harness.triton.load import Clients, LoadFailed
 from harness.triton.measure import measure_served
-from harness.triton.ports import LOOPBACK
+from harness.triton.ports import LOOPBACK, reserve_port
 from harness.triton.process import ServerFailed
 from harness.triton.repository import CONFIG, RepositoryError, write_model
 from harness.triton.server import attach_server
@@ -245,6 +245,27 @@ def test_in_a_run_the_test_fails_with_the_reason_and_the_next_is_served_again(tm
     kept = json.loads(path.read_text())["benchmarks"]
     assert [benchmark["extra_info"]["clients"] for benchmark in kept] == [4], "the failed load was kept"
     assert left_behind(f"visionmark_{os.getpid()}_") == []
+
+
+def test_a_run_attaches_to_a_server_and_leaves_it_as_it_was():
+    with running() as theirs:
+        http, grpc = theirs.endpoint.http, theirs.endpoint.grpc.rpartition(":")[2]
+        outcome = run_here(*SERVE_TINY[:-1], "grpc-sync-1", "--triton-url", http, "--grpc-port", grpc)
+        assert outcome.code == 0, outcome.text
+        assert "1 passed" in outcome.text
+        assert theirs.trouble() is None
+        assert not is_ready(theirs, "timm_test_efficientnet"), "the model was left loaded"
+
+
+def test_a_model_repository_is_kept_and_a_port_that_was_asked_for_is_used(tmp_path):
+    installation_or_skip()
+    port = reserve_port()
+    outcome = run_here(*SERVE_TINY[:-1], "grpc-sync-1", f"--model-repository={tmp_path}", f"--grpc-port={port}")
+    assert outcome.code == 0, outcome.text
+    folder = tmp_path / "timm_test_efficientnet"
+    assert {path.name for path in folder.iterdir()} == {"1", CONFIG, "labels.txt", "visionmark.json"}
+    assert (folder / "1" / "model.onnx").stat().st_size > 1e6
+    assert len((folder / "labels.txt").read_text().split()) == 1000
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path):

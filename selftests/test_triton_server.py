@@ -1,6 +1,7 @@
 """A server starts on ports of its own, says so only when it is true, and leaves nothing behind however it ends."""
 
 import os
+import platform
 import re
 import signal
 import socket
@@ -146,6 +147,21 @@ def test_numpy_2_with_a_stub_of_before_is_refused():
     )
     with pytest.raises(UntrustworthyServer, match="read zeros and answer zeros without an error"):
         require_trustworthy(wrong)
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "words"),
+    [
+        ("machine", "aarch64", "not Linux aarch64"),
+        ("system", "Darwin", "not Darwin"),
+        ("libc_ver", ("glibc", "2.34"), "needs glibc 2.35, not 2.34"),
+    ],
+)
+def test_where_no_server_can_be_installed_the_reason_says_so(tmp_path, monkeypatch, what, value, words):
+    for name, here in (("machine", "x86_64"), ("system", "Linux"), ("libc_ver", ("glibc", "2.36"))):
+        monkeypatch.setattr(platform, name, lambda given=value if name == what else here: given)
+    with pytest.raises(NoServer, match=words):
+        find_installation(None, tmp_path, {"PATH": str(tmp_path)})
 
 
 def test_no_server_is_a_reason_with_the_way_out(tmp_path):

@@ -1,5 +1,6 @@
 """Where a tritonserver is, what it runs its backends with, and whether that can be trusted.
 
+As a script it says why none can be installed, and needs nothing but Python: `python -m harness.triton.installation`.
 Knows the two layouts there are: NVIDIA's container or a build (bin/, backends/ beside each other), and the wheel
 nvidia-pytriton, whose stubs for the Python backend lie apart.
 """
@@ -8,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +24,8 @@ STUB = "triton_python_backend_stub"
 # sends nothing back, and raises no error.
 _KNOWS_NUMPY_2 = b"numpy._core"
 PROBE_S = 30.0
+LEAST_GLIBC = (2, 35)
+PYTHONS = ((3, 10), (3, 12))
 _PROBE = """
 import importlib.metadata as m, json, sys, sysconfig
 def version(name):
@@ -98,7 +103,26 @@ def find_installation(asked: Path | None, root: Path, environment: Mapping[str, 
         return describe_installation(Path(on_path))
     if in_wheel:
         return describe_installation(in_wheel)
+    reason = not_installable()
+    if reason:
+        raise NoServer(
+            f"no tritonserver on PATH, and none can be installed: {reason}; give --triton-server PATH or --triton-url"
+        )
     raise NoServer(f"no tritonserver on PATH and none in {ENVIRONMENT}; {SETUP}")
+
+
+def not_installable() -> str | None:
+    """Why `make setup-triton` cannot install the wheel with this Python on this machine, None if it can."""
+    library, version = platform.libc_ver()
+    if (platform.system(), platform.machine(), library) != ("Linux", "x86_64", "glibc"):
+        return (
+            f"the wheel nvidia-pytriton is for Linux on x86-64 with glibc, not {platform.system()} {platform.machine()}"
+        )
+    if tuple(map(int, version.split("."))) < LEAST_GLIBC:
+        return f"the wheel nvidia-pytriton needs glibc {'.'.join(map(str, LEAST_GLIBC))}, not {version}"
+    if not PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        return "it needs numpy below 2, so Python 3.10 to 3.12: make setup-triton TRITON_PYTHON=python3.12"
+    return None
 
 
 def _in_folder(folder: Path) -> Path | None:
@@ -172,3 +196,7 @@ def require_trustworthy(installation: Installation) -> Serving | None:
             f"read zeros and answer zeros without an error; install numpy below 2 there, or {SETUP}"
         )
     return serving
+
+
+if __name__ == "__main__":
+    sys.exit(not_installable())
