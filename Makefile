@@ -52,7 +52,8 @@ names-a-model:
 test: selftest smoke serve ## the suite's own tests, a smoke run of the product tests, the serving tests
 
 selftest: $(STAMP) $(HAS_TRITON) ## the suite's own tests
-	@$(BIN)/python -m pytest selftests -q $(ARGS)
+	@$(BIN)/python -m pytest selftests -q -n logical --maxprocesses 4 --dist loadfile --ignore-glob='*test_triton*' $(ARGS)
+	@$(BIN)/python -m pytest selftests/test_triton*.py -q $(ARGS)
 
 smoke: $(STAMP) ## the smoke run of the product tests
 	@$(BIN)/python -m pytest

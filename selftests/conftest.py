@@ -1,5 +1,9 @@
-"""The self-tests keep what they export and quantise to themselves: never the user's cache."""
+"""The self-tests keep what they export and quantise to themselves: never the user's cache.
 
+They compute on one thread each: tiny networks gain nothing by more, and on a busy machine threads wait for each other.
+"""
+
+import os
 import shutil
 import tempfile
 
@@ -10,5 +14,6 @@ def pytest_configure(config):
     folder = tempfile.mkdtemp(prefix="visionmark-")
     patch = pytest.MonkeyPatch()
     patch.setenv("XDG_CACHE_HOME", folder)
+    patch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
     config.add_cleanup(patch.undo)
