@@ -15,7 +15,7 @@ from harness.triton.perf_analyzer import TRIALS, Opinion, ask_perf_analyzer
 from harness.triton.serving import Served
 
 AGREEMENT_PCT = 5.0
-PAIRS = 3
+PAIRS = 5
 # perf_analyzer counts what was answered within its windows: too few requests in one, and its ends decide the number.
 WINDOW_REQUESTS = 16
 LEAST_WINDOW_S = 0.5
