@@ -15,10 +15,10 @@ from harness.triton.perf_analyzer import TRIALS, Opinion, ask_perf_analyzer
 from harness.triton.serving import Served
 
 AGREEMENT_PCT = 5.0
-PAIRS = 3
+PAIRS = 5
 # perf_analyzer counts what was answered within its windows: too few requests in one, and its ends decide the number.
 WINDOW_REQUESTS = 16
-LEAST_WINDOW_S = 0.5
+LEAST_WINDOW_S, MOST_WINDOW_S = 0.5, 1.0
 
 
 class Disagreement(AssertionError):
@@ -38,7 +38,8 @@ def cross_check(served: Served, traffic: Traffic, program: Path, scratch: Path, 
     def pair() -> None:
         with Clients(traffic, served.server, served.target, served.batches) as clients:
             warm = clients.run(lambda sent, s: sent < 2 * traffic.clients)
-            window_s = max(LEAST_WINDOW_S, WINDOW_REQUESTS * warm.wall_s / len(warm.requests))
+            wanted_s = WINDOW_REQUESTS * warm.wall_s / len(warm.requests)
+            window_s = min(MOST_WINDOW_S, max(LEAST_WINDOW_S, wanted_s))
             load = clients.run(lambda sent, s: s < TRIALS * window_s)
         served.require_own_answers(load.answers())
         ours.append(Opinion(len(load.requests) / load.wall_s, percentile(load.latencies_s(), 50) * 1e3))

@@ -25,7 +25,7 @@ from models.catalog import ModelSpec
 
 Report = Callable[[str], None]
 # Different images that are sent: more than clients, so that no two of them ask for the same one at a time.
-IMAGES = 16
+IMAGES = 12
 # Engine of a case to the file that is served.
 FILES = {"onnxruntime": onnx_export.FILE_NAME, "tensorrt": onnx_export.FILE_NAME, "trace": "model.pt"}
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
