@@ -188,11 +188,11 @@ class RollsReference:
     """A plugin under which the model in process answers with the image before."""
 
     def pytest_configure(self, config):
-        self.before = photographs.reference_logits
-        photographs.reference_logits = lambda module, images: np.roll(self.before(module, images), 1, axis=0)
+        self.before = photographs.logits_in_process
+        photographs.logits_in_process = lambda module, images: np.roll(self.before(module, images), 1, axis=0)
 
     def pytest_unconfigure(self, config):
-        photographs.reference_logits = self.before
+        photographs.logits_in_process = self.before
 
 
 def test_photographs_with_other_classes_ring():

@@ -11,7 +11,8 @@ import torch
 
 from harness.imagenet import ImageFile, decode
 from harness.measure import TimedRounds
-from harness.parity import Logits, reference_logits
+from harness.devices.cpu import Cpu
+from harness.parity import Logits
 from harness.precision import PRECISIONS
 from harness.triton.answers import require_own_answers
 from harness.triton.clients import Traffic
@@ -31,6 +32,13 @@ class OtherClasses(AssertionError):
 def fewer_than(count: int) -> WantsMore:
     """So many requests, however long they take."""
     return lambda sent, elapsed_s: sent < count
+
+
+def logits_in_process(module: torch.nn.Module, images: torch.Tensor) -> Logits:
+    """Logits [n, classes] of the module itself, fp32 on the CPU, all images in one batch."""
+    with Cpu().settings(tf32=False), torch.inference_mode():
+        logits: Logits = module(images).float().numpy()
+    return logits
 
 
 def compare_photographs(
@@ -64,7 +72,7 @@ def compare_photographs(
                 answers = clients.run(fewer_than(len(requests)), requests).answers()
                 served_s += perf_counter() - began
                 served_logits.extend(answers)
-                own_logits.append(reference_logits(module, torch.stack(images)))
+                own_logits.append(logits_in_process(module, torch.stack(images)))
 
     rounds_s = timed("photographs", every_one, lambda elapsed_s: None if own_logits else ())
     own = np.concatenate(own_logits)
