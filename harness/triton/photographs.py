@@ -9,9 +9,9 @@ from time import perf_counter
 import numpy as np
 import torch
 
+from harness.devices.cpu import Cpu
 from harness.imagenet import ImageFile, decode
 from harness.measure import TimedRounds
-from harness.devices.cpu import Cpu
 from harness.parity import Logits
 from harness.precision import PRECISIONS
 from harness.triton.answers import require_own_answers
