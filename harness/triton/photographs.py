@@ -21,7 +21,7 @@ from harness.triton.measured import Photographs
 from harness.triton.serving import Served
 from models.preprocess import build_transform
 
-CHUNK = 64
+CHUNK = 16  # larger ones take memory anew for every batch
 TRAFFIC = Traffic("grpc", "async", 8)
 
 
