@@ -369,7 +369,7 @@ def test_a_truncated_file_fails_at_the_end_or_is_counted(labelled, tmp_path):
 def test_predictions_are_written_as_csv(labelled, tmp_path):
     outcome = gate_run(labelled, "--output-results", "--output-dir", str(tmp_path / "out"), "--num-inputs", "50")
     assert outcome.code == 0, outcome.text
-    (path,) = (tmp_path / "out").iterdir()
+    (path,) = (tmp_path / "out").glob("*.csv")
     assert path.name.endswith("-cpu-fp32-bs32-eager_results.csv")
     lines = path.read_text().splitlines()
     assert lines[0] == "filename,actual,prediction"
