@@ -282,6 +282,8 @@ def test_an_interrupted_run_leaves_nothing_and_keeps_the_numbers_it_has(tmp_path
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        # a shell's background job ignores Ctrl-C, and its children with it, unless they are told otherwise
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     prefix = f"visionmark_{run.pid}_"
     first = next((line for line in run.stdout if "PASSED" in line), "")
