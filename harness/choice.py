@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.rows import Record
+from harness.reference import is_reference
+from harness.rows import Record, case_of_row
 from harness.supplies import GENERATED
 
 
@@ -163,8 +164,7 @@ def _lost(row: Record, accuracy: Record, allow_undecided: bool) -> list[str]:
         )
     paired = accuracy["paired"]
     if paired is None:
-        is_reference = (row["device"], row["precision"], row["engine"]) == ("cpu", "fp32", "eager")
-        return reasons if is_reference else [*reasons, "its accuracy was compared with nothing"]
+        return reasons if is_reference(case_of_row(row)) else [*reasons, "its accuracy was compared with nothing"]
     loss, margin = paired["loss_points"], paired["margin_points"]
     if paired["verdict"] == "holds" or (paired["verdict"] == "cannot tell" and allow_undecided and loss <= margin):
         return reasons

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import tarfile
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from harness.imagenet.images import NoImages
+from harness.imagenet.unpacked import whole_or_nothing
 
 IMAGES_ARCHIVE = "ILSVRC2012_img_val.tar"
 DEVKIT_ARCHIVE = "ILSVRC2012_devkit_t12.tar.gz"
@@ -35,15 +34,9 @@ def extract(folder: Path, report: Callable[[str], None]) -> None:
             raise NoImages(f"{folder} has no {name}, which goes with the other archive; put both there")
     report(f"checking and extracting {IMAGES_ARCHIVE}, once; some minutes for 50,000 images")
     try:
-        # on the same file system, so that the rename at the end is one step
-        part = Path(tempfile.mkdtemp(prefix="val.", suffix=".part", dir=folder))
-        try:
+        with whole_or_nothing(folder / "val") as part:
             parse_devkit_archive(folder)
             parse_val_archive(folder, folder=part.name)
-            part.chmod(0o755)
-            part.rename(folder / "val")
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
     except RuntimeError as error:  # torchvision's word for an MD5 sum that differs
         raise NoImages(f"{error} Its MD5 sum is not the published one: download it again") from error
     except (tarfile.TarError, EOFError) as error:

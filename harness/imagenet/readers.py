@@ -6,10 +6,7 @@ that only runs through is unpacked once into the cache, without loss, so that a 
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any
 
 from harness.imagenet.images import ImageFile, NoImages
 from harness.imagenet.labels import IMAGENET_CLASSES, class_indices
+from harness.imagenet.unpacked import kept_folder, whole_or_nothing
 
 _PREFIXES = ("hfds", "wds", "tfds")
 _PACKAGES = {"hfds": "datasets", "wds": "webdataset", "tfds": "tensorflow-datasets tensorflow"}
@@ -81,12 +79,9 @@ def _indexed(reader: Any, name: str) -> list[ImageFile]:
 
 
 def _unpacked(reader: Any, name: str, cache: Path, report: Callable[[str], None]) -> list[ImageFile]:
-    identity = [name, *_state_of(Path(str(getattr(reader, "root", None) or "")))]
-    place = cache / "data" / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
+    place = kept_folder(cache, name, *_state_of(Path(str(getattr(reader, "root", None) or ""))))
     if not place.is_dir():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(suffix=".part", dir=place.parent))
-        try:
+        with whole_or_nothing(place) as part:
             labels = {}
             for index, (image, target) in enumerate(reader):
                 if not index % 1000:
@@ -103,9 +98,6 @@ def _unpacked(reader: Any, name: str, cache: Path, report: Callable[[str], None]
             if not labels:
                 raise NoImages(f"{name} gave no images")
             (part / _LABELS).write_text(json.dumps(labels))
-            part.rename(place)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
     stored: dict[str, int] = json.loads((place / _LABELS).read_text())
     return [ImageFile(place / file, label) for file, label in stored.items()]
 

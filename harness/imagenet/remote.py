@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from harness.imagenet.images import NoImages
+from harness.imagenet.unpacked import kept_folder, whole_or_nothing
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*(::|://)", re.IGNORECASE)
 
@@ -25,26 +23,18 @@ def fetch(url: str, cache: Path, report: Callable[[str], None]) -> Path:
     Raises:
         NoImages: the URL cannot be opened, or what it needs is not installed.
     """
-    import fsspec
     from fsspec.core import url_to_fs
 
-    place = cache / "data" / hashlib.sha256(url.encode()).hexdigest()[:24]
+    place = kept_folder(cache, url)
     if place.is_dir():
         return place
     try:
         file_system, path = url_to_fs(url)
         if not file_system.isdir(path):
             raise NoImages(f"{url} is no folder")
-        place.parent.mkdir(parents=True, exist_ok=True)
         report(f"fetching {url}, once, to {place}")
-        part = Path(tempfile.mkdtemp(suffix=".part", dir=place.parent))
-        try:
-            file_system.get(
-                path.rstrip("/") + "/", f"{part}/", recursive=True, callback=fsspec.callbacks.NoOpCallback()
-            )
-            part.rename(place)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+        with whole_or_nothing(place) as part:
+            file_system.get(path.rstrip("/") + "/", f"{part}/", recursive=True)
     except (ImportError, ValueError) as error:
         if isinstance(error, NoImages):
             raise

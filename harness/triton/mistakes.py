@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.triton.clients import CHANNEL, GrpcClient, RequestFailed, Target
+from harness.triton.clients import CHANNEL, GrpcClient, RequestFailed, SyncClient, Target
 from harness.triton.serving import Served
 
 SHORT_S = 1e-4
@@ -87,18 +87,15 @@ def _malformed_json(served: Served) -> str:
 def _unknown_over_http(served: Served) -> str:
     from harness.triton.clients import HttpClient
 
-    client = HttpClient(served.server.endpoint, Target("no_such_model"))
-    try:
-        client.infer(served.batches[0])
-    except RequestFailed as refusal:
-        return str(refusal)
-    finally:
-        client.close()
-    return ""
+    return _refusal(HttpClient(served.server.endpoint, Target("no_such_model")), served)
 
 
 def _timeout(served: Served) -> str:
-    client = GrpcClient(served.server.endpoint, served.target, SHORT_S)
+    return _refusal(GrpcClient(served.server.endpoint, served.target, SHORT_S), served)
+
+
+def _refusal(client: SyncClient, served: Served) -> str:
+    """Why a client of ours is refused, empty where it is answered."""
     try:
         client.infer(served.batches[0])
     except RequestFailed as refusal:
