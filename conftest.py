@@ -1,9 +1,9 @@
 """The table of contents."""
 
 pytest_plugins = [
-    "fixtures.asking",
     "fixtures.options",
-    "fixtures.profile_rows",
+    "fixtures.options.table",
+    "fixtures.profiles.rows",
     "fixtures.cases",
     "fixtures.progress",
     "fixtures.telemetry",
@@ -13,10 +13,10 @@ pytest_plugins = [
     "fixtures.streaming",
     "fixtures.journal",
     "fixtures.labelled",
-    "fixtures.serving_options",
     "fixtures.serving",
-    "fixtures.serving_load",
+    "fixtures.serving.options",
+    "fixtures.serving.load",
     "fixtures.summary",
     "fixtures.result_files",
-    "fixtures.profile_files",
+    "fixtures.profiles.files",
 ]

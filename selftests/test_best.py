@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
-from fixtures import best, best_runs
-from fixtures.journals import read_journal
+from fixtures.best import __main__ as best
+from fixtures.best import runs
+from fixtures.best.journals import read_journal
 from selftests.inside import ROOT, TINY, VARIABLES, Outcome, run_here
 
 COMMON = ("--model", TINY, "--batch-size", "2", "--device", "cpu")
@@ -137,8 +138,8 @@ def test_what_would_choose_beside_the_choice_is_refused(arguments, words, tmp_pa
 
 
 def test_an_engine_that_is_not_there_is_skipped_with_its_reason(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(best_runs, "absent", lambda engine: "make setup-ipex")
-    monkeypatch.setattr(best_runs, "ELSEWHERE", {})
+    monkeypatch.setattr(runs, "absent", lambda engine: "make setup-ipex")
+    monkeypatch.setattr(runs, "ELSEWHERE", {})
     assert best.main(["--model", TINY, "--engine", "ipex", "--choices", str(tmp_path)]) == 1
     out = capfd.readouterr().out
     assert "skipped 1: make setup-ipex" in out
@@ -150,7 +151,7 @@ def test_one_who_interrupts_gets_the_table_and_no_choice(tmp_path, monkeypatch, 
 
     def interrupted(one, engine):
         asked.append((one.model, engine))
-        return best_runs.Measured(best_runs.INTERRUPTED, (), is_ours=True)
+        return runs.Measured(runs.INTERRUPTED, (), is_ours=True)
 
     monkeypatch.setattr(best, "measure", interrupted)
     assert best.main(["--model", "resnet18,resnet34", "--choices", str(tmp_path)]) == 130

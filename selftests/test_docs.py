@@ -1,28 +1,30 @@
-"""What the README says is what there is."""
+"""What the documents say is what there is."""
 
 import re
 import subprocess
 
 import pytest
 
-from fixtures.asking import OPTIONS
+from fixtures.options.table import OPTIONS
 from selftests.inside import ROOT
 
 README = (ROOT / "README.md").read_text()
+OPTIONS_PAGE = (ROOT / "docs" / "options.md").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def test_every_option_and_variable_is_in_the_readme():
+def test_every_option_and_variable_is_on_the_page_of_options():
     for option in OPTIONS.values():
         for name in option.names:
-            assert f"`{name}`" in README, name
+            assert f"`{name}`" in OPTIONS_PAGE, name
         if option.variable and not option.variable.endswith("_TEST_DURATION"):
-            assert f"`{option.variable}`" in README, option.variable
+            assert f"`{option.variable}`" in OPTIONS_PAGE, option.variable
 
 
-def test_the_readme_names_no_option_that_is_not_there():
+@pytest.mark.parametrize("page", [README, OPTIONS_PAGE], ids=["README", "options"])
+def test_no_option_is_named_that_is_not_there(page):
     known = {name for option in OPTIONS.values() for name in option.names}
-    for name in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]+", README)):
+    for name in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]+", page)):
         assert name in known or name.startswith(("--benchmark-", "--collect-only")), name
 
 

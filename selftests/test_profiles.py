@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from fixtures.asking import columns
+from fixtures.options.table import columns
 from harness.profiles import (
     TEST_DURATION,
     BadProfile,
