@@ -250,6 +250,14 @@ def breaks(*arguments):
     raise KeyError("a typo")
 
 
+def test_a_file_that_would_be_empty_is_not_written_and_that_is_told(tmp_path):
+    path = tmp_path / "out.json"
+    outcome = run_here("tests_accuracy/test_imagenet.py", "--model", TINY, f"--benchmark-json={path}")
+    assert outcome.code == 0, outcome.text
+    assert f"{path} was not written: nothing was measured" in outcome.text
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("kind", ["notimpl", "notyet"])
 @pytest.mark.parametrize(
     ("engine", "code", "words"),
