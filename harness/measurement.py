@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from harness.percentiles import percentiles_ms
+from harness.percentiles import Percentiles, percentiles_ms
 from harness.thresholds import Floor, Interval, Paired, Verdict
 from harness.triton.measured import CrossCheck, OpenLoop, Overhead, Photographs, Served
 
@@ -36,15 +36,9 @@ class StreamTimes(Protocol):
 
 
 @dataclass(frozen=True)
-class Latency:
+class Latency(Percentiles):
     """One batch from before `submit` until after `synchronize`, input on the device, another input each round."""
 
-    p50_ms: float | None
-    p50_missing_rounds: int
-    p90_ms: float | None
-    p90_missing_rounds: int
-    p99_ms: float | None
-    p99_missing_rounds: int
     mean_ms: float
     min_ms: float
     max_ms: float
@@ -170,7 +164,7 @@ class Scenario:
 
 
 @dataclass(frozen=True)
-class Streams:
+class Streams(Percentiles):
     """Several streams in one common window, from the first request's start to the last one's end.
 
     `images_per_second` is all images over that wall time; `min_`, `max_` and `stdev_` are of equal intervals of it. The
@@ -186,12 +180,6 @@ class Streams:
     max_images_per_second: float
     stdev_images_per_second: float
     processes: int
-    p50_ms: float | None
-    p50_missing_rounds: int
-    p90_ms: float | None
-    p90_missing_rounds: int
-    p99_ms: float | None
-    p99_missing_rounds: int
     mean_ms: float
     min_ms: float
     max_ms: float

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 CONFIDENCE = 0.99
 PERCENTILES = (50, 90, 99)
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """What every measurement of rounds has; one that too few rounds support is None."""
+
+    p50_ms: float | None
+    p50_missing_rounds: int
+    p90_ms: float | None
+    p90_missing_rounds: int
+    p99_ms: float | None
+    p99_missing_rounds: int
 
 
 def least_rounds(percentile: float, confidence: float = CONFIDENCE) -> int:

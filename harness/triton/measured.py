@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.percentiles import percentiles_ms
+from harness.percentiles import Percentiles, percentiles_ms
 
 
 @dataclass(frozen=True)
-class Served:
+class Served(Percentiles):
     """A closed loop of clients on a server: each request from when its client is free until its answer is decoded.
 
     A round is a request. `images_per_second` is images answered over wall time, of all clients together. The server's
@@ -21,12 +21,6 @@ class Served:
     mode: str
     clients: int
     images_per_second: float
-    p50_ms: float | None
-    p50_missing_rounds: int
-    p90_ms: float | None
-    p90_missing_rounds: int
-    p99_ms: float | None
-    p99_missing_rounds: int
     mean_ms: float
     min_ms: float
     max_ms: float
@@ -82,7 +76,7 @@ class Served:
 
 
 @dataclass(frozen=True)
-class OpenLoop:
+class OpenLoop(Percentiles):
     """Requests at random times of a given rate, each from its scheduled time until its answer is decoded.
 
     A round is a request. Times are MLPerf LoadGen's own; a percentile that too few requests support is None.
@@ -91,12 +85,6 @@ class OpenLoop:
     protocol: str
     rate_per_second: float
     images_per_second: float
-    p50_ms: float | None
-    p50_missing_rounds: int
-    p90_ms: float | None
-    p90_missing_rounds: int
-    p99_ms: float | None
-    p99_missing_rounds: int
     mean_ms: float
     min_ms: float
     max_ms: float
