@@ -12,9 +12,9 @@ import pytest
 
 from harness.parity import WrongAnswers
 from harness.rounds import Duration
-from harness.triton import photographs, repository
+from harness.triton import cross_check, photographs, repository
 from harness.triton.clients import Target, Traffic
-from harness.triton.cross_check import Disagreement, compare, require_no_disagreement, verdict_of
+from harness.triton.cross_check import LEAST_PAIRS, PAIRS, Disagreement, compare, require_no_disagreement, verdict_of
 from harness.triton.load import LoadFailed
 from harness.triton.measure import measure_served
 from harness.triton.measured import OpenLoop, Served
@@ -182,6 +182,34 @@ def test_pairs_that_scatter_across_the_bound_cannot_tell():
     assert verdict_of([0.8, 1.1, 1.2], [1.0, 1.0, 1.0]) == "cannot tell"
     assert verdict_of([0.9, 1.0, 1.1], [0.96, 1.0, 1.0]) == "agree"
     assert verdict_of([1.0, 1.0, 1.0], [1.06, 1.2, 1.3]) == "differ"
+
+
+def refusing(refused):
+    """Asks nobody: the first so many turns of perf_analyzer measure nothing."""
+    turns = iter(range(PAIRS))
+
+    def ask(*arguments):
+        if next(turns) < refused:
+            raise NoMeasurement("perf_analyzer measured nothing: no valid requests recorded")
+        return Opinion(100.0, 10.0)
+
+    return ask
+
+
+@pytest.mark.parametrize("refused", [0, 2, 3])
+def test_pairs_that_perf_analyzer_did_not_measure_are_told_and_too_many_fail(linear, tmp_path, monkeypatch, refused):
+    monkeypatch.setattr(cross_check, "ask_perf_analyzer", refusing(refused))
+
+    def run():
+        traffic = Traffic("grpc", "sync", 1)
+        return cross_check.cross_check(linear, traffic, tmp_path / "perf_analyzer", tmp_path, clock)
+
+    if PAIRS - refused >= LEAST_PAIRS:
+        check = run()
+        assert (check.pairs, check.unmeasured_pairs) == (PAIRS - refused, refused)
+    else:
+        with pytest.raises(NoMeasurement, match="no valid requests"):
+            run()
 
 
 class RollsReference:

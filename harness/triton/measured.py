@@ -120,13 +120,15 @@ class Overhead:
 class CrossCheck:
     """This suite's closed loop and NVIDIA's perf_analyzer on the same server and load, in turns.
 
-    A ratio is ours over theirs, the median of the pairs, with the lowest and highest pair beside it.
+    A ratio is ours over theirs, the median of the pairs, with the lowest and highest pair beside it. A pair that
+    perf_analyzer did not measure is counted and not compared.
     """
 
     protocol: str
     mode: str
     clients: int
     pairs: int
+    unmeasured_pairs: int
     images_per_second: float
     perf_analyzer_images_per_second: float
     p50_ms: float
