@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from fixtures.scenario_table import render_scenarios
 from harness.audits import audit_answers, audit_same, classes_by_loadgen
 from harness.loadgen import SCENARIOS, Load
 from harness.loadgen_log import Verdict
@@ -167,6 +168,14 @@ def test_a_scenario_keeps_its_logs_and_shows_its_verdict(tmp_path):
     log = Path(row["logs"]) / "mlperf_log_detail.txt"
     assert out in log.parents
     assert '"result_validity", "value": "INVALID"' in log.read_text()
+
+
+def test_a_query_smaller_than_the_batch_is_told_beside_its_number():
+    """Such a batch is filled up: its latency is that of the whole batch."""
+    record = {"case": "c", "reasons": [], "bound_ms": None, "queries": 64, "validity": "VALID", "logs": "a/b"}
+    one = {**record, "scenario": "single_stream", "p90_ms": 9.0, "samples_per_query": 1}
+    assert "1 in a batch of 32" in render_scenarios([{**one, "batch_limit": 32}], is_colour=False)
+    assert "in a batch" not in render_scenarios([{**one, "batch_limit": 1}], is_colour=False)
 
 
 def test_a_full_length_run_has_to_be_valid(tmp_path):
