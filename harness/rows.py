@@ -8,6 +8,8 @@ from typing import Any
 from harness.case import Case
 
 Record = dict[str, Any]
+# Of batch over p50, that a throughput has to reach; the two are timed some seconds apart.
+LEAST_SHARE_PCT = 67
 
 
 def rows_of(records: Iterable[Record]) -> list[Record]:
@@ -25,6 +27,21 @@ def rows_of(records: Iterable[Record]) -> list[Record]:
         if record["measurement"] in ("served", "open_loop"):
             row["parity"] = {"sqnr_db": record["answers_sqnr_db"]}
     return sorted(rows.values(), key=_order)
+
+
+def shortfall(row: Record) -> str | None:
+    """That a row's two times deny each other, None where they do not.
+
+    Batches one after the other, each waited for, give batch over p50; a window of them can only be faster. Far below
+    it, something else had the machine, or its clocks changed, while one of the two was timed.
+    """
+    latency, throughput = row.get("latency"), row.get("throughput")
+    if latency is None or throughput is None or latency is throughput or latency["p50_ms"] is None:
+        return None
+    share_pct = 100 * throughput["images_per_second"] * latency["p50_ms"] / 1e3 / row["batch"]
+    if share_pct >= LEAST_SHARE_PCT:
+        return None
+    return f"its images/s is {share_pct:.0f}% of batch over p50: the machine was not the same for both"
 
 
 def case_of_row(row: Record) -> Case:

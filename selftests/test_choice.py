@@ -4,10 +4,11 @@ import re
 
 import pytest
 
+from fixtures.best.table import render_best
 from harness.choice import error_of, fastest, judge, pareto_front
 from harness.kept_choice import differences
 from harness.picture import draw
-from harness.rows import rows_of
+from harness.rows import rows_of, shortfall
 
 CASE = {"model": "m", "device": "cpu", "batch": 1}
 
@@ -202,3 +203,24 @@ def test_differences_name_what_changed_with_both_values():
     assert differences(kept, {**kept, "machine": "b"}) == ["machine was a, is b"]
     assert differences(kept, {**kept, "libraries": {"torch": "1"}}) == ["libraries openvino was 2, is absent"]
     assert differences(kept, {**kept, "variables": {"X": "1"}}) == ["variables X was absent, is 1"]
+
+
+def test_a_throughput_that_its_latency_denies_is_told():
+    """One batch after the other gives ten a second at 100 ms: a window of them cannot be slower on the same machine."""
+    assert shortfall(row("eager", speed=5.0, p50=100.0)) == (
+        "its images/s is 50% of batch over p50: the machine was not the same for both"
+    )
+    times = {"p50_ms": 100.0, "p99_ms": None, "rounds": 11, "p99_missing_rounds": 651}
+    slow = {**row("eager", speed=5.0), "latency": times, "peak_memory_mib": 1.0, "compile_s": 0.0}
+    table = render_best([[slow]], {slow["case"]: judge(slow, [slow])}, is_colour=False)
+    assert "passes; its images/s is 50% of batch over p50" in " ".join(table.split())
+
+
+@pytest.mark.parametrize("changes", [{}, {"speed": 40.0}, {"p50": None}, {"throughput": None}, {"latency": None}])
+def test_a_faster_window_or_one_number_alone_denies_nothing(changes):
+    assert shortfall(row("eager", **changes)) is None
+
+
+def test_one_window_that_has_both_numbers_denies_nothing():
+    served = {"images_per_second": 5.0, "p50_ms": 100.0}
+    assert shortfall({**row("eager"), "latency": served, "throughput": served}) is None
