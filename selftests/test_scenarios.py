@@ -178,6 +178,15 @@ def test_a_query_smaller_than_the_batch_is_told_beside_its_number():
     assert "in a batch" not in render_scenarios([{**one, "batch_limit": 1}], is_colour=False)
 
 
+def test_the_table_has_the_first_reasons_on_few_lines():
+    reasons = ["the latency bound was not kept", "too few queries", "Run unsuccessful.\n * Processed 16 queries."]
+    record = {"case": "c", "scenario": "server", "bound_ms": 15.0, "queries": 16, "validity": "INVALID", "logs": "a/b"}
+    row = {**record, "samples_per_second": None, "samples_per_query": 1, "batch_limit": 1, "reasons": reasons}
+    text = " ".join(render_scenarios([row], is_colour=False).split())
+    assert "INVALID: the latency bound was not kept; too few queries" in text
+    assert "Processed 16" not in text
+
+
 def test_a_full_length_run_has_to_be_valid(tmp_path):
     outcome = run_here(
         *SELECTED, "-k", "scenario and multi_stream", "--mlperf", "--min-test-duration=0.2", f"--output-dir={tmp_path}"
