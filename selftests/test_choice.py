@@ -8,7 +8,7 @@ from fixtures.best.table import render_best
 from harness.choice import error_of, fastest, judge, pareto_front
 from harness.kept_choice import differences
 from harness.picture import draw
-from harness.rows import rows_of, shortfall
+from harness.rows import disagreement, rows_of
 
 CASE = {"model": "m", "device": "cpu", "batch": 1}
 
@@ -207,7 +207,7 @@ def test_differences_name_what_changed_with_both_values():
 
 def test_a_throughput_that_its_latency_denies_is_told():
     """One batch after the other gives ten a second at 100 ms: a window of them cannot be slower on the same machine."""
-    assert shortfall(row("eager", speed=5.0, p50=100.0)) == (
+    assert disagreement(row("eager", speed=5.0, p50=100.0)) == (
         "its images/s is 50% of batch over p50: the machine was not the same for both"
     )
     times = {"p50_ms": 100.0, "p99_ms": None, "rounds": 11, "p99_missing_rounds": 651}
@@ -216,11 +216,17 @@ def test_a_throughput_that_its_latency_denies_is_told():
     assert "passes; its images/s is 50% of batch over p50" in " ".join(table.split())
 
 
-@pytest.mark.parametrize("changes", [{}, {"speed": 40.0}, {"p50": None}, {"throughput": None}, {"latency": None}])
-def test_a_faster_window_or_one_number_alone_denies_nothing(changes):
-    assert shortfall(row("eager", **changes)) is None
+def test_a_window_that_is_faster_than_its_batches_is_told_only_where_nothing_overlaps():
+    fast = row("eager", speed=40.0, p50=100.0)
+    assert "400% of batch over p50" in str(disagreement(fast))
+    assert disagreement({**fast, "device": "cuda"}) is None
+
+
+@pytest.mark.parametrize("changes", [{}, {"speed": 14.0}, {"p50": None}, {"throughput": None}, {"latency": None}])
+def test_numbers_that_agree_or_one_alone_deny_nothing(changes):
+    assert disagreement(row("eager", **changes)) is None
 
 
 def test_one_window_that_has_both_numbers_denies_nothing():
     served = {"images_per_second": 5.0, "p50_ms": 100.0}
-    assert shortfall({**row("eager"), "latency": served, "throughput": served}) is None
+    assert disagreement({**row("eager"), "latency": served, "throughput": served}) is None
