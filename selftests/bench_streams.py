@@ -46,18 +46,16 @@ def compare_streams() -> list[str]:
     case = Case("fbnetc_100", "cpu", "fp32", 4, "trace")
     excess = 0.0
 
-    def rate(streams: RunningStreams) -> float:
+    def rate(streams: int) -> float:
+        """Alone on the machine: a stream that has ended still takes a core until its process has gone."""
         nonlocal excess
-        whole = Streams.of(streams.run(WINDOW), case.batch)
+        with ExitStack() as stack:
+            opened = _open(stack, Case(**{**case.__dict__, "streams": streams}))
+            whole = Streams.of(opened.run(WINDOW), case.batch)
         excess = max(excess, sum(one["images_per_second"] for one in whole.each) / whole.images_per_second - 1)
         return whole.images_per_second
 
-    turns = []
-    for _ in range(TURNS):  # a stream runs one window, so each turn starts anew
-        with ExitStack() as stack:
-            two = _open(stack, Case(**{**case.__dict__, "streams": 2}))
-            one = _open(stack, case)
-            turns.append((rate(one), rate(two)))
+    turns = [(rate(1), rate(2)) for _ in range(TURNS)]
     # the best turn of each: a machine that others use is slow for seconds at a time, never fast
     one_rate, two_rate = (max(values) for values in zip(*turns, strict=True))
     ratios = ", ".join(f"{many / single:.3f}" for single, many in turns)
