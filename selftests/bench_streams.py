@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
@@ -50,7 +51,7 @@ def compare_streams() -> list[str]:
         """Alone on the machine: a stream that has ended still takes a core until its process has gone."""
         nonlocal excess
         with ExitStack() as stack:
-            opened = _open(stack, Case(**{**case.__dict__, "streams": streams}))
+            opened = _open(stack, replace(case, streams=streams))
             whole = Streams.of(opened.run(WINDOW), case.batch)
         excess = max(excess, sum(one["images_per_second"] for one in whole.each) / whole.images_per_second - 1)
         return whole.images_per_second
