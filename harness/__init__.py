@@ -1,1 +1,4 @@
-"""How an image model is measured: cases, devices, engines, clocks, evidence. Plain Python; never imports pytest."""
+"""How an image model is measured. Plain Python in rooms, each a folder; it never imports pytest.
+
+`docs/architecture.md` draws the rooms and which of them may import which.
+"""

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -124,37 +123,6 @@ def state_sha256(module: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def replace_fused_batchnorm(module: nn.Module) -> int:
-    """Replace timm's BatchNormAct2d by plain BatchNorm2d, drop and activation, in this instance alone.
-
-    The same parameter tensors, equal outputs. Which devices profit is theirs to say.
-
-    Returns:
-        How many were replaced.
-
-    Source: the FBNet sample's patch, which changed timm's class for the whole process instead.
-    """
-    fused: Any = import_module("timm.layers").BatchNormAct2d
-    replaced = 0
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, fused):
-                setattr(parent, name, _plain_batchnorm(child))
-                replaced += 1
-    return replaced
-
-
-def _plain_batchnorm(fused: Any) -> nn.Sequential:
-    plain = nn.BatchNorm2d(
-        fused.num_features, fused.eps, fused.momentum, fused.affine, fused.track_running_stats, device="meta"
-    )
-    plain.weight, plain.bias = fused.weight, fused.bias
-    plain.running_mean, plain.running_var = fused.running_mean, fused.running_var
-    plain.num_batches_tracked = fused.num_batches_tracked
-    plain.train(fused.training)
-    return nn.Sequential(plain, fused.drop, fused.act)
 
 
 def _create(spec: ModelSpec) -> nn.Module:

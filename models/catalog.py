@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -16,7 +16,8 @@ import yaml
 
 CATALOG_PATH = Path(__file__).with_name("catalog.yaml")
 
-Source = Literal["timm", "torchvision", "visionmark"]
+ModelSource = Literal["timm", "torchvision", "visionmark"]
+TaskName = Literal["classify"]
 GapKind = Literal["notimpl", "notyet", "never"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -25,7 +26,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 MARGIN_PCT = 1.0
 
 _REQUIRED = {"source", "weights", "size", "crop_pct", "interpolation"}
-_OPTIONAL = {"arch", "crop_mode", "mean", "std", "top1_pct", "top5_pct", "margin_pct", "gaps"}
+_OPTIONAL = {"task", "arch", "crop_mode", "mean", "std", "published", "margin_pct", "gaps"}
+# What each task is scored by, in the order in which a row gives them.
+SCORES: Mapping[TaskName, tuple[str, ...]] = {"classify": ("top1", "top5")}
 _GAP_REQUIRED = {"kind", "reason"}
 _GAP_OPTIONAL = {"device", "precision", "engine"}
 
@@ -51,7 +54,7 @@ class InputSpec:
         crop_mode: `center`, `squash` or `border`, as timm means them.
     """
 
-    size: int
+    size: tuple[int, int]
     crop_pct: float
     interpolation: str
     mean: tuple[float, float, float]
@@ -80,20 +83,28 @@ class Gap:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One model: where it comes from, its weights, its input, its published accuracy and its gaps.
+    """One model.
 
-    `weights` is the source library's tag of the trained weights, None where none exist. `top1_pct` and
-    `top5_pct` are the published ImageNet-1k accuracy of those weights in per cent, None where unknown.
-    `margin_pct` is how far below, relatively and in per cent, a measured accuracy may lie.
+    Attributes:
+        name: as in a case.
+        source: the library that has the architecture.
+        arch: its name there.
+        weights: the library's tag of the trained weights, None where none exist.
+        input: what the weights were trained for.
+        task: what the model does.
+        published: score to the published value of those weights in per cent, such as `top1` on ImageNet-1k; empty
+            where none is known.
+        margin_pct: how far below what it is compared with a measured score may lie, relatively, in per cent.
+        gaps: what is known not to run.
     """
 
     name: str
-    source: Source
+    source: ModelSource
     arch: str
     weights: str | None
     input: InputSpec
-    top1_pct: float | None = None
-    top5_pct: float | None = None
+    task: TaskName = "classify"
+    published: Mapping[str, float] = field(default_factory=dict)
     margin_pct: float = MARGIN_PCT
     gaps: tuple[Gap, ...] = ()
 
@@ -145,7 +156,7 @@ def _timm_spec(name: str, arch_tag: str) -> ModelSpec:
     if channels != 3 or height != width:
         raise UnknownModel(f"{name} takes {channels}x{height}x{width} inputs; only square RGB is measured")
     trained_input = InputSpec(
-        size=height,
+        size=(height, width),
         crop_pct=data["crop_pct"],
         interpolation=data["interpolation"],
         mean=_triple(data["mean"]),
@@ -169,7 +180,7 @@ def _torchvision_spec(name: str, arch: str) -> ModelSpec:
 def torchvision_input(preset: Any) -> InputSpec:
     """The input that a torchvision evaluation preset (`weights.transforms()`) makes."""
     (size,), (resize,) = preset.crop_size, preset.resize_size
-    return InputSpec(size, size / resize, preset.interpolation.value, _triple(preset.mean), _triple(preset.std))
+    return InputSpec((size, size), size / resize, preset.interpolation.value, _triple(preset.mean), _triple(preset.std))
 
 
 def _read_yaml(path: Path) -> object:
@@ -201,12 +212,13 @@ def _parse_row(name: str, value: object) -> ModelSpec:
     row = _mapping(value, place)
     _check_keys(row, _REQUIRED, _OPTIONAL, place)
     weights = None if row["weights"] is None else _text(row, "weights", place)
-    scores = [_number(row, key, place, 100) if key in row else None for key in ("top1_pct", "top5_pct")]
-    if (scores[0] is None) != (scores[1] is None) or (weights is None and scores[0] is not None):
-        raise CatalogError(f"{place}: top1_pct and top5_pct come both or neither, and only with weights")
+    task = cast(TaskName, _one_of(row, "task", place, get_args(TaskName))) if "task" in row else "classify"
+    published = _published(row.get("published"), SCORES[task], place)
+    if published and weights is None:
+        raise CatalogError(f"{place}: 'published' is of trained weights, and the row names none")
     return ModelSpec(
         name=name,
-        source=cast(Source, _one_of(row, "source", place, get_args(Source))),
+        source=cast(ModelSource, _one_of(row, "source", place, get_args(ModelSource))),
         arch=_text(row, "arch", place) if "arch" in row else name,
         weights=weights,
         input=InputSpec(
@@ -219,8 +231,8 @@ def _parse_row(name: str, value: object) -> ModelSpec:
             if "crop_mode" in row
             else "center",
         ),
-        top1_pct=scores[0],
-        top5_pct=scores[1],
+        task=task,
+        published=published,
         margin_pct=_number(row, "margin_pct", place, 100) if "margin_pct" in row else MARGIN_PCT,
         gaps=_parse_gaps(row.get("gaps", []), place),
     )
@@ -265,10 +277,21 @@ def _one_of(row: Mapping[str, object], key: str, place: str, allowed: tuple[str,
     return value
 
 
-def _pixels(row: Mapping[str, object], key: str, place: str) -> int:
-    if type(value := row[key]) is not int or value <= 0:
-        raise CatalogError(f"{place}: {key!r} must be a whole number of pixels, not {value!r}")
-    return value
+def _published(value: object, scores: tuple[str, ...], place: str) -> dict[str, float]:
+    if value is None:
+        return {}
+    given = _mapping(value, f"{place}, published")
+    _check_keys(given, set(scores), set(), f"{place}, published")
+    return {name: _number(given, name, f"{place}, published", 100) for name in scores}
+
+
+def _pixels(row: Mapping[str, object], key: str, place: str) -> tuple[int, int]:
+    """Height and width: a whole number for both, or a list of the two."""
+    value = row[key]
+    height, width = value if isinstance(value, list) and len(value) == 2 else (value, value)
+    if type(height) is not int or type(width) is not int or min(height, width) <= 0:
+        raise CatalogError(f"{place}: {key!r} must be a whole number of pixels, or [height, width], not {value!r}")
+    return height, width
 
 
 def _number(row: Mapping[str, object], key: str, place: str, top: float) -> float:

@@ -21,26 +21,31 @@ from models.catalog import InputSpec, ModelSpec, torchvision_input
 if TYPE_CHECKING:
     from PIL import Image
 
-Setting = str | int | float | list[float]
+Setting = str | int | float | list[float] | list[int]
 
 
-def generated_images(count: int, size: int, seed: int = 0) -> Tensor:
+def generated_images(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
     """Make images that differ clearly in layout, colour, contrast and frequency content.
 
     A network answers nearly the same to any two fields of independent noise, so noise would hide its mistakes.
     Each image has a coarse layout of soft or hard-edged regions, a grating and a texture of its own. Image `i`
     depends on `seed`, `size` and `i` alone, not on `count`.
 
+    Args:
+        count: how many.
+        size: height and width in pixels.
+        seed: of the generator.
+
     Returns:
-        uint8 RGB, `[count, 3, size, size]`.
+        uint8 RGB, `[count, 3, height, width]`.
     """
-    images = torch.empty(count, 3, size, size, dtype=torch.uint8)
+    images = torch.empty(count, 3, *size, dtype=torch.uint8)
     for index in range(count):
         images[index] = _generated_image(size, torch.Generator().manual_seed(seed * 1_000_003 + index))
     return images
 
 
-def _generated_image(size: int, generator: torch.Generator) -> Tensor:
+def _generated_image(size: tuple[int, int], generator: torch.Generator) -> Tensor:
     def uniform(low: float, high: float) -> float:
         return low + (high - low) * float(torch.rand((), generator=generator))
 
@@ -51,16 +56,16 @@ def _generated_image(size: int, generator: torch.Generator) -> Tensor:
         colour = torch.randn(1, 3, cells, cells, generator=generator)
         coarse = (1 - saturation) * grey + saturation * colour
         if mode == "nearest":
-            return F.interpolate(coarse, size=(size, size), mode=mode)[0]
-        return F.interpolate(coarse, size=(size, size), mode=mode, align_corners=False)[0]
+            return F.interpolate(coarse, size=size, mode=mode)[0]
+        return F.interpolate(coarse, size=size, mode=mode, align_corners=False)[0]
 
     layout = field(round(2 ** uniform(1, 4)), "bilinear")
     if uniform(0, 1) < 0.5:
         layout = torch.tanh(uniform(2, 12) * layout)
-    texture = field(max(round(size / 2 ** uniform(0, 4)), 2), "nearest")
-    line = torch.linspace(-math.pi, math.pi, size)
-    angle, cycles = uniform(0, math.pi), 2 ** uniform(0.5, math.log2(max(size / 4, 2)))
-    phase = cycles * (math.cos(angle) * line[:, None] + math.sin(angle) * line[None, :])
+    texture = field(max(round(min(size) / 2 ** uniform(0, 4)), 2), "nearest")
+    rows, columns = (torch.linspace(-math.pi, math.pi, pixels) for pixels in size)
+    angle, cycles = uniform(0, math.pi), 2 ** uniform(0.5, math.log2(max(min(size) / 4, 2)))
+    phase = cycles * (math.cos(angle) * rows[:, None] + math.sin(angle) * columns[None, :])
     grating = torch.sin(phase) * torch.randn(3, 1, 1, generator=generator)
     mixed = layout + uniform(0, 1) ** 2 * texture + uniform(0, 1) ** 2 * grating
     tint = torch.rand(3, 1, 1, generator=generator)
@@ -82,7 +87,7 @@ def build_transform(spec: ModelSpec) -> Callable[[Image.Image], Tensor]:
     `spec.input`; for torchvision it is the preset of the weights.
 
     Returns:
-        A function from an RGB image of any size to float32 `[3, size, size]`.
+        A function from an RGB image of any size to float32 `[3, height, width]`.
 
     Raises:
         ValueError: when a torchvision row states another input than the preset of its weights.
@@ -93,7 +98,7 @@ def build_transform(spec: ModelSpec) -> Callable[[Image.Image], Tensor]:
 
     trained_input = spec.input
     transform = create_transform(
-        (3, trained_input.size, trained_input.size),
+        (3, *trained_input.size),
         interpolation=trained_input.interpolation,
         mean=trained_input.mean,
         std=trained_input.std,
@@ -109,13 +114,14 @@ def preprocessing_identity(spec: ModelSpec) -> dict[str, Setting]:
     Flat and fit for JSON. Two records with equal fingerprints saw equal inputs, library versions permitting.
     """
     trained_input = spec.input
+    height, width = trained_input.size
     # timm rounds the resized side down, torchvision's presets state it.
-    resize = trained_input.size / trained_input.crop_pct
+    resize = min(height, width) / trained_input.crop_pct
     settings: dict[str, Setting] = {
         "library": "torchvision" if spec.source == "torchvision" else "timm",
         "resampler": "Pillow",
         "resize": round(resize) if spec.source == "torchvision" else math.floor(resize),
-        "size": trained_input.size,
+        "size": height if height == width else [height, width],
         "crop_pct": trained_input.crop_pct,
         "crop_mode": trained_input.crop_mode,
         "interpolation": trained_input.interpolation,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.environment import usable_cores
-from harness.measure import measure_accuracy
+from harness.host.cores import usable_cores
+from harness.measure.accuracy import measure_accuracy
 
 
 @pytest.mark.any_batch

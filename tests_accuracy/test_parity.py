@@ -1,12 +1,12 @@
 """Are the answers those of the same weights in fp32 on the CPU?"""
 
-from harness.measure import measure_parity
+from harness.measure.parity import measure_parity
 
 
-def test_parity(prepared, timed, record):
+def test_parity(prepared, reference_outputs, timed, record):
     """Logits of different images, as signal to quantisation noise, and their first class."""
     prepared.require_proof()
-    parity = measure_parity(prepared, timed)
+    parity = measure_parity(prepared, reference_outputs, timed)
     assert parity.sqnr_db >= parity.sqnr_floor_db, f"{prepared.case}: logits too far from fp32"
     assert parity.top1_agreement_pct >= parity.top1_agreement_floor_pct, f"{prepared.case}: other classes than fp32"
     record(parity)

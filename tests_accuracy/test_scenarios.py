@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.audits import classes_by_loadgen
+from harness.measure.loadgen.scenarios import classes_by_loadgen
 
 
 @pytest.mark.any_batch
@@ -10,7 +10,7 @@ from harness.audits import classes_by_loadgen
 def test_accuracy_through_loadgen(scenario, sample, prepared, labelled_samples, direct_answers, terms, phase):
     """The class of every image, and so the top-1, through LoadGen and straight from the files."""
     prepared.require_label()
-    found = classes_by_loadgen(scenario, prepared.runner, prepared.case.batch, labelled_samples, terms, phase)
+    found = classes_by_loadgen(scenario, prepared, labelled_samples, terms, phase)
     right = {index: int(top[0]) for index, top in enumerate(direct_answers.top)}
     different = {index: (right[index], found.get(index)) for index in right if right[index] != found.get(index)}
     assert not different, f"{len(different)} of {len(right)} images get another class through LoadGen: {different}"

@@ -1,7 +1,7 @@
 """How many images a second from the encoded file to its class."""
 
-from harness.environment import usable_cores
-from harness.measure import measure_end_to_end
+from harness.host.cores import usable_cores
+from harness.measure.end_to_end import measure_end_to_end
 
 
 def test_end_to_end(image_files, data_name, prepared, passes, decoders, timed, record):

@@ -1,6 +1,6 @@
 """How long one batch takes."""
 
-from harness.measure import measure_latency
+from harness.measure.latency import measure_latency
 
 
 def test_latency(prepared, duration, timed, record):

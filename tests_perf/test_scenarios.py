@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.loadgen import SCENARIOS
-from harness.measure import measure_scenario
+from harness.measure.loadgen.bridge import SCENARIOS
+from harness.measure.loadgen.scenarios import measure_scenario
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

@@ -1,8 +1,8 @@
 """How many images a second, and how long each batch takes, with several processes at once."""
 
-from harness.measure import measure_streams
+from harness.measure.streams import measure_streams
 
 
-def test_streams(streaming, duration, timed, watch, keep, stream_facts):
+def test_streams(case, streaming, duration, timed, watch, keep, stream_facts):
     """All images over the wall time of one common window; latency over all requests of all streams."""
-    keep(measure_streams(streaming, duration, timed, watch), stream_facts)
+    keep(measure_streams(case, streaming, duration, timed, watch), stream_facts)

@@ -1,6 +1,6 @@
 """How many images a second."""
 
-from harness.measure import measure_throughput
+from harness.measure.throughput import measure_throughput
 
 
 def test_throughput(prepared, duration, timed, record):

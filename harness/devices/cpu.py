@@ -8,9 +8,10 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
 import torch
+
+from harness.cases import PRECISIONS
 
 _CLEAR_PEAK = "5"  # proc(5): written to clear_refs, resets VmHWM
 
@@ -18,26 +19,21 @@ _CLEAR_PEAK = "5"  # proc(5): written to clear_refs, resets VmHWM
 class Cpu:
     """The CPU, one for the process: threads and affinity say how much of it."""
 
-    torch_name = "cpu"
+    kind = "cpu"
+    index = 0
     name = "cpu"
-    profiler_activity = None
-    plain_batchnorm = False
-    cuda_graphs = False
-    openvino_name = "CPU"
-    runs_tensorrt = False
-    onnxruntime_provider = "CPUExecutionProvider"
-    inductor_quantiser = "x86" if platform.machine() in ("x86_64", "AMD64") else None
+    is_host = True
 
     def __init__(self, index: int | None = None) -> None:
         if index is not None:
             raise ValueError(f"there is one cpu, not cpu:{index}; limit it with taskset and OMP_NUM_THREADS")
 
     def available(self) -> str | None:
-        """Always."""
+        """None: the processor is always there."""
         return None
 
     def supports(self, precision: str) -> str | None:
-        """TF32 is a format of NVIDIA's matrix units; fp16 needs an instruction set that has it."""
+        """No TF32, which is a format of NVIDIA's matrix units; bf16 and fp16 where the instruction set has them."""
         if precision == "tf32":
             return "tf32 is a mode of NVIDIA matrix units: use --device cuda"
         if precision.endswith("fp16") and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
@@ -47,9 +43,9 @@ class Cpu:
         return None
 
     @contextmanager
-    def settings(self, *, tf32: bool) -> Iterator[None]:
-        """OneDNN may compute fp32 in a shorter format where it is told to: never here."""
-        if tf32:
+    def settings(self, precision: str) -> Iterator[None]:
+        """Forbid oneDNN to compute fp32 in a shorter format."""
+        if PRECISIONS[precision].tf32:
             raise ValueError("tf32 is a mode of NVIDIA matrix units")
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
@@ -58,20 +54,21 @@ class Cpu:
         finally:
             torch.set_float32_matmul_precision(before)
 
+    def short_formats(self) -> dict[str, bool]:
+        """Whether oneDNN may shorten fp32, in convolutions and in matrix products."""
+        found = {}
+        for part in ("conv", "matmul"):
+            switch = getattr(torch.backends.mkldnn, part, None)  # torch before 2.9 has none of its own
+            found[f"onednn_{part}"] = getattr(switch, "fp32_precision", "none") not in ("none", "ieee")
+        found["onednn_matmul"] |= torch.get_float32_matmul_precision() != "highest"
+        return found
+
     def synchronize(self) -> None:
         """Nothing is ever pending: torch's CPU operators return when they are done."""
 
     def put(self, batch: torch.Tensor) -> torch.Tensor:
         """The batch itself."""
         return batch
-
-    def side_stream(self) -> NoReturn:
-        """There is none.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError("the CPU has no queues")
 
     def reset_peak_memory(self) -> None:
         """Start the kernel's watch of the resident set anew, where it lets us."""

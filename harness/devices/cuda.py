@@ -7,35 +7,18 @@ from contextlib import contextmanager
 
 import torch
 
-
-class CudaStream:
-    """A stream beside torch's default one, on one GPU."""
-
-    def __init__(self, index: int) -> None:
-        self._index = index
-        self._stream = torch.cuda.Stream(index)
-        self.handle = int(self._stream.cuda_stream)
-
-    def wait_for_default(self) -> None:
-        """See `SideStream.wait_for_default`."""
-        self._stream.wait_stream(torch.cuda.current_stream(self._index))
+from harness.cases import PRECISIONS
 
 
 class Cuda:
     """One NVIDIA GPU: the first, or the one of an index."""
 
-    profiler_activity = "CUDA"
-    plain_batchnorm = False
-    cuda_graphs = True
-    openvino_name = None
-    runs_tensorrt = True
-    inductor_quantiser = None
-    onnxruntime_provider = "CUDAExecutionProvider"
+    kind = "cuda"
+    is_host = False
 
     def __init__(self, index: int | None = None) -> None:
-        self._index = index or 0
+        self.index = index or 0
         self.name = "cuda" if index is None else f"cuda:{index}"
-        self.torch_name = f"cuda:{self._index}"
 
     def available(self) -> str | None:
         """The reason is torch's own answer, so that a driver problem is not called an absent card."""
@@ -43,13 +26,13 @@ class Cuda:
             return "this torch was built without CUDA"
         if not torch.cuda.is_available():
             return "torch.cuda.is_available() is False"
-        if self._index >= torch.cuda.device_count():
+        if self.index >= torch.cuda.device_count():
             return f"torch.cuda.device_count() is {torch.cuda.device_count()}"
         return None
 
     def supports(self, precision: str) -> str | None:
         """TF32 and fast bf16 came with compute capability 8.0."""
-        major, minor = torch.cuda.get_device_capability(self._index)
+        major, minor = torch.cuda.get_device_capability(self.index)
         if precision == "tf32" and major < 8:
             return f"tf32 needs compute capability 8.0, this GPU has {major}.{minor}"
         if precision.endswith("bf16") and major < 8:
@@ -57,8 +40,9 @@ class Cuda:
         return None
 
     @contextmanager
-    def settings(self, *, tf32: bool) -> Iterator[None]:
+    def settings(self, precision: str) -> Iterator[None]:
         """TF32 as the precision says, and cuDNN's search for the fastest algorithm."""
+        tf32 = PRECISIONS[precision].tf32
         before = (
             torch.get_float32_matmul_precision(),
             torch.backends.cudnn.allow_tf32,
@@ -69,32 +53,32 @@ class Cuda:
         torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
         try:
-            with torch.cuda.device(self._index):  # libraries beside torch take the current one
+            with torch.cuda.device(self.index):  # libraries beside torch take the current one
                 yield
         finally:
             torch.set_float32_matmul_precision(before[0])
             torch.backends.cudnn.allow_tf32 = before[1]
             torch.backends.cudnn.benchmark = before[2]
 
+    def short_formats(self) -> dict[str, bool]:
+        """Whether TF32 is on for cuBLAS (`matmul`) and for cuDNN."""
+        return {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32}
+
     def synchronize(self) -> None:
         """Wait for every stream of this GPU."""
-        torch.cuda.synchronize(self._index)
+        torch.cuda.synchronize(self.index)
 
     def put(self, batch: torch.Tensor) -> torch.Tensor:
         """The batch in GPU memory."""
-        return batch.to(self.torch_name)
-
-    def side_stream(self) -> CudaStream:
-        """A stream of its own on this GPU."""
-        return CudaStream(self._index)
+        return batch.to(f"cuda:{self.index}")
 
     def reset_peak_memory(self) -> None:
         """Start the allocator's watch anew."""
-        torch.cuda.reset_peak_memory_stats(self._index)
+        torch.cuda.reset_peak_memory_stats(self.index)
 
     def peak_memory(self) -> int:
         """Bytes that torch's allocator had reserved at its highest on this GPU."""
-        return int(torch.cuda.max_memory_reserved(self._index))
+        return int(torch.cuda.max_memory_reserved(self.index))
 
     def release(self) -> None:
         """Return cached blocks to the driver."""
@@ -102,7 +86,7 @@ class Cuda:
 
     def describe(self) -> dict[str, str | int | float | bool | None]:
         """The card, its memory, and the CUDA and cuDNN versions that torch was built with."""
-        card = torch.cuda.get_device_properties(self._index)
+        card = torch.cuda.get_device_properties(self.index)
         return {
             "name": card.name,
             "compute_capability": f"{card.major}.{card.minor}",

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
 
 import torch
+
+from harness.cases import PRECISIONS
 
 
 class Xpu:
     """One Intel GPU: the first, or the one of an index."""
 
-    profiler_activity = "XPU"
-    # The FBNet sample's finding for the Flex series: the fused layer calls the functional batch norm, which the
-    # Intel backend does not fuse with its neighbours.
-    plain_batchnorm = True
-    cuda_graphs = False
-    onnxruntime_provider = None
-    runs_tensorrt = False
-    inductor_quantiser = "xpu"
+    kind = "xpu"
+    is_host = False
 
     def __init__(self, index: int | None = None) -> None:
-        self._index = index or 0
+        self.index = index or 0
         self.name = "xpu" if index is None else f"xpu:{index}"
-        self.torch_name = f"xpu:{self._index}"
-        self.openvino_name = f"GPU.{self._index}"
 
     def available(self) -> str | None:
         """The reason is torch's own answer."""
@@ -33,7 +26,7 @@ class Xpu:
             return "this torch was built without XPU support"
         if not torch.xpu.is_available():
             return "torch.xpu.is_available() is False"
-        if self._index >= torch.xpu.device_count():
+        if self.index >= torch.xpu.device_count():
             return f"torch.xpu.device_count() is {torch.xpu.device_count()}"
         return None
 
@@ -46,9 +39,9 @@ class Xpu:
         return None
 
     @contextmanager
-    def settings(self, *, tf32: bool) -> Iterator[None]:
-        """OneDNN must not shorten fp32."""
-        if tf32:
+    def settings(self, precision: str) -> Iterator[None]:
+        """Forbid oneDNN to compute fp32 in a shorter format."""
+        if PRECISIONS[precision].tf32:
             raise ValueError("tf32 is a mode of NVIDIA matrix units")
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
@@ -57,29 +50,25 @@ class Xpu:
         finally:
             torch.set_float32_matmul_precision(before)
 
+    def short_formats(self) -> dict[str, bool]:
+        """Whether oneDNN may shorten fp32 in matrix products."""
+        return {"onednn_matmul": torch.get_float32_matmul_precision() != "highest"}
+
     def synchronize(self) -> None:
         """Wait for every queue of this GPU."""
-        torch.xpu.synchronize(self._index)
+        torch.xpu.synchronize(self.index)
 
     def put(self, batch: torch.Tensor) -> torch.Tensor:
         """The batch in GPU memory."""
-        return batch.to(self.torch_name)
-
-    def side_stream(self) -> NoReturn:
-        """There is none.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError("no engine here queues beside torch on an Intel GPU")
+        return batch.to(f"xpu:{self.index}")
 
     def reset_peak_memory(self) -> None:
         """Start the allocator's watch anew."""
-        torch.xpu.reset_peak_memory_stats(self._index)
+        torch.xpu.reset_peak_memory_stats(self.index)
 
     def peak_memory(self) -> int:
         """Bytes that torch's allocator had reserved at its highest on this GPU."""
-        return int(torch.xpu.max_memory_reserved(self._index))
+        return int(torch.xpu.max_memory_reserved(self.index))
 
     def release(self) -> None:
         """Return cached blocks to the driver."""
@@ -87,7 +76,7 @@ class Xpu:
 
     def describe(self) -> dict[str, str | int | float | bool | None]:
         """The card, its memory and its driver."""
-        card = torch.xpu.get_device_properties(self._index)
+        card = torch.xpu.get_device_properties(self.index)
         return {
             "name": card.name,
             "memory_mib": card.total_memory // 2**20,

@@ -1,70 +1,33 @@
-"""The engines: one file each. This file owns the protocols and the register."""
+"""Owns the engines, a package each: building, proving, saving. Must not know data sets, clocks or what is measured.
+
+A new engine is a package here and a line in the register.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
-import numpy as np
-import numpy.typing as npt
-import torch
-
-from harness.case import Case
+from harness.cases import Case
 from harness.devices import Device
 from harness.engines import compile as compile_
 from harness.engines import eager, ipex, onnxruntime, openvino, script, tensorrt, trace
-from harness.evidence import Evidence
-from harness.supplies import Supplies
+from harness.engines.evidence import Evidence, Quantisation
+from harness.engines.protocol import Engine, InspectedRunner, Inspector, Runner, Saving
 
+__all__ = [
+    "Engine",
+    "Evidence",
+    "InspectedRunner",
+    "Inspector",
+    "Quantisation",
+    "Runner",
+    "absent",
+    "cannot_save",
+    "engine_names",
+    "open_engine",
+    "open_saving",
+    "unsupported",
+]
 
-class Runner(Protocol):
-    """A model ready to run. It comes compiled."""
-
-    def put(self, images: torch.Tensor) -> Any:
-        """Images, fp32 [n, 3, h, w] on the host, as `submit` takes them: in the case's dtype, on its device.
-
-        What is returned stands by itself: the images may change or go.
-        """
-
-    def submit(self, batch: Any) -> Any:
-        """Start one batch; may return before the device is done. The output holds until the next `submit`."""
-
-    def synchronize(self) -> None:
-        """Return when all that was submitted is done."""
-
-    def fetch(self, output: Any) -> npt.NDArray[np.float32]:
-        """An output of `submit` as logits [n, classes] on the host."""
-
-    def evidence(self, batch: Any) -> Evidence:
-        """What one more step, profiled, shows."""
-
-    def compilations(self) -> int:
-        """How many graphs were compiled so far; growth while timing spoils a number."""
-
-    def close(self) -> None:
-        """Let go of model, device memory and compiler state."""
-
-
-class Engine(Protocol):
-    """A way of running a torch module."""
-
-    def supports(self, device: Device, precision: str) -> str | None:
-        """None, or the reason why this engine cannot do that."""
-
-    def build(
-        self, module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, supplies: Supplies
-    ) -> Runner:
-        """The module compiled for the case. It takes the module over.
-
-        Args:
-            module: fp32, on the host, in evaluation mode.
-            example: one batch of images, fp32 [batch, 3, h, w] on the host.
-            case: what is asked for.
-            device: where to run.
-            supplies: cached artefacts, and images to calibrate on.
-        """
-
-
-# A module with both functions is an engine.
+# The register. A module with the functions of `Engine` is an engine.
 _ENGINES: dict[str, Engine] = {
     "eager": eager,
     "trace": trace,
@@ -78,7 +41,7 @@ _ENGINES: dict[str, Engine] = {
 
 
 def engine_names() -> tuple[str, ...]:
-    """The engines that have a file here."""
+    """The engines in the register."""
     return tuple(_ENGINES)
 
 
@@ -86,7 +49,7 @@ def open_engine(name: str) -> Engine:
     """The engine of that name.
 
     Raises:
-        ValueError: no engine goes by that name.
+        ValueError: no engine has that name.
     """
     if name not in _ENGINES:
         raise ValueError(f"no engine {name!r}; there are {', '.join(_ENGINES)}")
@@ -100,5 +63,27 @@ def absent(name: str) -> str | None:
 
 
 def unsupported(case: Case, device: Device) -> str | None:
-    """None, or the reason why this case cannot run, the device's before the engine's."""
+    """None, or the reason why this case cannot run. The device's reason comes before the engine's."""
     return device.supports(case.precision) or open_engine(case.engine).supports(device, case.precision)
+
+
+def cannot_save(name: str) -> str | None:
+    """None, or the reason why an engine's prepared model is not kept in a file."""
+    engine = open_engine(name)
+    if isinstance(engine, Saving):
+        return None
+    why = getattr(engine, "WHY_NOT_SAVED", "nothing is known to keep")
+    able = ", ".join(one for one in _ENGINES if isinstance(_ENGINES[one], Saving))
+    return f"{name} saves no model: {why}; there are {able}"
+
+
+def open_saving(name: str) -> Saving:
+    """The engine of that name, for saving and loading.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    engine = open_engine(name)
+    if not isinstance(engine, Saving):
+        raise ValueError(cannot_save(name))
+    return engine

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.parity import EXACT_DB, LEAST_SPREAD, Logits, WrongAnswers, spread
+from models.tasks import WrongAnswers
+from models.tasks.classify import EXACT_DB, LEAST_SPREAD, Logits, spread
 
 SHOWN = 3
 

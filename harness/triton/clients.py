@@ -1,7 +1,7 @@
 """Who asks the server: one client each for gRPC and HTTP, waiting (sync) or on an event loop (async).
 
-A client has one connection of its own and one request open at a time. Owns how a request is put into the protocol and
-how an answer comes out of it; knows no clock.
+A client has one connection of its own and one request open at a time. Here a request is put into the protocol, and an
+answer is taken out of it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from harness.triton.repository import INPUT, OUTPUT
 from harness.triton.server import Endpoint
+from models.tasks.classify import Logits
 
-Images = npt.NDArray[np.float32]
-Logits = npt.NDArray[np.float32]
+ImageBatch = npt.NDArray[np.float32]
 
 PROTOCOLS = ("grpc", "http")
 MODES = ("sync", "async")
@@ -60,7 +60,7 @@ class RequestFailed(RuntimeError):
 class SyncClient(Protocol):
     """Asks and waits. To be used by the thread that opened it, and no other."""
 
-    def infer(self, images: Images) -> Logits:
+    def infer(self, images: ImageBatch) -> Logits:
         """Logits [n, classes] of images fp32 [n, 3, h, w].
 
         Raises:
@@ -74,7 +74,7 @@ class SyncClient(Protocol):
 class AsyncClient(Protocol):
     """Asks on the running event loop."""
 
-    async def infer(self, images: Images) -> Logits:
+    async def infer(self, images: ImageBatch) -> Logits:
         """See `SyncClient.infer`."""
 
     async def close(self) -> None:
@@ -99,7 +99,7 @@ def _explain(error: Exception) -> RequestFailed:
     return RequestFailed(text if text.startswith("[") else f"{type(error).__name__}: {text}")
 
 
-def request_of(module: Any, target: Target, images: Images) -> Any:
+def request_of(module: Any, target: Target, images: ImageBatch) -> Any:
     """The input tensor of a request, of either client library."""
     asked = module.InferInput(target.input, list(images.shape), "FP32")
     asked.set_data_from_numpy(images)
@@ -130,7 +130,7 @@ class GrpcClient:
         self._failures = _failures()
         self._client = module.InferenceServerClient(endpoint.grpc, channel_args=CHANNEL)
 
-    def infer(self, images: Images) -> Logits:
+    def infer(self, images: ImageBatch) -> Logits:
         """See `SyncClient.infer`."""
         return answer_of(self.send([request_of(self._module, self._target, images)], self._outputs), self._target)
 
@@ -164,7 +164,7 @@ class HttpClient:
             endpoint.http, concurrency=1, connection_timeout=deadline_s, network_timeout=deadline_s
         )
 
-    def infer(self, images: Images) -> Logits:
+    def infer(self, images: ImageBatch) -> Logits:
         """See `SyncClient.infer`."""
         try:
             return answer_of(
@@ -196,7 +196,7 @@ class AioGrpcClient:
         self._failures = _failures()
         self._client = module.InferenceServerClient(endpoint.grpc, channel_args=CHANNEL)
 
-    async def infer(self, images: Images) -> Logits:
+    async def infer(self, images: ImageBatch) -> Logits:
         """See `SyncClient.infer`."""
         try:
             return answer_of(
@@ -228,7 +228,7 @@ class AioHttpClient:
         self._failures = _failures()
         self._client = module.InferenceServerClient(endpoint.http, conn_limit=1, conn_timeout=deadline_s)
 
-    async def infer(self, images: Images) -> Logits:
+    async def infer(self, images: ImageBatch) -> Logits:
         """See `SyncClient.infer`."""
         try:
             return answer_of(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.triton.clients import CHANNEL
-from harness.triton.repository import Artefact, is_supplied, upload, write_model
+from harness.triton.repository import ModelFiles, is_supplied, upload, write_model
 from harness.triton.server import Server
 
 LOAD_S = 120.0
@@ -44,9 +44,9 @@ class Statistics:
         requests: answered.
         failures: requests answered with an error.
         queue_s: summed over the requests.
-        input_s: likewise.
-        compute_s: likewise.
-        output_s: likewise.
+        input_s: taking the inputs, summed over the requests.
+        compute_s: running the model, summed over the requests.
+        output_s: giving the outputs, summed over the requests.
     """
 
     images: int
@@ -80,7 +80,7 @@ def calling(server: Server) -> Iterator[Any]:
         client.close()
 
 
-def load_model(server: Server, artefact: Artefact, deadline_s: float = LOAD_S) -> str | None:
+def load_model(server: Server, artefact: ModelFiles, deadline_s: float = LOAD_S) -> str | None:
     """Have the server load a model, by the first of its backends that it has, unless the user supplies the model.
 
     Returns:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from harness.measure import TimedRounds
-from harness.percentiles import percentile
+from harness.measure.clock import TimedRounds
+from harness.measure.percentiles import percentile
 from harness.triton.clients import Traffic
-from harness.triton.load import Clients
-from harness.triton.measured import CrossCheck
+from harness.triton.closed_loop import Clients
+from harness.triton.host import ServedModel
 from harness.triton.perf_analyzer import TRIALS, NoMeasurement, Opinion, ask_perf_analyzer
-from harness.triton.serving import Served
 
 AGREEMENT_PCT = 5.0
 PAIRS = 5
@@ -24,11 +25,37 @@ WINDOW_REQUESTS = 16
 LEAST_WINDOW_S, MOST_WINDOW_S = 0.5, 1.5
 
 
+@dataclass(frozen=True)
+class CrossCheck:
+    """This suite's closed loop and NVIDIA's perf_analyzer on the same server and load, in turns.
+
+    A ratio is ours over theirs, the median of the pairs, with the lowest and highest pair beside it. A pair that
+    perf_analyzer did not measure is counted and not compared.
+    """
+
+    kind: ClassVar[str] = "cross_check"
+
+    protocol: str
+    mode: str
+    clients: int
+    pairs: int
+    unmeasured_pairs: int
+    images_per_second: float
+    perf_analyzer_images_per_second: float
+    p50_ms: float
+    perf_analyzer_p50_ms: float
+    throughput_ratio: float
+    throughput_ratio_range: tuple[float, float]
+    p50_ratio: float
+    p50_ratio_range: tuple[float, float]
+    verdict: str
+
+
 class Disagreement(AssertionError):
     """Every pair of measurements says that the two differ by more than the agreement."""
 
 
-def cross_check(served: Served, traffic: Traffic, program: Path, scratch: Path, timed: TimedRounds) -> CrossCheck:
+def cross_check(served: ServedModel, traffic: Traffic, program: Path, scratch: Path, timed: TimedRounds) -> CrossCheck:
     """Pairs of short loads by both, compared pair by pair.
 
     Raises:

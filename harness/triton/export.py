@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -11,29 +10,30 @@ from typing import Any
 
 import torch
 
-from harness import onnx_export
-from harness.artefacts import ArtefactCache, key_of
-from harness.case import Case
+from harness.artefacts import ArtefactCache, key_of, sources_of
+from harness.cases import Case
+from harness.data import IMAGENET_CLASSES, class_indices
 from harness.devices import open_device
-from harness.imagenet import IMAGENET_CLASSES, class_indices
-from harness.parity import Logits
-from harness.prepare import References, identity_of, input_images
-from harness.triton.clients import Images
-from harness.triton.repository import LEAST_MAX_BATCH, Artefact
+from harness.engines.onnx import export as onnx_export
+from harness.engines.onnxruntime import PROVIDERS
+from harness.progress import ReportPhase
+from harness.proof import References, input_images
+from harness.proof.prepare import identity_of
+from harness.triton.clients import ImageBatch
+from harness.triton.repository import LEAST_MAX_BATCH, OUTPUT, ModelFiles
 from models.build import Built, build_module
 from models.catalog import ModelSpec
+from models.tasks.classify import Logits
 
-Report = Callable[[str], None]
 # Different images that are sent: more than clients, so that no two of them ask for the same one at a time.
 IMAGES = 12
 # Engine of a case to the file that is served.
 FILES = {"onnxruntime": onnx_export.FILE_NAME, "tensorrt": onnx_export.FILE_NAME, "trace": "model.pt"}
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def unsupported(case: Case) -> str | None:
     """None, or the reason why this case cannot be served."""
-    kind = case.device.partition(":")[0]
+    kind = case.device_kind
     if case.engine not in FILES:
         return f"served models run on {' or '.join(FILES)}, not on {case.engine}"
     if kind not in PROVIDERS:
@@ -62,8 +62,8 @@ class Exported:
 
     case: Case
     spec: ModelSpec
-    artefact: Artefact
-    batches: list[Images]
+    artefact: ModelFiles
+    batches: list[ImageBatch]
     reference: Logits
     export_s: float
     identity: dict[str, Any]
@@ -76,7 +76,7 @@ def export_case(
     weights: str | Path,
     cache: ArtefactCache,
     threads: int,
-    report: Report,
+    report: ReportPhase,
 ) -> Exported:
     """Export the case's model and compute its own answers in process."""
     report("loading")
@@ -84,22 +84,21 @@ def export_case(
     count = max(IMAGES, 2 * case.batch)
     count = -(-count // case.batch) * case.batch
     report("answering in process")
-    reference = References(spec, weights).logits(count, built.module)
+    reference = References(spec, weights).outputs(count, built.module)[OUTPUT]
     images = input_images(spec, count)
     report("exporting")
     began = perf_counter()
     file = export(built, spec, images[: max(2, case.batch)], FILES[case.engine], cache)
     export_s = perf_counter() - began
     device = open_device(case.device)
-    index = int(device.name.partition(":")[2] or 0)
-    artefact = Artefact(
+    artefact = ModelFiles(
         model=spec.name,
         file=file,
         size=spec.input.size,
         labels=labels_of(reference.shape[1]),
         max_batch=max(LEAST_MAX_BATCH, case.batch),
         threads=threads,
-        gpu=None if device.name == "cpu" else index,
+        gpu=None if device.is_host else device.index,
         accelerator="tensorrt" if case.engine == "tensorrt" else None,
     )
     batches = [chunk.numpy() for chunk in images.split(case.batch)]
@@ -113,8 +112,8 @@ def export(built: Built, spec: ModelSpec, example: torch.Tensor, name: str, cach
         "onnx" if is_onnx else "torchscript",
         built.module,
         libraries=onnx_export.LIBRARIES if is_onnx else (),
-        sources=[onnx_export.__file__ if is_onnx else __file__],
-        size=spec.input.size,
+        sources=sources_of(onnx_export.__file__) if is_onnx else [__file__],
+        size=list(spec.input.size),
         dynamic_batch=True,
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from harness.triton.clients import CHANNEL, GrpcClient, RequestFailed, SyncClient, Target
-from harness.triton.serving import Served
+from harness.triton.host import ServedModel
 
 SHORT_S = 1e-4
 
@@ -27,11 +27,11 @@ class Mistake:
 
     name: str
     words: str
-    send: Callable[[Served], str]
+    send: Callable[[ServedModel], str]
 
 
 def _refused(
-    served: Served,
+    served: ServedModel,
     *,
     shape: tuple[int, ...] | None = None,
     dtype: str = "FP32",
@@ -66,15 +66,15 @@ def _refused(
     return ""
 
 
-def _narrow(served: Served) -> tuple[int, ...]:
+def _narrow(served: ServedModel) -> tuple[int, ...]:
     return (*served.batches[0].shape[:-1], 5)
 
 
-def _too_many(served: Served) -> tuple[int, ...]:
+def _too_many(served: ServedModel) -> tuple[int, ...]:
     return (served.exported.artefact.max_batch + 1, *served.batches[0].shape[1:])
 
 
-def _malformed_json(served: Served) -> str:
+def _malformed_json(served: ServedModel) -> str:
     connection = http.client.HTTPConnection(served.server.endpoint.http, timeout=10)
     try:
         connection.request("POST", f"/v2/models/{served.name}/infer", b'{"inputs": [', {"Connection": "close"})
@@ -84,17 +84,17 @@ def _malformed_json(served: Served) -> str:
         connection.close()
 
 
-def _unknown_over_http(served: Served) -> str:
+def _unknown_over_http(served: ServedModel) -> str:
     from harness.triton.clients import HttpClient
 
     return _refusal(HttpClient(served.server.endpoint, Target("no_such_model")), served)
 
 
-def _timeout(served: Served) -> str:
+def _timeout(served: ServedModel) -> str:
     return _refusal(GrpcClient(served.server.endpoint, served.target, SHORT_S), served)
 
 
-def _refusal(client: SyncClient, served: Served) -> str:
+def _refusal(client: SyncClient, served: ServedModel) -> str:
     """Why a client of ours is refused, empty where it is answered."""
     try:
         client.infer(served.batches[0])
@@ -119,7 +119,7 @@ MISTAKES = (
 )
 
 
-def label_of(served: Served) -> str:
+def label_of(served: ServedModel) -> str:
     """The label that the server itself gives its likeliest class of the first image."""
     import tritonclient.grpc as module
 

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from harness.loadgen import Library, Load, Respond, run_load
-from harness.loadgen_log import Verdict
-from harness.measure import TimedRounds
-from harness.measurement import Scenario
-from harness.percentiles import PERCENTILES, least_rounds
-from harness.rounds import Duration
-from harness.scenarios import find_rate
-from harness.triton.clients import CHANNEL, DEADLINE_S, Logits, RequestFailed, Traffic, answer_of, request_of
+from harness.cases.duration import Duration
+from harness.measure.clock import TimedRounds
+from harness.measure.loadgen.bridge import Library, LoadgenSettings, Respond, run_load
+from harness.measure.loadgen.log import LoadgenVerdict
+from harness.measure.loadgen.scenarios import Scenario, find_rate
+from harness.measure.percentiles import PERCENTILES, Percentiles, least_rounds
+from harness.triton.clients import CHANNEL, DEADLINE_S, RequestFailed, Traffic, answer_of, request_of
+from harness.triton.closed_loop import TROUBLE_S, Clients, RequestsFailed
 from harness.triton.control import statistics
-from harness.triton.load import TROUBLE_S, Clients, LoadFailed
-from harness.triton.measure import require_counted, settled_statistics
-from harness.triton.measured import OpenLoop
-from harness.triton.serving import Served
+from harness.triton.host import ServedModel
+from harness.triton.served import require_counted, settled_statistics
+from models.tasks.classify import Logits
 
 # The rate where none is given, as a share of what a closed loop of eight clients gets.
 DEFAULT_SHARE = 0.5
@@ -37,10 +37,35 @@ class TooFast(AssertionError):
     """Requests come faster than the server answers: their waiting grows for as long as the run lasts."""
 
 
+@dataclass(frozen=True)
+class OpenLoop(Percentiles):
+    """Requests at random times of a given rate, each from its scheduled time until its answer is decoded.
+
+    A round is a request. Times are MLPerf LoadGen's own; a percentile that too few requests support is None.
+    """
+
+    kind: ClassVar[str] = "open_loop"
+
+    protocol: str
+    rate_per_second: float
+    images_per_second: float
+    mean_ms: float
+    min_ms: float
+    max_ms: float
+    rounds: int
+    images: int
+    answers_sqnr_db: float
+    mean_batch: float
+    server_queue_ms: float
+    server_compute_ms: float
+    loadgen: str
+    logs: str
+
+
 class ServerUnderTest:
     """A served model as LoadGen's system under test. A context manager: the connection is closed at its end."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: ServedModel) -> None:
         """Nothing is sent yet."""
         import tritonclient.grpc as module
 
@@ -95,7 +120,7 @@ class ServerUnderTest:
         self._client.close()
 
 
-def closed_rate(served: Served) -> tuple[float, int]:
+def closed_rate(served: ServedModel) -> tuple[float, int]:
     """Requests a second that a closed loop of eight clients is answered, and how many it sent."""
     with Clients(Traffic("grpc", "sync", 8), served.server, served.target, served.batches) as clients:
         load = clients.run(lambda sent, s: s < CLOSED_S or sent < 16)
@@ -103,7 +128,7 @@ def closed_rate(served: Served) -> tuple[float, int]:
 
 
 def measure_open_loop(
-    served: Served, rate: float | None, duration: Duration, folder: Path, timed: TimedRounds
+    served: ServedModel, rate: float | None, duration: Duration, folder: Path, timed: TimedRounds
 ) -> OpenLoop | None:
     """Requests at one rate, every answer compared with the model's own.
 
@@ -124,7 +149,7 @@ def measure_open_loop(
         closed, sent = closed_rate(served)
         rate = DEFAULT_SHARE * closed
         before = settled_statistics(served, before, sent)
-    load = Load(
+    load = LoadgenSettings(
         "server",
         min_s=duration.min_s,
         max_s=duration.max_s,
@@ -132,7 +157,7 @@ def measure_open_loop(
         rate=rate,
         bound_s=BOUND_S,
     )
-    verdicts: list[Verdict] = []
+    verdicts: list[LoadgenVerdict] = []
     with ServerUnderTest(served) as sut:
         rounds_s = timed(
             "open loop",
@@ -174,7 +199,7 @@ def measure_open_loop(
     )
 
 
-def _run(load: Load, sut: ServerUnderTest, served: Served, folder: Path) -> Verdict:
+def _run(load: LoadgenSettings, sut: ServerUnderTest, served: ServedModel, folder: Path) -> LoadgenVerdict:
     """One LoadGen run.
 
     Raises:
@@ -184,15 +209,17 @@ def _run(load: Load, sut: ServerUnderTest, served: Served, folder: Path) -> Verd
         return run_load(load, sut, sut.library(), folder)
     except RequestFailed as failed:
         trouble = served.server.trouble(patience_s=TROUBLE_S)
-        raise LoadFailed(f"a request failed: {failed}" + (f"\n{trouble}" if trouble else "")) from None
+        raise RequestsFailed(f"a request failed: {failed}" + (f"\n{trouble}" if trouble else "")) from None
 
 
-def require_answered(served: Served, answered: Sequence[tuple[int, Logits]]) -> float:
+def require_answered(served: ServedModel, answered: Sequence[tuple[int, Logits]]) -> float:
     """The worst of these answers, in dB. See `Served.require_own_answers`."""
     return served.require_own_answers([answer for _, answer in answered], [index for index, _ in answered])
 
 
-def find_highest_rate(served: Served, bound_s: float, least_s: float, folder: Path, timed: TimedRounds) -> Scenario:
+def find_highest_rate(
+    served: ServedModel, bound_s: float, least_s: float, folder: Path, timed: TimedRounds
+) -> Scenario:
     """The highest rate at which p99 keeps to a bound, by LoadGen's own search and judgement.
 
     Args:
@@ -203,11 +230,11 @@ def find_highest_rate(served: Served, bound_s: float, least_s: float, folder: Pa
         timed: the clock.
     """
     rate, _ = closed_rate(served)
-    load = Load("server", min_s=least_s, min_queries=1, rate=rate, bound_s=bound_s)
+    load = LoadgenSettings("server", min_s=least_s, min_queries=1, rate=rate, bound_s=bound_s)
     found: list[Scenario] = []
     with ServerUnderTest(served) as sut:
 
-        def run(one: Load, name: str) -> Verdict:
+        def run(one: LoadgenSettings, name: str) -> LoadgenVerdict:
             return _run(one, sut, served, folder / name)
 
         timed(

@@ -7,24 +7,45 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, ClassVar
 
-from harness.measure import TimedRounds
-from harness.percentiles import least_rounds, percentile
-from harness.rounds import Duration, wants_more
-from harness.triton.clients import GrpcClient, HttpClient, Images, Logits
-from harness.triton.export import PROVIDERS
-from harness.triton.measured import Overhead
-from harness.triton.serving import Served
+from harness.cases.duration import Duration, wants_more
+from harness.engines.onnxruntime import PROVIDERS
+from harness.measure.clock import TimedRounds
+from harness.measure.percentiles import least_rounds, percentile
+from harness.triton.clients import GrpcClient, HttpClient, ImageBatch
+from harness.triton.host import ServedModel
 from harness.triton.shared_memory import SharedMemoryClient
+from models.tasks.classify import Logits
 
 WARMUP_TURNS = 5
 IN_PROCESS = "in_process"
-Infer = Callable[[Images], Logits]
+Infer = Callable[[ImageBatch], Logits]
 
 
-def measure_overhead(served: Served, duration: Duration, timed: TimedRounds) -> Overhead | None:
+@dataclass(frozen=True)
+class Overhead:
+    """What serving adds to one request at a time: the median over each way less that of the same file in process.
+
+    Measured in turns. `shared_memory` is gRPC with images and answers in shared memory; None for a server elsewhere.
+    """
+
+    kind: ClassVar[str] = "overhead"
+
+    rounds: int
+    p50_missing_rounds: int
+    in_process_p50_ms: float | None
+    grpc_p50_ms: float | None
+    grpc_overhead_ms: float | None
+    http_p50_ms: float | None
+    http_overhead_ms: float | None
+    shared_memory_p50_ms: float | None
+    shared_memory_overhead_ms: float | None
+
+
+def measure_overhead(served: ServedModel, duration: Duration, timed: TimedRounds) -> Overhead | None:
     """One request at a time, over each way; every answer is the model's own.
 
     Raises:
@@ -89,7 +110,7 @@ def measure_overhead(served: Served, duration: Duration, timed: TimedRounds) -> 
     )
 
 
-def in_process(served: Served) -> Infer:
+def in_process(served: ServedModel) -> Infer:
     """The served file in this process, as the Python backend runs it."""
     import onnxruntime
 
@@ -102,7 +123,7 @@ def in_process(served: Served) -> Infer:
     session = onnxruntime.InferenceSession(str(artefact.file), options, providers=[given])
     name = session.get_inputs()[0].name
 
-    def infer(images: Images) -> Logits:
+    def infer(images: ImageBatch) -> Logits:
         (logits,) = session.run(None, {name: images})
         found: Logits = logits
         return found

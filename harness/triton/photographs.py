@@ -4,25 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from time import perf_counter
+from typing import ClassVar
 
 import numpy as np
 import torch
 
+from harness.cases.precision import PRECISIONS
+from harness.data import ImageFile, decode
 from harness.devices.cpu import Cpu
-from harness.imagenet import ImageFile, decode
-from harness.measure import TimedRounds
-from harness.parity import Logits
-from harness.precision import PRECISIONS
+from harness.measure.clock import TimedRounds
 from harness.triton.answers import require_own_answers
 from harness.triton.clients import Traffic
-from harness.triton.load import Clients, WantsMore
-from harness.triton.measured import Photographs
-from harness.triton.serving import Served
-from models.preprocess import build_transform
+from harness.triton.closed_loop import Clients, WantsMore
+from harness.triton.host import ServedModel
+from models.tasks import task_of
+from models.tasks.classify import Logits
 
 CHUNK = 16  # larger ones take memory anew for every batch
 TRAFFIC = Traffic("grpc", "async", 8)
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Image files through the server and in process: how many get the same first class; top-1 where all have labels."""
+
+    kind: ClassVar[str] = "photographs"
+
+    images: int
+    same_top1: int
+    served_top1_pct: float | None
+    in_process_top1_pct: float | None
+    answers_sqnr_db: float
+    images_per_second: float
 
 
 class OtherClasses(AssertionError):
@@ -36,13 +51,13 @@ def fewer_than(count: int) -> WantsMore:
 
 def logits_in_process(module: torch.nn.Module, images: torch.Tensor) -> Logits:
     """Logits [n, classes] of the module itself, fp32 on the CPU, all images in one batch."""
-    with Cpu().settings(tf32=False), torch.inference_mode():
+    with Cpu().settings("fp32"), torch.inference_mode():
         logits: Logits = module(images).float().numpy()
     return logits
 
 
 def compare_photographs(
-    served: Served,
+    served: ServedModel,
     files: Sequence[ImageFile],
     pool: ThreadPoolExecutor,
     timed: TimedRounds,
@@ -55,7 +70,7 @@ def compare_photographs(
         WrongAnswers: logits that are not the model's own.
     """
     spec = served.exported.spec
-    transform = build_transform(spec)
+    transform = task_of(spec).transform(spec)
     module = served.exported.module
     served_logits: list[Logits] = []
     own_logits: list[Logits] = []

@@ -1,7 +1,6 @@
 """What a server serves: a model's files and configuration, written into a repository or uploaded.
 
-Owns the configuration. The ONNX file is the artefact: a server with a backend for it runs it itself, any other runs it
-through the Python backend. Knows no server.
+A server that has a backend for ONNX files runs the file itself, any other runs it through the Python backend.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ class RepositoryError(OSError):
 
 
 @dataclass(frozen=True)
-class Artefact:
+class ModelFiles:
     """A model to be served.
 
     Attributes:
         model: its name in the catalogue.
         file: `model.onnx`, or `model.pt` for TorchScript.
-        size: height and width of its input.
+        size: height and width of its input, in pixels.
         labels: the name of each class, in their order.
         max_batch: images that one execution may hold.
         threads: that one operator may use, on the CPU.
@@ -51,7 +50,7 @@ class Artefact:
 
     model: str
     file: Path
-    size: int
+    size: tuple[int, int]
     labels: tuple[str, ...]
     max_batch: int
     threads: int
@@ -90,7 +89,7 @@ class Artefact:
                 {
                     "name": "INPUT__0" if is_torch else INPUT,
                     "data_type": "TYPE_FP32",
-                    "dims": [3, self.size, self.size],
+                    "dims": [3, *self.size],
                 }
             ],
             "output": [
@@ -140,7 +139,7 @@ def config_text(config: Mapping[str, Any]) -> str:
     return str(text_format.MessageToString(message))
 
 
-def write_model(repository: Path, artefact: Artefact, backend: str) -> Path:
+def write_model(repository: Path, artefact: ModelFiles, backend: str) -> Path:
     """Write one model's folder, over what lies there of ours. Large files are linked where the file system can.
 
     Raises:
@@ -178,7 +177,7 @@ def is_supplied(repository: Path, name: str) -> bool:
     return (repository / name / CONFIG).exists() and not (repository / name / MARK).exists()
 
 
-def upload(artefact: Artefact, backend: str) -> tuple[str, dict[str, bytes]]:
+def upload(artefact: ModelFiles, backend: str) -> tuple[str, dict[str, bytes]]:
     """The same model as the load request of a server whose repository is not ours: configuration and files."""
     config = artefact.config(backend)
     del config["output"][0]["label_filename"]  # no place for the file in such a request

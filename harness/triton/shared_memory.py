@@ -11,15 +11,16 @@ import secrets
 
 import numpy as np
 
-from harness.triton.clients import DEADLINE_S, GrpcClient, Images, Logits
+from harness.triton.clients import DEADLINE_S, GrpcClient, ImageBatch
 from harness.triton.control import calling
-from harness.triton.serving import Served
+from harness.triton.host import ServedModel
+from models.tasks.classify import Logits
 
 
 class SharedMemoryClient:
     """Asks and waits, as `GrpcClient` does. For a server on this machine."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: ServedModel) -> None:
         """Make a region for one request and its answer, and have the server map it."""
         import tritonclient.grpc as module
 
@@ -45,7 +46,7 @@ class SharedMemoryClient:
         self._output.set_shared_memory(self._region, out_bytes, self._in_bytes)
         self._client = GrpcClient(served.server.endpoint, served.target)
 
-    def infer(self, images: Images) -> Logits:
+    def infer(self, images: ImageBatch) -> Logits:
         """See `SyncClient.infer`. The images are copied into the region and the answer out of it."""
         self._place[:] = images
         self._answer[:] = np.nan  # an answer that the server did not write is none

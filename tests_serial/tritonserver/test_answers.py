@@ -2,9 +2,9 @@
 
 import pytest
 
-from harness.triton.measure import ask_once
 from harness.triton.mistakes import label_of
 from harness.triton.photographs import compare_photographs
+from harness.triton.served import ask_once
 
 
 @pytest.mark.clients(8)

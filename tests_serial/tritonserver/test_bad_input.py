@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from harness.triton.measure import ask_first
 from harness.triton.mistakes import MISTAKES
+from harness.triton.served import ask_first
 
 
 @pytest.mark.one_model

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.triton.measure import measure_served
+from harness.triton.served import measure_served
 
 pytestmark = pytest.mark.loads
 

@@ -1,0 +1,219 @@
+"""What the harness itself costs: `make bench-harness`. Printed, with the bound beside each figure; nothing is asserted.
+
+Every ratio compares two things measured in one process or one call, for two runs differ by more than the harness costs.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import bench_streams
+from harness.cases import duration
+from harness.cases.case import Case
+from harness.data import write_generated_jpegs
+from harness.host.cores import set_threads, usable_cores
+from harness.measure.accuracy.run import answer
+from harness.measure.clock import NextArguments, TimedRounds
+from harness.measure.pipeline import stage_rates, workers
+from harness.proof.prepare import prepare
+from harness.proof.prepared import Prepared
+from harness.proof.reference import References
+from models.catalog import find_spec, load_catalog
+from models.preprocess import build_transform
+from selftests.inside import ROOT, TINY, run_command, run_here
+
+# Networks of about 1 ms and 10 ms on two cores.
+CASES = ((TINY, 1), ("mobilenetv3_large_100", 1))
+SECONDS = 8.0
+
+# What a user would write by hand: the same cases built and timed, with nothing proven.
+BARE_SCRIPT = """
+import time, torch, timm, warnings
+warnings.simplefilter("ignore")
+torch.set_num_threads({threads})
+for dtype in (torch.float32, torch.bfloat16):
+    for engine in ("eager", "trace"):
+        model = timm.create_model("fbnetc_100").eval().to(dtype).to(memory_format=torch.channels_last)
+        batches = [torch.randn(1, 3, 224, 224).to(dtype).to(memory_format=torch.channels_last) for _ in range(4)]
+        with torch.inference_mode(mode=False), torch.no_grad():
+            if engine == "trace":
+                model = torch.jit.freeze(torch.jit.trace(model, batches[0]))
+            for index in range(20):
+                model(batches[index % 4])
+            for measurement in ("latency", "throughput"):
+                end = time.perf_counter() + {seconds}
+                while time.perf_counter() < end:
+                    model(batches[0])
+"""
+
+
+class BareLoops:
+    """A pytest plugin that runs the plainest loop there is in turn with the product test's own rounds.
+
+    Round by round, outside the timed region: the speed of a shared machine drifts by more than the harness costs.
+    """
+
+    def __init__(self) -> None:
+        """No ratios yet."""
+        self.lines: list[str] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Iterator[object]:
+        """Compare the test's own number with the bare rounds between its rounds."""
+        prepared: Prepared = pyfuncitem.funcargs["prepared"]
+        timed: TimedRounds = pyfuncitem.funcargs["timed"]
+        bare_s: list[float] = []
+        batches = 0
+
+        def interleaved(kind: str, target: Callable[..., None], next_arguments: NextArguments) -> list[float]:
+            def next_and_bare(elapsed_s: float) -> tuple[Any, ...] | None:
+                nonlocal batches
+                arguments = next_arguments(elapsed_s)
+                if arguments is not None:
+                    size = arguments[0] if kind == "throughput" else 1
+                    batches += size
+                    bare_s.append(bare_window(prepared, size))
+                return arguments
+
+            return timed(kind, target, next_and_bare)
+
+        pyfuncitem.funcargs["timed"] = interleaved
+        result = yield
+        kept = pyfuncitem.funcargs["benchmark"].extra_info
+        if kept["measurement"] == "latency":
+            bare, measured = statistics.median(bare_s) * 1e3, kept["p50_ms"]
+            figures = f"p50 {measured:.3f} ms over {bare:.3f} ms"
+        else:
+            bare, measured = prepared.case.batch * batches / sum(bare_s), kept["images_per_second"]
+            figures = f"{measured:.1f} images/s over {bare:.1f}"
+        self.lines.append(f"{kept['case']}: {figures} = {measured / bare:.3f} (0.98 to 1.02)")
+        return result
+
+
+def bare_window(prepared: Prepared, size: int) -> float:
+    """Seconds of so many steps with one synchronisation."""
+    runner, batches = prepared.runner, prepared.batches
+    began = perf_counter()
+    for index in range(size):
+        runner.submit(batches[index % len(batches)])
+    runner.synchronize()
+    return perf_counter() - began
+
+
+def compare_with_bare_loops() -> list[str]:
+    """p50 and throughput over those of a bare loop of the same runner, in the same process."""
+    plugin = BareLoops()
+    for model, batch in CASES:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(duration, "WINDOWS", 100)  # short windows, so that drift hits test and bare loop alike
+            outcome = run_here(
+                *("tests_perf/test_latency.py", "tests_perf/test_throughput.py", "--model", model, "--device", "cpu"),
+                *("--precision", "fp32", "--engine", "trace", "--batch-size", str(batch)),
+                *("--min-test-duration", str(SECONDS)),
+                plugin=plugin,
+            )
+        if outcome.code:
+            return [outcome.text]
+    return plugin.lines
+
+
+def time_collection() -> list[str]:
+    """Collecting every model, precision, batch and engine on the devices present."""
+    axes = ("--model", "--device", "--precision", "--batch-size", "--engine")
+    text = run_command("--collect-only", "-q", *(word for axis in axes for word in (axis, "all"))).text
+    found = re.search(r"(\d+) tests collected in ([\d.]+)s", text)
+    return [f"{found[1]} tests collected in {found[2]} s (under 5)" if found else text]
+
+
+def compare_with_bare_script() -> list[str]:
+    """Wall time of the smoke tier's perf tests over that of a bare script that builds and times the same cases."""
+    began = perf_counter()
+    outcome = run_command("tests_perf", "-k", "latency or throughput", "--tier", "smoke")
+    suite_s = perf_counter() - began
+    script = BARE_SCRIPT.format(threads=torch.get_num_threads(), seconds=2)
+    began = perf_counter()
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, capture_output=True)
+    bare_s = perf_counter() - began
+    if outcome.code:
+        return [outcome.text]
+    return [f"suite {suite_s:.1f} s over a bare script's {bare_s:.1f} s = {suite_s / bare_s:.2f} (at most 1.5)"]
+
+
+def compare_accuracy_run() -> list[str]:
+    """Images per second of an accuracy run over the slower of its halves alone: decoding, and the model."""
+    lines = []
+    for model, engine, precision in (("resnet50", "compile", "fp32"), ("mobilenetv3_large_100", "compile", "fp32")):
+        spec = find_spec(model, load_catalog())
+        with tempfile.TemporaryDirectory() as folder:
+            files = write_generated_jpegs(Path(folder), 256)
+            transform = build_transform(spec)
+            prepared = prepare(Case(model, "cpu", precision, 32, engine), spec, "random", References(spec, "random"))
+            with workers(usable_cores()) as pool:
+                rates = stage_rates(prepared.runner, transform, files, 32, pool)
+                answers = answer(prepared.runner, transform, files, 32, pool, lambda done, total, text: None)
+            prepared.close()
+        files_only = 1 / (1 / rates["decode"] + 1 / rates["preprocess"])
+        slower = min(files_only, rates["model"])
+        whole = len(files) / answers.wall_s
+        lines.append(
+            f"{prepared.case}: {whole:.1f} images/s over {slower:.1f} = {whole / slower:.2f} (at least 0.9); "
+            f"decode only {files_only:.1f}, model only {rates['model']:.1f}"
+        )
+    return lines
+
+
+def resident_mib() -> float:
+    """Memory of this process now."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
+
+
+def compare_memory() -> list[str]:
+    """Memory after a case is closed over that before it; not of an engine's first, which loads its libraries."""
+    spec = find_spec("fbnetc_100", load_catalog())
+    references = References(spec, "random")
+    lines = []
+    engines = ("eager", "trace", "script", "compile")
+    for is_first, engine in ((is_first, engine) for engine in engines for is_first in (True, False)):
+        before = resident_mib()
+        case = Case("fbnetc_100", "cpu", "fp32", 8, engine)
+        prepared = prepare(case, spec, "random", references)
+        within = resident_mib()
+        prepared.close()
+        del prepared
+        after = resident_mib()
+        if not is_first:
+            figures = f"{before:.0f} MiB before, {within:.0f} within, {after:.0f} after"
+            lines.append(f"{case}: {figures} = {after / before:.3f} (0.95 to 1.05)")
+    return lines
+
+
+def main() -> None:
+    """Print every comparison."""
+    set_threads()
+    for title, compare in (
+        ("number over a bare loop of the same runner", compare_with_bare_loops),
+        ("collection of the whole matrix", time_collection),
+        ("wall time over a bare script of the same cases", compare_with_bare_script),
+        ("accuracy run over the slower of decode only and model only", compare_accuracy_run),
+        ("memory after a case over before it", compare_memory),
+        *bench_streams.COMPARISONS,
+    ):
+        print(title, flush=True)
+        for line in compare():
+            print("  " + line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""`make best`: every engine and precision of a model measured by pytest, ranked, drawn, and the best of them kept.
+
+`python -m fixtures.best --model NAME [PYTEST ARGUMENTS]`. Each engine is measured by a pytest process of its own: one
+that crashes takes no other with it, and the memory of one is not counted for the next. All numbers come from the
+records that those runs keep; nothing is measured here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from commands.best.runs import INTERRUPTED, USAGE_ERROR, Asked, Measured, measure
+from commands.best.table import render_best, render_missing
+from harness.engines import engine_names
+from harness.report.choice import OBJECTIVES, Eligibility, fastest, judge
+from harness.report.journal import joined
+from harness.report.kept_choice import DEFAULT_CHOICES, IDENTITY, Choice, choice_path, conditions_of, keep
+from harness.report.pareto_svg import draw
+from harness.report.record_rows import Record, case_of_row, rows_of
+
+
+def read_asked(arguments: Sequence[str]) -> list[Asked]:
+    """One a model."""
+    parser = argparse.ArgumentParser(prog="make best", allow_abbrev=False, description=__doc__)
+    parser.add_argument("--model", required=True, help="names, comma-separated: make best MODEL=fbnetc_100")
+    parser.add_argument("--engine", default="all", help="default: all")
+    parser.add_argument("--precision", default="all", help="default: all")
+    parser.add_argument("--choices", type=Path, default=DEFAULT_CHOICES, help="default: results/best")
+    parser.add_argument("-k", dest="keyword", help="as for pytest")
+    known, rest = parser.parse_known_args(arguments)
+    engines = engine_names() if known.engine == "all" else tuple(known.engine.split(","))
+    for engine in engines:
+        if engine not in engine_names():
+            parser.error(f"--engine {engine} is none of {', '.join(engine_names())}, all")
+    return [
+        Asked(model, engines, known.precision, known.keyword, tuple(rest), known.choices.expanduser().resolve())
+        for model in known.model.split(",")
+    ]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, rank, draw, keep.
+
+    Returns:
+        0; 1 where a case failed by accident or no row passes its gate; 4 for a usage error; 130 if interrupted.
+    """
+    worst = 0
+    for asked in read_asked(arguments):
+        worst = max(worst, best_of(asked))
+        if worst in (USAGE_ERROR, INTERRUPTED):  # of the whole command line, or a person's wish
+            break
+    return worst
+
+
+def best_of(asked: Asked) -> int:
+    """One model: measure every engine, then rank. See `main`."""
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    for old in (*asked.folder.glob("*.json*"), *asked.folder.glob("table.txt"), *asked.folder.glob("picture.svg")):
+        old.unlink()
+    measured: list[Measured] = []
+    for number, engine in enumerate(asked.engines, start=1):
+        print(f"\n{asked.model}: engine {number} of {len(asked.engines)}: {engine}", flush=True)
+        measured.append(measure(asked, engine))
+        if measured[-1].code == USAGE_ERROR:  # every engine's; pytest has said what
+            return USAGE_ERROR
+        if measured[-1].code == INTERRUPTED:
+            break
+    is_interrupted = measured[-1].code == INTERRUPTED
+    status = report(asked, measured, is_final=not is_interrupted)
+    return INTERRUPTED if is_interrupted else status
+
+
+def report(asked: Asked, measured: Sequence[Measured], *, is_final: bool) -> int:
+    """Table, picture and, unless the run was cut short, the choices. Returns the exit status."""
+    journals = [journal for one in measured for journal in one.journals]
+    records, missing = joined(journals)
+    rows = rows_of(records)
+    groups = [list(group) for _, group in groupby(sorted(rows, key=_group), key=_group)]
+    verdicts = {row["case"]: judge(row, rows, allow_undecided="--allow-undecided" in asked.rest) for row in rows}
+    text = render_best(groups, verdicts, is_colour=False)
+    gone = render_missing(missing)
+    (asked.folder / "table.txt").write_text(f"{text}\n{gone}\n")
+    print(f"\n{render_best(groups, verdicts, sys.stdout.isatty())}\n{gone}", flush=True)
+    if groups:
+        draw(asked.folder / "picture.svg", groups, verdicts)
+        print(f"\nthe picture is {asked.folder / 'picture.svg'}, every number beside it")
+    if not is_final:
+        print("interrupted: nothing is chosen")
+        return 1
+    ours = {record["case"] for one in measured if one.is_ours for journal in one.journals for record in journal.records}
+    environments = [journal.environment for one in measured if one.is_ours for journal in one.journals]
+    environment = next((one for one in environments if one is not None), None)
+    accidents = [one.case for one in missing if one.is_accident]
+    kept = [
+        _keep(asked, [row for row in group if row["case"] in ours], verdicts, environment, accidents)
+        for group in groups
+        if environment is not None
+    ]
+    if not groups:
+        print("no case gave a row: nothing is chosen")
+    if accidents:
+        print(f"{len(accidents)} cases failed by accident and did not compete: {', '.join(accidents)}")
+    return 0 if kept and all(kept) and not accidents else 1
+
+
+def _keep(
+    asked: Asked,
+    rows: Sequence[Record],
+    verdicts: dict[str, Eligibility],
+    environment: dict[str, Any],
+    accidents: Sequence[str],
+) -> bool:
+    """Keep the choice of one group; whether there is one. A choice that no row deserves any more is dropped."""
+    if not rows:
+        return False
+    of = rows[0]
+    path = choice_path(
+        *(asked.choices, of["model"], of["device"], of["batch"], of["identity"]["weights"]),
+        environment["libraries"]["torch"],
+    )
+    chosen = {aim: row for aim in OBJECTIVES if (row := fastest(rows, verdicts, aim)) is not None}
+    if not chosen:
+        with suppress(FileNotFoundError):
+            path.unlink()
+        print(f"{of['model']} batch {of['batch']}: no row passes its gate, nothing is chosen")
+        return False
+    numbers = {aim: OBJECTIVES[aim].of(row) or 0.0 for aim, row in chosen.items()}
+    conditions = {**conditions_of(environment, of["device"]), IDENTITY: of["identity"]}
+    keep(path, Choice({aim: case_of_row(row) for aim, row in chosen.items()}, numbers, conditions, tuple(accidents)))
+    print(f"kept for --engine best, in {path}:")
+    for aim, row in chosen.items():
+        print(f"  {aim}: {row['case']} ({OBJECTIVES[aim].field} {numbers[aim]:.4g})")
+    return True
+
+
+def _group(row: Record) -> tuple[Any, ...]:
+    return row["model"], row["device"], row["batch"]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,122 @@
+"""The runs of `make best`: pytest, a process for each engine, and what each wrote. Knows nothing of ranking."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from harness.engines import absent
+from harness.files import CHECKOUT
+from harness.report.journal import Journal, Missing, read_journal
+
+TESTS = ("tests_perf/test_latency.py", "tests_perf/test_throughput.py", "tests_accuracy/test_parity.py")
+INTERNAL_ERROR, USAGE_ERROR, NOTHING_RAN, INTERRUPTED = 3, 4, 5, 130
+LABELLED_TESTS = ("tests_accuracy/test_imagenet.py",)
+# An engine that has an environment of its own: the module that tells whether it is here, and where else it may be.
+ELSEWHERE = {"ipex": ("intel_extension_for_pytorch", CHECKOUT / ".venv-ipex" / "bin" / "python")}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to measure.
+
+    Attributes:
+        model: one name.
+        engines: to measure, in this order.
+        precision: as for pytest.
+        keyword: pytest's -k, None without.
+        rest: handed to pytest as it is.
+        choices: folder of kept choices; what a model's run writes is in a folder of its name there.
+    """
+
+    model: str
+    engines: tuple[str, ...]
+    precision: str
+    keyword: str | None
+    rest: tuple[str, ...]
+    choices: Path
+
+    @property
+    def folder(self) -> Path:
+        """What the runs write, the table and the picture."""
+        return self.choices / self.model.replace(":", "_")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one engine's processes wrote.
+
+    Attributes:
+        code: exit status of the last, as pytest's.
+        journals: one a process.
+        is_ours: whether it ran in this environment, where `--engine best` could use it.
+    """
+
+    code: int
+    journals: tuple[Journal, ...]
+    is_ours: bool
+
+
+def measure(asked: Asked, engine: str) -> Measured:
+    """One engine; where its process dies, another goes on behind the case that it died in."""
+    python, is_ours = _python_of(engine)
+    if is_ours and (reason := absent(engine)) is not None:
+        print(f"skipped: {reason}")
+        gone = Missing(f"{asked.model} {engine}", "skipped", "", reason)
+        return Measured(NOTHING_RAN, (Journal(None, (), (gone,), ()),), is_ours)
+    journals: list[Journal] = []
+    while True:
+        name = engine if not journals else f"{engine}-{len(journals) + 1}"
+        path = asked.folder / f"{name}.jsonl"
+        done = [case for journal in journals for case in journal.opened]
+        command = [
+            *(python, "-m", "pytest", *TESTS, *(LABELLED_TESTS if _has_data(asked) else ())),
+            *("--model", asked.model, "--engine", engine, "--precision", asked.precision, "--journal", str(path)),
+            *("--benchmark-json", str(path.with_suffix(".json"))),
+            *("-v", "--no-header", "--no-summary", *asked.rest, *_keyword(asked, done)),
+        ]
+        code = _run(command)
+        journal = read_journal(path)
+        is_dead = code < 0 or 128 < code < INTERRUPTED or code > INTERRUPTED
+        if code == USAGE_ERROR and not is_ours:  # the same words are right here, so that environment is not
+            code = INTERNAL_ERROR
+        if is_dead or code == INTERNAL_ERROR:
+            where, why = journal.last or f"{asked.model} {engine}", "its process ended here; what it printed is above"
+            died = Missing(where, "died", f"exit status {code}", why)
+            journal = replace(journal, missing=(*journal.missing, died))
+        journals.append(journal)
+        if not is_dead or journal.last is None:
+            return Measured(code, tuple(journals), is_ours)
+
+
+def _run(command: Sequence[str]) -> int:
+    """The exit status, `INTERRUPTED` where a person stopped it: pytest is told as well, and keeps what it has."""
+    process = subprocess.Popen(command, cwd=CHECKOUT)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        return INTERRUPTED
+
+
+def _python_of(engine: str) -> tuple[str, bool]:
+    """The interpreter that has the engine, and whether it is this one."""
+    module, other = ELSEWHERE.get(engine, (None, None))
+    if module and other and find_spec(module) is None and other.exists():
+        return str(other), False
+    return sys.executable, True
+
+
+def _has_data(asked: Asked) -> bool:
+    return bool(os.environ.get("DATASET_DIR")) or any(word.partition("=")[0] == "--data" for word in asked.rest)
+
+
+def _keyword(asked: Asked, done: Sequence[str]) -> list[str]:
+    parts = [f"({asked.keyword})"] if asked.keyword else []
+    parts += [f"not ({' or '.join(done)})"] if done else []
+    return ["-k", " and ".join(parts)] if parts else []

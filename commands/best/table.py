@@ -1,0 +1,88 @@
+"""The table of `make best`: every row with its proof and its verdict, the chosen ones marked, and what gave no row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from harness.report.choice import OBJECTIVES, Eligibility, fastest
+from harness.report.journal import Missing
+from harness.report.record_rows import Record, disagreement
+
+TABLE_WIDTH = 180
+_MARKS = {"latency": "L", "throughput": "T"}
+
+
+def render_best(groups: Sequence[Sequence[Record]], verdicts: Mapping[str, Eligibility], is_colour: bool) -> str:
+    """The table as text, one section a model, device and batch.
+
+    Args:
+        groups: rows of one model, device and batch each.
+        verdicts: by case.
+        is_colour: whether the terminal shows colours.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("best", no_wrap=True)
+    table.add_column("case", no_wrap=True)
+    for heading in ("images/s", "p50 ms", "p99 ms", "peak MiB", "compile s", "SQNR dB", "top-1 % (lost)"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("evidence", no_wrap=True)
+    table.add_column("gate")
+    for rows in groups:
+        marked = {aim: fastest(rows, verdicts, aim) for aim in OBJECTIVES}
+        for row in rows:
+            marks = [_MARKS[aim] for aim, best in marked.items() if best is not None and best["case"] == row["case"]]
+            table.add_row("+".join(marks), *_cells(row, verdicts[row["case"]]), style="bold" if marks else None)
+        table.add_section()
+    console = Console(
+        width=TABLE_WIDTH, force_terminal=is_colour, color_system="standard" if is_colour else None, highlight=False
+    )
+    with console.capture() as capture:
+        console.print(table)
+        console.print("L, T: the least latency (p50) and the most throughput of the rows that pass their gate.")
+    return capture.get().rstrip()
+
+
+def render_missing(missing: Sequence[Missing]) -> str:
+    """What gave no row: failures one by one with their reason, skips counted by theirs."""
+    lines = [f"{one.outcome} {one.case}: {one.error}: {one.reason}" for one in missing if one.outcome != "skipped"]
+    reasons = Counter(one.reason for one in missing if one.outcome == "skipped")
+    lines += [f"skipped {number}: {reason}" for reason, number in reasons.most_common()]
+    return "\n".join(lines)
+
+
+def _cells(row: Record, verdict: Eligibility) -> list[str]:
+    evidence = row["evidence"]
+    dtype, share = next(iter(evidence["dtype_share_pct"].items()), ("nothing", 0.0))
+    top1 = row.get("accuracy", {}).get("top1", {}).get("pct")
+    lost = "" if verdict.top1_loss_points is None else f" ({verdict.top1_loss_points:+.2f})"
+    return [
+        row["case"],
+        _number(row.get("throughput", {}).get("images_per_second")),
+        _percentile(row, "p50"),
+        _percentile(row, "p99"),
+        _number(row["peak_memory_mib"], 0),
+        _number(row["compile_s"], 1),
+        _number(row.get("parity", {}).get("sqnr_db"), 1),
+        "" if top1 is None else f"{top1:.2f}{lost}",
+        f"{evidence['engine']}, {dtype} {share:.0f}%",
+        "; ".join([*(verdict.reasons or ["passes"]), *filter(None, [disagreement(row)])]),
+    ]
+
+
+def _number(value: float | None, digits: int | None = None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.{(0 if value >= 1000 else 1 if value >= 100 else 2) if digits is None else digits}f}"
+
+
+def _percentile(row: Record, name: str) -> str:
+    """The number, or how many rounds it would need."""
+    latency = row.get("latency")
+    if latency is None:
+        return ""
+    value = latency[f"{name}_ms"]
+    return f"n<{latency['rounds'] + latency[f'{name}_missing_rounds']}" if value is None else _number(value)

@@ -1,0 +1,65 @@
+"""Owns data sets: every form in which labelled images are kept, read as one list. Must not know engines or devices.
+
+`open_data_set` takes what a user names: a folder, the two archives as downloaded, TF-record shards, a URL, or one of
+timm's readers. In each form an image keeps its bytes, its name and its class of the 1,000.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.data import readers, remote
+from harness.data.imagenet import archives, folders, shards
+from harness.data.imagenet.ilsvrc2012 import is_validation_set
+from harness.data.imagenet.labels import IMAGENET_CLASSES, class_indices, class_names
+from harness.data.images import DECODER, DataSet, ImageFile, NoImages, UnreadableImage, decode, write_generated_jpegs
+from harness.data.sampling import images_sha256, sample_images
+
+__all__ = [
+    "DECODER",
+    "IMAGENET_CLASSES",
+    "DataSet",
+    "ImageFile",
+    "NoImages",
+    "UnreadableImage",
+    "class_indices",
+    "class_names",
+    "decode",
+    "images_sha256",
+    "open_data_set",
+    "sample_images",
+    "write_generated_jpegs",
+]
+
+
+def open_data_set(name: str, cache: Path, report: Callable[[str], None] = lambda text: None) -> DataSet:
+    """The images that a user names, with their classes.
+
+    Args:
+        name: a folder, a URL that fsspec opens, or `hfds/…`, `wds/…`, `tfds/…` as timm names its readers.
+        cache: folder for what has to be fetched or unpacked once.
+        report: told what takes long.
+
+    Raises:
+        NoImages: nothing usable there; the message names what is wrong.
+    """
+    if readers.is_reader(name):
+        images, route = readers.read(name, cache, report), name.partition("/")[0]
+    else:
+        folder = remote.fetch(name, cache, report) if remote.is_url(name) else Path(name).expanduser().resolve()
+        images, route = _local(folder, report)
+        if remote.is_url(name):
+            route = f"{name.partition(':')[0]}, {route}"
+    return DataSet(name, route, tuple(images), is_validation_set(images))
+
+
+def _local(folder: Path, report: Callable[[str], None]) -> tuple[list[ImageFile], str]:
+    if not folder.is_dir():
+        raise NoImages(f"no folder {folder}")
+    if archives.has_archives(folder) and not (folder / "val").is_dir():
+        archives.extract(folder, report)
+        return folders.find_images(folder), "archives"
+    if paths := shards.find_shards(folder):
+        return shards.read(paths, report), "tfrecord"
+    return folders.find_images(folder), "folder"

@@ -1,0 +1,109 @@
+"""timm's own readers: `hfds/NAME` (Hugging Face), `wds/FOLDER` (webdataset), `tfds/NAME` (TensorFlow Datasets).
+
+`NAME#SPLIT` chooses a split; `validation` is the default. A reader that can be indexed is read where it lies. One
+that only runs through is unpacked once into the cache, without loss, so that a sample can be drawn from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from harness.data.imagenet.labels import IMAGENET_CLASSES, class_indices
+from harness.data.images import ImageFile, NoImages
+from harness.data.kept import kept_folder
+from harness.files import whole_folder
+
+_PREFIXES = ("hfds", "wds", "tfds")
+_PACKAGES = {"hfds": "datasets", "wds": "webdataset", "tfds": "tensorflow-datasets tensorflow"}
+_LABELS = "labels.json"
+
+
+def is_reader(name: str) -> bool:
+    """Whether it names one of timm's readers."""
+    return name.partition("/")[0] in _PREFIXES and "/" in name
+
+
+def read(name: str, cache: Path, report: Callable[[str], None]) -> list[ImageFile]:
+    """The images of one of timm's readers.
+
+    Raises:
+        NoImages: its package is not installed, it cannot be opened, or its classes are not the 1,000.
+    """
+    from timm.data.readers import create_reader
+
+    prefix, _, rest = name.partition("/")
+    where, _, split = rest.partition("#")
+    report(f"opening {name}")
+    try:
+        root = {"root": where} if prefix == "wds" else {}
+        reader = create_reader(f"{prefix}/{where}", split=split or "validation", **root)
+    except ImportError as error:
+        raise NoImages(f"{name} needs packages: pip install {_PACKAGES[prefix]} ({error})") from error
+    except (RuntimeError, ValueError, OSError, KeyError) as error:
+        raise NoImages(f"{name} cannot be opened: {error}") from error
+    if hasattr(reader, "iter_targets") and hasattr(reader, "__getitem__"):
+        return _indexed(reader, name)
+    return _unpacked(reader, name, cache, report)
+
+
+def _indexed(reader: Any, name: str) -> list[ImageFile]:
+    names: Mapping[str, int] = reader.class_to_idx or {}
+    known = class_indices()
+    if names and set(names) <= known.keys():
+        index_of = {index: known[wnid] for wnid, index in names.items()}
+    elif len(names) in (0, IMAGENET_CLASSES):
+        index_of = {index: index for index in range(IMAGENET_CLASSES)}
+    else:
+        raise NoImages(f"{name} has {len(names)} classes, which are neither wnids nor the 1,000 of ILSVRC2012")
+
+    def label(target: int) -> int:
+        if target not in index_of:
+            raise NoImages(f"{name} has the label {target}, which is outside 0 to {IMAGENET_CLASSES - 1}")
+        return index_of[target]
+
+    def opened(index: int) -> bytes:
+        with reader[index][0] as file:
+            data: bytes = file.read()
+        return data
+
+    images = []
+    for index, target in enumerate(reader.iter_targets()):
+        stored = reader.filename(index, basename=True) or f"{index:08d}"
+        images.append(ImageFile(Path(name), label(int(target)), Path(stored).name, partial(opened, index)))
+    if not images:
+        raise NoImages(f"{name} has no images")
+    return images
+
+
+def _unpacked(reader: Any, name: str, cache: Path, report: Callable[[str], None]) -> list[ImageFile]:
+    place = kept_folder(cache, name, *_state_of(Path(str(getattr(reader, "root", None) or ""))))
+    if not place.is_dir():
+        with whole_folder(place) as part:
+            labels = {}
+            for index, (image, target) in enumerate(reader):
+                if not index % 1000:
+                    report(f"unpacking {name} to {place}, once: {index} images")
+                if not 0 <= int(target) < IMAGENET_CLASSES:
+                    raise NoImages(f"{name}: image {index} has the label {target}, outside 0 to {IMAGENET_CLASSES - 1}")
+                file = f"{index:08d}.png"
+                image.convert("RGB").save(part / file, compress_level=1)
+                labels[file] = int(target)
+            promised = len(reader)
+            if promised and promised != len(labels):
+                # webdataset's reader leaves a broken sample out with no more than a log line
+                raise NoImages(f"{name} promises {promised} images and gave {len(labels)}: some of them are damaged")
+            if not labels:
+                raise NoImages(f"{name} gave no images")
+            (part / _LABELS).write_text(json.dumps(labels))
+    stored: dict[str, int] = json.loads((place / _LABELS).read_text())
+    return [ImageFile(place / file, label) for file, label in stored.items()]
+
+
+def _state_of(root: Path) -> list[str]:
+    """What lies in a local folder, so that what was unpacked from other files is not used."""
+    files = sorted(root.iterdir()) if root.is_absolute() and root.is_dir() else []
+    return [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]

@@ -1,0 +1,147 @@
+"""The engine compile: torch.compile with inductor, parameters frozen, one static shape, CUDA graphs on CUDA.
+
+With int8, what is compiled is the module that PT2E quantised.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import platform
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from harness.artefacts import Artefacts
+from harness.artefacts.cache import Artefact
+from harness.cases import Case
+from harness.cases.precision import PRECISIONS
+from harness.devices import Device
+from harness.engines.compile.pt2e import float_layers, quantised_program
+from harness.engines.evidence import Quantisation
+from harness.engines.torch.profiler import Event, matrix_work, packed_operators, ran_inductor
+from harness.engines.torch.runner import Answer, StepFindings, TorchRunner, not_a_torch_device, place, put
+from harness.engines.torch.scripts import executed_engine
+
+WHY_NOT_SAVED = "inductor keeps what it compiled in its own cache"
+# The int8 quantiser that inductor has kernels for on a device (see `pt2e`).
+_IS_X86 = platform.machine() in ("x86_64", "AMD64")
+_QUANTISERS = {"xpu": "xpu", **({"cpu": "x86"} if _IS_X86 else {})}
+
+
+def supports(device: Device, precision: str) -> str | None:
+    """See `Engine.supports`: whatever the device can compute in; int8 where inductor has a quantiser for it."""
+    if (reason := not_a_torch_device("compile", device)) or not PRECISIONS[precision].calibrated:
+        return reason
+    if device.kind not in _QUANTISERS:
+        return f"inductor has no int8 quantiser for {device.name}: use --engine tensorrt on NVIDIA GPUs"
+    if find_spec("torchao") is None:
+        return "compile quantises by torchao, which is not installed: pip install -r requirements/engines.txt"
+    return None
+
+
+def build(
+    module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
+) -> TorchRunner:
+    """See `Engine.build`. Compiled by its first call here, so that no timed call compiles."""
+    forget_graphs()
+    # dynamo warns on stderr that no CUDA runtime was found, on machines where none is wanted
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    placed = place(module, case, device)
+    program, artefact = placed, None
+    if PRECISIONS[case.precision].calibrated:
+        to_device = partial(put, case=case, device=device)
+        program, artefact = quantised_program(
+            placed, to_device(example), case.model, _QUANTISERS[device.kind], to_device, artefacts
+        )
+    graphs = _records_graphs(device)
+    options: dict[str, Any] = {"triton.cudagraphs": True} if graphs else {}
+    compiled = torch.compile(program, dynamic=False, fullgraph=False, options=options)
+
+    def forward(batch: torch.Tensor) -> Answer:
+        if graphs:  # the output of the step before may be overwritten now
+            torch.compiler.cudagraph_mark_step_begin()
+        answer: Answer = compiled(batch)
+        return answer
+
+    runner = TorchRunner(
+        forward,
+        placed,
+        case,
+        device,
+        prove=_prover(placed, program, artefact, device, artefacts),
+        compilations=compilations,
+        on_close=forget_graphs,
+    )
+    batch = runner.put(example)
+    # Not among the options of torch.compile: dynamo, which decides whether parameters are inputs or constants of the
+    # graph, has traced it before they are in force, and then nothing is frozen.
+    with torch._inductor.config.patch(freezing=True):
+        for _ in range(3 if graphs else 1):  # a CUDA graph is warmed up, then recorded, then replayed
+            runner.submit(batch)
+        runner.synchronize()
+    return runner
+
+
+def _records_graphs(device: Device) -> bool:
+    """Whether inductor records the model as a graph of kernels, which it can on CUDA."""
+    return device.kind == "cuda"
+
+
+def _prover(
+    placed: torch.nn.Module,
+    program: torch.nn.Module,
+    artefact: Artefact | None,
+    device: Device,
+    artefacts: Artefacts,
+) -> Callable[[list[Event]], StepFindings]:
+    """What proves a step of this case: `_prove`, with what was quantised where a file of that was made."""
+    if artefact is None:
+        return lambda events: _prove(placed, events, device)
+    left, calibration = tuple(float_layers(program)), artefacts.calibration().record()
+
+    def prove(events: list[Event]) -> StepFindings:
+        operators = matrix_work(events).count_by_dtype.get("int8", 0)
+        quantisation = Quantisation(operators, left, calibration)
+        return _prove(placed, events, device, quantisation, {"artefact": artefact.state})
+
+    return prove
+
+
+def _prove(
+    module: torch.nn.Module,
+    events: list[Event],
+    device: Device,
+    quantisation: Quantisation | None = None,
+    notes: dict[str, Any] | None = None,
+) -> StepFindings:
+    counters = torch._dynamo.utils.counters
+    engine = "compile" if ran_inductor(events) else executed_engine(module, events)
+    if _records_graphs(device) and counters["inductor"]["cudagraph_skips"]:  # inductor says so in a log line only
+        engine += " without CUDA graphs"
+    if engine == "compile" and device.is_host and torch.backends.mkldnn.is_available() and not packed_operators(events):
+        engine += " without frozen parameters"
+    return StepFindings(
+        engine,
+        graphs=counters["stats"]["unique_graphs"],
+        graph_breaks=sum(counters["graph_break"].values()),
+        quantisation=quantisation,
+        # whether compile_s is the time of compiling or of loading what an earlier run compiled
+        notes={"inductor_cache": "hit" if counters["inductor"]["fxgraph_cache_hit"] else "miss", **(notes or {})},
+    )
+
+
+def compilations() -> int:
+    """Frames that dynamo has compiled, and CUDA graphs that inductor has recorded, since `forget_graphs`."""
+    counters = torch._dynamo.utils.counters
+    return int(counters["frames"]["total"] + counters["inductor"]["cudagraph_recorded_non_static_inputs"])
+
+
+def forget_graphs() -> None:
+    """Drop every compiled graph and its counters: no state passes from one case to the next."""
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    gc.collect()

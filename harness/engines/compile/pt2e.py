@@ -1,0 +1,118 @@
+"""Static quantisation of a torch module to int8 by PT2E: exported, calibrated, and kept as a file for the next run.
+
+What comes out is still a torch module, with pairs of quantize and dequantize that
+inductor fuses into int8 kernels.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.artefacts import Artefact, Artefacts, key_of, sources_of
+
+FILE_NAME = "model.pt2"
+# Images a run of the calibration: enough to keep the cores busy.
+BATCH = 16
+_ROOM = "torchao.quantization.pt2e.quantizer"
+# Quantiser to its module, its class and its default: uint8 or int8 activations, int8 weights with a scale a channel.
+_QUANTISERS = {
+    "x86": ("x86_inductor_quantizer", "X86InductorQuantizer", "get_default_x86_inductor_quantization_config"),
+    "xpu": ("xpu_inductor_quantizer", "XPUInductorQuantizer", "get_default_xpu_inductor_quantization_config"),
+}
+
+
+def quantised_program(
+    module: torch.nn.Module,
+    example: torch.Tensor,
+    model: str,
+    quantiser: str,
+    put: Callable[[torch.Tensor], torch.Tensor],
+    artefacts: Artefacts,
+) -> tuple[torch.nn.Module, Artefact]:
+    """The module quantised, for any number of images, made now or by an earlier run.
+
+    Args:
+        module: fp32, on its device, in evaluation mode.
+        example: images, fp32 [n, 3, h, w], on that device.
+        model: its name, for the key.
+        quantiser: `x86` or `xpu`.
+        put: brings images onto the device.
+        artefacts: the cache and the images to calibrate on.
+
+    Source: PyTorch tutorial, "PyTorch 2 Export Quantization with X86 Backend through Inductor".
+    """
+    calibration = artefacts.calibration()
+
+    def make(folder: Path) -> None:
+        artefacts.report(f"calibrating on {calibration.images} images")
+        pt2e = import_module("torchao.quantization.pt2e.quantize_pt2e")
+        with _quietly(), torch.no_grad():
+            prepared = pt2e.prepare_pt2e(_export(module, example).module(), _open_quantiser(quantiser))
+            for images in calibration.load().split(BATCH):
+                prepared(put(images))
+            program = _export(pt2e.convert_pt2e(prepared), example)
+        torch.export.save(program, folder / FILE_NAME)
+
+    key = key_of(
+        "pt2e quantised",
+        module,
+        libraries=("torchao", "timm", "torchvision"),
+        sources=sources_of(__file__),
+        model=model,
+        quantiser=quantiser,
+        image=list(example.shape[1:]),
+        calibration=calibration.record(),
+    )
+    artefact = artefacts.cache.obtain(key, make)
+    import_module("torch.ao.quantization.fx._decomposed")  # registers the operators that the file is written in
+    with _quietly():
+        return torch.export.load(artefact.folder / FILE_NAME).module(), artefact
+
+
+def float_layers(program: torch.nn.Module) -> list[str]:
+    """Convolutions and linear layers of a quantised program whose image or weight is not dequantised from int8."""
+    assert isinstance(program, torch.fx.GraphModule)
+    layers = [node for node in program.graph.nodes if _is_matrix_work(node)]
+    return [node.name for node in layers if not all(_is_dequantised(argument) for argument in node.args[:2])]
+
+
+def _is_matrix_work(node: torch.fx.Node) -> bool:
+    name = str(node.target)
+    return node.op == "call_function" and any(word in name for word in ("conv2d", "convolution", "linear", "addmm"))
+
+
+def _is_dequantised(argument: Any) -> bool:
+    """Whether it comes from int8, through operators that only move values."""
+    while isinstance(argument, torch.fx.Node) and any(
+        word in str(argument.target) for word in ("view", "reshape", "flatten", "permute", "clone")
+    ):
+        argument = argument.args[0]
+    return isinstance(argument, torch.fx.Node) and "dequantize" in str(argument.target)
+
+
+def _export(module: torch.nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram:
+    two = torch.cat([example[:1], example[:1]])  # torch.export takes a size of 1 for a constant
+    return torch.export.export(module, (two,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+
+
+def _open_quantiser(name: str) -> Any:
+    place, kind, configuration = _QUANTISERS[name]
+    room = import_module(f"{_ROOM}.{place}")
+    return getattr(room, kind)().set_global(getattr(room, configuration)())
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Export and quantiser warn of what they deprecate; importing them reports on absent GPUs."""
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

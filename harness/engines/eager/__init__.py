@@ -1,0 +1,42 @@
+"""The engine eager: the module as it is, operator by operator."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import torch
+
+from harness.artefacts import Artefacts
+from harness.cases import Case
+from harness.devices import Device, place_of
+from harness.engines.torch.runner import StepFindings, TorchRunner, as_it_is, place
+from harness.engines.torch.scripts import FILE_NAME, executed_engine
+
+
+def supports(device: Device, precision: str) -> str | None:
+    """See `Engine.supports`: whatever the device can compute in, but no int8."""
+    return as_it_is("eager", device, precision)
+
+
+def build(
+    module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
+) -> TorchRunner:
+    """See `Engine.build`."""
+    placed = place(module, case, device)
+    return TorchRunner(placed, placed, case, device, prove=lambda events: StepFindings(executed_engine(placed, events)))
+
+
+def save(runner: TorchRunner) -> dict[str, bytes]:
+    """See `Saving.save`: the weights in the case's format."""
+    out = io.BytesIO()
+    torch.save(runner.module.state_dict(), out)
+    return {FILE_NAME: out.getvalue()}
+
+
+def load(files: Mapping[str, bytes], module: torch.nn.Module, case: Case, device: Device) -> TorchRunner:
+    """See `Saving.load`."""
+    placed = place(module, case, device)
+    state = torch.load(io.BytesIO(files[FILE_NAME]), map_location=place_of(device), weights_only=True)
+    placed.load_state_dict(state)
+    return TorchRunner(placed, placed, case, device, prove=lambda events: StepFindings(executed_engine(placed, events)))

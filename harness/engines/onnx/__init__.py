@@ -1,0 +1,1 @@
+"""ONNX files, for every engine and server that runs one: exporting a module, quantising the file."""

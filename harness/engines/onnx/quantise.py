@@ -1,0 +1,120 @@
+"""Static quantisation of an ONNX file to int8, as pairs of QuantizeLinear and DequantizeLinear that a runtime fuses.
+
+Activations are uint8 and weights int8 with a scale for each channel; ranges are those that the images span.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.artefacts import Artefact, Artefacts, key_of, sources_of
+from harness.engines.onnx.export import FILE_NAME, INPUT_NAME, export_key, exported_onnx
+
+# Images a run of the calibration: enough to keep the cores busy, few enough to hold every activation.
+BATCH = 16
+_MATRIX_OPERATORS = ["Conv", "Gemm", "MatMul"]
+_SYMMETRIC: dict[str, Any] = {
+    "op_types_to_quantize": _MATRIX_OPERATORS,
+    "extra_options": {
+        "ActivationSymmetric": True,
+        "WeightSymmetric": True,
+        "AddQDQPairToWeight": True,  # the weights stay in fp32 behind a pair, which TensorRT folds
+        "QuantizeBias": False,
+        "OpTypesToExcludeOutputQuantization": _MATRIX_OPERATORS,
+    },
+}
+
+
+def quantised_onnx(
+    module: torch.nn.Module, example: torch.Tensor, model: str, artefacts: Artefacts, *, symmetric: bool = False
+) -> Artefact:
+    """The module as a quantised `model.onnx` for any number of images, made now or by an earlier run.
+
+    Args:
+        module: fp32, on the host, in evaluation mode.
+        example: images, fp32 [n, 3, h, w] on the host.
+        model: its name, for the key.
+        artefacts: the cache and the images to calibrate on.
+        symmetric: see `quantise_onnx`.
+    """
+    calibration = artefacts.calibration()
+
+    def make(folder: Path) -> None:
+        source = exported_onnx(module, example, model, artefacts)
+        artefacts.report(f"calibrating on {calibration.images} images")
+        quantise_onnx(source.folder / FILE_NAME, folder / FILE_NAME, calibration.load(), symmetric=symmetric)
+
+    key = key_of(
+        "onnx quantised",
+        module,
+        libraries=("onnx", "onnxruntime"),
+        sources=sources_of(__file__),
+        export=export_key(module, example, model),
+        calibration=calibration.record(),
+        symmetric=symmetric,
+    )
+    return artefacts.cache.obtain(key, make)
+
+
+def quantise_onnx(source: Path, target: Path, images: torch.Tensor, *, symmetric: bool = False) -> None:
+    """Write a quantised copy of a file.
+
+    Activations are uint8, for which x86 has instructions (u8 x s8); with int8 activations half of the convolutions
+    stay in fp32 on onnxruntime's CPU provider.
+
+    Args:
+        source: fp32, for any number of images.
+        target: where to write.
+        images: to take the ranges from, fp32 [n, 3, h, w].
+        symmetric: int8 activations around zero, and pairs at the inputs and weights of convolutions and matrix products
+            alone, their biases left in fp32: what TensorRT takes.
+
+    Source: onnxruntime documentation, "Quantize ONNX models", QDQ format; its example for TensorRT; TensorRT
+    documentation, "Explicit quantization".
+    """
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    before = logging.getLogger().level
+    logging.getLogger().setLevel(logging.ERROR)  # the quantiser advises on the root logger
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            ready = Path(folder) / "ready.onnx"
+            quant_pre_process(str(source), str(ready), skip_symbolic_shape=True)
+            quantize_static(
+                str(ready),
+                str(target),
+                _Reader(images),
+                quant_format=QuantFormat.QDQ,
+                activation_type=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+                nodes_to_exclude=_normalisations(ready),
+                calibrate_method=CalibrationMethod.MinMax,
+                **(_SYMMETRIC if symmetric else {}),
+            )
+    finally:
+        logging.getLogger().setLevel(before)
+
+
+def _normalisations(path: Path) -> list[str]:
+    """Nodes that normalise: no matrix work, and the quantiser fails where two of them share a scale."""
+    import onnx
+
+    return [node.name for node in onnx.load(str(path)).graph.node if node.op_type.endswith("Normalization")]
+
+
+class _Reader:
+    """Hands the quantiser one batch at a time; its own base class only declares `get_next`."""
+
+    def __init__(self, images: torch.Tensor) -> None:
+        self._batches = iter(images.split(BATCH))
+
+    def get_next(self) -> dict[str, Any] | None:
+        images = next(self._batches, None)
+        return None if images is None else {INPUT_NAME: images.numpy()}

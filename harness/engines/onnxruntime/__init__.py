@@ -1,0 +1,270 @@
+"""The engine onnxruntime: the exported module on one provider, inputs and outputs bound to memory of the device.
+
+The library is an extra: without it the engine gives that as its reason.
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.artefacts import Artefacts
+from harness.artefacts.cache import Artefact
+from harness.cases.case import Case
+from harness.cases.precision import PRECISIONS
+from harness.devices import Device, place_of
+from harness.engines.arrays import in_fp32
+from harness.engines.evidence import Evidence, Quantisation
+from harness.engines.onnx.export import BATCH_NAME, FILE_NAME, INPUT_NAME, OPSET, exported_onnx
+from harness.engines.onnx.quantise import quantised_onnx
+from harness.engines.onnxruntime.profiler import Node, dtype_shares, fallbacks, read_nodes
+from harness.engines.torch.profiler import matrix_work, profile_step
+from harness.engines.torch.runner import PROFILER_ACTIVITIES
+from harness.host.environment import fpmath_mode
+from models.tasks import Outputs
+
+# The devices that it runs on, under its own names for them.
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+WHY_NOT_SAVED = "its ONNX file is kept in --cache-dir"
+
+_PRECISIONS = {"CPUExecutionProvider": ("fp32", "int8"), "CUDAExecutionProvider": ("fp32", "tf32", "fp16")}
+_REASONS = {
+    (
+        "CPUExecutionProvider",
+        "fp16",
+    ): "onnxruntime's CPU kernels compute fp16 models in fp32: use fp32",
+    (
+        "CUDAExecutionProvider",
+        "int8",
+    ): "onnxruntime's CUDA kernels compute int8 models in fp32: use fp16",
+}
+_PROFILED_RUNS = 3
+
+
+def supports(device: Device, precision: str) -> str | None:
+    """See `Engine.supports`: the formats that the kernels of each provider truly compute in."""
+    provider = PROVIDERS.get(device.kind)
+    if provider is None:
+        return "onnxruntime runs on CPUs and NVIDIA GPUs here: use --device cpu or cuda, or --engine openvino"
+    missing = [name for name in ("onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        return f"{', '.join(missing)} not installed: pip install -r requirements/engines.txt"
+    if precision.startswith("amp_"):
+        return f"onnxruntime has no autocast: use {', '.join(_PRECISIONS[provider])}"
+    if precision == "bf16":
+        return f"ONNX has no bf16 convolution in operator set {OPSET}: use {_PRECISIONS[provider][-1]}"
+    if precision not in _PRECISIONS[provider]:
+        return _REASONS[provider, precision]
+    return _missing_provider(provider)
+
+
+def _missing_provider(provider: str) -> str | None:
+    import onnxruntime
+
+    present = onnxruntime.get_available_providers()
+    if provider in present:
+        return None
+    return f"this onnxruntime has no {provider}, only {', '.join(present)}: pip install onnxruntime-gpu in its place"
+
+
+def build(
+    module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
+) -> OnnxRuntimeRunner:
+    """See `Engine.build`. What was exported, and quantised, is kept for the next run."""
+    dtype = getattr(torch, PRECISIONS[case.precision].weights)
+    placed = module.to(dtype)
+    if PRECISIONS[case.precision].calibrated:
+        artefact = quantised_onnx(placed, example, case.model, artefacts)
+    else:
+        artefact = exported_onnx(placed, example.to(dtype), case.model, artefacts)
+    return OnnxRuntimeRunner(artefact, len(example), case, device, artefacts)
+
+
+class OnnxRuntimeRunner:
+    """One session whose output lies where it was bound; the input is bound anew for each batch."""
+
+    def __init__(self, artefact: Artefact, batch: int, case: Case, device: Device, artefacts: Artefacts) -> None:
+        """Open the session."""
+        self._artefact = artefact
+        self._batch = batch
+        self._case = case
+        self._device = device
+        self._calibration = artefacts.calibration().record() if PRECISIONS[case.precision].calibrated else None
+        self._session = self._open(None)
+        self._names = tuple(output.name for output in self._session.get_outputs())
+        self._bind()
+
+    def _open(self, profile: Path | None) -> Any:
+        """A session of the file; with `profile`, one that writes down what each node did, under that prefix."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()  # the same threads as every other engine has
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        options.add_free_dimension_override_by_name(BATCH_NAME, self._batch)  # the graph is optimised for this one
+        if profile is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(profile)
+        provider = PROVIDERS[self._device.kind]
+        settings: dict[str, Any] = {}
+        if provider == "CUDAExecutionProvider":
+            settings = {
+                "device_id": self._device.index,
+                "use_tf32": int(PRECISIONS[self._case.precision].tf32),
+                "cudnn_conv_algo_search": "EXHAUSTIVE",
+            }
+        return onnxruntime.InferenceSession(
+            str(self._artefact.folder / FILE_NAME), options, providers=[(provider, settings)]
+        )
+
+    def _bind(self) -> None:
+        """Give every output a place on the device, for good."""
+        import onnxruntime
+
+        self._binding = self._session.io_binding()
+        self._outputs: list[Any] = []
+        for output in self._session.get_outputs():
+            place = onnxruntime.OrtValue.ortvalue_from_shape_and_type(
+                output.shape, _numpy_type(output.type), *self._where()
+            )
+            self._binding.bind_ortvalue_output(output.name, place)
+            self._outputs.append(place)
+        self._run_options = onnxruntime.RunOptions()
+        if not self._device.is_host:  # `submit` may return first: `synchronize` waits
+            self._run_options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+
+    def _where(self) -> tuple[str, int]:
+        return self._device.kind, self._device.index
+
+    def put(self, images: torch.Tensor) -> Any:
+        """See `Runner.put`. A copy: a value on the host is the array itself."""
+        import onnxruntime
+
+        wanted = _numpy_type(self._session.get_inputs()[0].type)
+        return onnxruntime.OrtValue.ortvalue_from_numpy(np.array(images.numpy(), wanted, order="C"), *self._where())
+
+    def submit(self, batch: Any) -> Any:
+        """See `Runner.submit`."""
+        self._binding.bind_ortvalue_input(INPUT_NAME, batch)
+        self._session.run_with_iobinding(self._binding, self._run_options)
+        return self._outputs
+
+    def synchronize(self) -> None:
+        """See `Runner.synchronize`."""
+        self._device.synchronize()
+
+    def fetch(self, output: Any) -> Outputs:
+        """See `Runner.fetch`."""
+        self._device.synchronize()
+        return Outputs(self._names, (in_fp32(value.numpy()) for value in output))
+
+    def evidence(self, batch: Any) -> Evidence:
+        """See `Runner.evidence`.
+
+        Nodes are those of a twin session that writes a profile; its graph must have been assigned as ours was. With a
+        GPU, the time of a node is that of its launch, so the formats are those of the kernels that torch's profiler
+        sees in this process.
+        """
+        nodes, is_twin = self._profile_twin(batch)
+        share, count, clock = dtype_shares(nodes), sum(node.is_matrix_work for node in nodes), "operator"
+        if not self._device.is_host:
+            activity = PROFILER_ACTIVITIES[self._device.kind]
+            work = matrix_work(profile_step(lambda: self._step(batch), activity))
+            share, count, clock = work.share_pct, work.count, work.clock
+        provider = PROVIDERS[self._device.kind]
+        used = self._session.get_provider_options()[provider]
+        floating = [node.name for node in nodes if node.is_matrix_work and node.dtype != "int8"]
+        return Evidence(
+            engine="onnxruntime" if is_twin else "onnxruntime whose profiled twin differs from it",
+            dtype_share_pct=share,
+            matrix_ops=count,
+            clock=clock,
+            parameter_devices={place_of(self._device): sum(node.provider == provider for node in nodes)},
+            parameter_dtypes=_initialisers(self._artefact.folder / FILE_NAME),
+            short_formats={"onnxruntime": used["use_tf32"] == "1"} if "use_tf32" in used else {},
+            fpmath_mode=fpmath_mode(),
+            memory_format="onnxruntime's own",
+            threads={"intra_op": max((node.threads for node in nodes), default=0) or 1, "inter_op": 1},
+            fallbacks=fallbacks(nodes, provider),
+            quantisation=None
+            if self._calibration is None
+            else Quantisation(
+                operators=sum(node.is_matrix_work for node in nodes) - len(floating),
+                float_layers=tuple(floating),
+                calibration=self._calibration,
+            ),
+            notes={
+                "artefact": self._artefact.state,
+                "providers": dict(Counter(node.provider for node in nodes)),
+                "operators": dict(Counter(node.operator for node in nodes if node.is_matrix_work)),
+            },
+        )
+
+    def _profile_twin(self, batch: Any) -> tuple[list[Node], bool]:
+        """The nodes of one warm step, and whether the twin was made as ours was."""
+        with tempfile.TemporaryDirectory() as folder:
+            twin = self._open(Path(folder) / "profile")
+            binding = twin.io_binding()
+            binding.bind_ortvalue_input(INPUT_NAME, batch)
+            for name in self._names:
+                binding.bind_output(name, *self._where())
+            for _ in range(_PROFILED_RUNS):
+                twin.run_with_iobinding(binding)
+            nodes = read_nodes(Path(twin.end_profiling()))
+            is_twin = _assignment(twin) == _assignment(self._session)
+        return nodes[-(len(nodes) // _PROFILED_RUNS) :], is_twin  # the last run: memory is laid out by then
+
+    def _step(self, batch: Any) -> None:
+        self.submit(batch)
+        self.synchronize()
+
+    def compilations(self) -> int:
+        """See `Runner.compilations`: compiled once, for one static shape."""
+        return 0
+
+    def close(self) -> None:
+        """See `Runner.close`."""
+        self._binding = self._session = None
+        self._outputs.clear()
+        gc.collect()
+
+
+def _assignment(session: Any) -> list[tuple[str, int]]:
+    """Providers of a session's graph and how many nodes each was assigned."""
+    found: Counter[str] = Counter()
+    for part in session.get_provider_graph_assignment_info():
+        found[part.ep_name] += len(part.get_nodes())
+    return sorted(found.items())
+
+
+def _numpy_type(described: str) -> type[np.generic]:
+    """`tensor(float16)` and the like as numpy's type."""
+    types: dict[str, type[np.generic]] = {
+        "tensor(float)": np.float32,
+        "tensor(float16)": np.float16,
+        "tensor(int64)": np.int64,
+    }
+    return types[described]
+
+
+def _initialisers(path: Path) -> dict[str, int]:
+    """Type of weight tensors to how many the file has. Those of one dimension, such as biases, do not count."""
+    import onnx
+
+    graph = onnx.load(str(path), load_external_data=False).graph
+    return dict(
+        Counter(
+            onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).name
+            for tensor in graph.initializer
+            if len(tensor.dims) > 1
+        )
+    )

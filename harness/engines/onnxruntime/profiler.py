@@ -1,0 +1,114 @@
+"""What ONNX Runtime's own profiler writes: which nodes ran, on which provider, in which format and for how long."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.engines.evidence import shares
+
+_MATRIX_NODE = re.compile(r"Conv(?!ert)|Gemm|MatMul|Attention")
+_DTYPES = {
+    "float": "fp32",
+    "double": "fp64",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+    "uint8": "int8",
+    "int8": "int8",
+}
+_KERNEL_TIME = "_kernel_time"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node that ran.
+
+    Attributes:
+        name: as the optimised graph has it.
+        operator: its type, such as `Conv` or `QLinearConv`.
+        provider: what executed it.
+        inputs: type of each input, as ONNX Runtime spells it.
+        outputs: type of each output.
+        time_us: wall time of its kernel.
+        threads: threads that the profile names for it, the calling one included; 0 where it names none.
+    """
+
+    name: str
+    operator: str
+    provider: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    time_us: int
+    threads: int
+
+    @property
+    def is_matrix_work(self) -> bool:
+        """Whether it is a convolution or a matrix product."""
+        return bool(_MATRIX_NODE.search(self.operator))
+
+    @property
+    def dtype(self) -> str:
+        """The format that it computes in: that of its first input."""
+        return _DTYPES.get(self.inputs[0], "unknown") if self.inputs else "unknown"
+
+    @property
+    def is_shape_work(self) -> bool:
+        """Whether it computes with sizes, not with images: every output is a list of whole numbers."""
+        return bool(self.outputs) and set(self.outputs) <= {"int64", "int32"}
+
+
+def read_nodes(path: Path) -> list[Node]:
+    """The nodes of a profile, in the order in which they ran.
+
+    Source: onnxruntime documentation, "Profiling tools"; the node's record is its `_kernel_time` event.
+    """
+    events: list[dict[str, Any]] = json.loads(path.read_text())
+    return [
+        Node(
+            name=event["name"].removesuffix(_KERNEL_TIME),
+            operator=event["args"]["op_name"],
+            provider=event["args"]["provider"],
+            inputs=_types(event["args"]["input_type_shape"]),
+            outputs=_types(event["args"]["output_type_shape"]),
+            time_us=event["dur"],
+            threads=_threads(event["args"].get("thread_scheduling_stats", {})),
+        )
+        for event in events
+        if event.get("cat") == "Node" and event["name"].endswith(_KERNEL_TIME)
+    ]
+
+
+def dtype_shares(nodes: Iterable[Node]) -> dict[str, float]:
+    """Dtype to share of convolution and matrix-product time, in percent, largest first."""
+    time_us: Counter[str] = Counter()
+    for node in nodes:
+        if node.is_matrix_work:
+            time_us[node.dtype] += node.time_us
+    return shares(time_us)
+
+
+def fallbacks(nodes: Iterable[Node], provider: str) -> dict[str, int]:
+    """Nodes that another provider ran, as `operator on provider` to their number.
+
+    Work on sizes does not count: ONNX Runtime keeps it on the host on purpose.
+    """
+    return dict(
+        Counter(
+            f"{node.operator} on {node.provider}"
+            for node in nodes
+            if node.provider != provider and not node.is_shape_work
+        )
+    )
+
+
+def _types(described: list[dict[str, Any]]) -> tuple[str, ...]:
+    return tuple(name for entry in described for name in entry)
+
+
+def _threads(statistics: dict[str, Any]) -> int:
+    return 1 + len(statistics.get("sub_threads") or {}) if statistics else 0

@@ -1,0 +1,249 @@
+"""The engine openvino: the module converted to OpenVINO's graph and compiled for a CPU or an Intel GPU.
+
+One request runs at a time.
+
+The library is an extra: without it the engine gives that as its reason.
+"""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+from collections import Counter
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.artefacts import Artefacts
+from harness.cases.case import Case
+from harness.cases.precision import PRECISIONS
+from harness.devices import Device, place_of
+from harness.engines.arrays import in_fp32
+from harness.engines.evidence import Evidence, Quantisation, shares
+from harness.engines.openvino.graph import converted, quantised, read_graph
+from harness.host.environment import fpmath_mode
+from models.tasks import Outputs, output_names
+
+# A precision by casting is OpenVINO's execution precision; autocast is torch's own.
+# What int8 leaves in floating point is fp32.
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+_DTYPES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8"}
+# Each with whatever follows: a quantised classifier is a FullyConnectedQuantizedLegacy.
+_GRAPH, _WEIGHTS = "model", "weights"
+_MATRIX_NODES = ("Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Deconvolution")
+
+
+def library_name(device: Device) -> str | None:
+    """The device as OpenVINO calls it, None where it has no plugin for it."""
+    return {"cpu": "CPU", "xpu": f"GPU.{device.index}"}.get(device.kind)
+
+
+def absent() -> str | None:
+    """None, or the reason why the library is not here, with the way to it."""
+    if find_spec("openvino") is None:
+        return "openvino is not installed: pip install -r requirements/engines.txt"
+    return None
+
+
+def supports(device: Device, precision: str) -> str | None:
+    """See `Engine.supports`: CPUs and Intel GPUs; fp32, bf16, fp16 and int8."""
+    name = library_name(device)
+    if name is None:
+        return "openvino runs on CPUs and Intel GPUs: use --device cpu or xpu"
+    if reason := absent():
+        return reason
+    if precision not in _HINTS:
+        return f"openvino has no autocast: use {', '.join(_HINTS)}"
+    if PRECISIONS[precision].calibrated and find_spec("nncf") is None:
+        return "openvino quantises by nncf, which is not installed: pip install -r requirements/engines.txt"
+    if name not in _core().available_devices:
+        return f"openvino finds no {name}, only {', '.join(_core().available_devices)}"
+    return None
+
+
+def build(
+    module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
+) -> OpenVinoRunner:
+    """See `Engine.build`. What was converted, and quantised, is kept for the next run."""
+    is_calibrated = PRECISIONS[case.precision].calibrated
+    artefact = (quantised if is_calibrated else converted)(module, example, case.model, artefacts)
+    graph = read_graph(artefact, _core(), example.shape)
+    calibration = artefacts.calibration().record() if is_calibrated else None
+    return OpenVinoRunner(graph, output_names(module), case, device, artefact.state, calibration)
+
+
+def save(runner: OpenVinoRunner) -> dict[str, bytes]:
+    """See `Saving.save`: the graph and its weights."""
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.xml"
+        openvino.save_model(runner.graph, path, compress_to_fp16=False)
+        return {_GRAPH: path.read_bytes(), _WEIGHTS: path.with_suffix(".bin").read_bytes()}
+
+
+def load(files: Mapping[str, bytes], module: torch.nn.Module, case: Case, device: Device) -> OpenVinoRunner:
+    """See `Saving.load`."""
+    graph = _core().read_model(files[_GRAPH], files[_WEIGHTS])
+    return OpenVinoRunner(graph, output_names(module), case, device, "loaded", None)
+
+
+@cache
+def _core() -> Any:
+    """One for the process: it only finds devices and compiles, and is asked once for each case collected."""
+    import openvino
+
+    return openvino.Core()
+
+
+def _compile(graph: Any, case: Case, device: Device, *, profiled: bool) -> Any:
+    settings = {
+        "INFERENCE_PRECISION_HINT": _HINTS[case.precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "PERF_COUNT": profiled,
+    }
+    if device.is_host:  # the same threads as every other engine has
+        settings["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
+    return _core().compile_model(graph, library_name(device), settings)
+
+
+class OpenVinoRunner:
+    """One compiled model and one request of it."""
+
+    def __init__(
+        self,
+        graph: Any,
+        names: tuple[str, ...],
+        case: Case,
+        device: Device,
+        artefact: str,
+        calibration: dict[str, Any] | None,
+    ) -> None:
+        """Compile the graph as the case says.
+
+        Args:
+            graph: of one static shape.
+            names: of its outputs, in their order.
+            case: the label.
+            device: where it runs.
+            artefact: where the graph came from, for the record.
+            calibration: the images that it was quantised on, None where it is not.
+        """
+        self._artefact = artefact
+        self._calibration = calibration
+        for output, name in zip(graph.outputs, names, strict=True):
+            output.get_tensor().set_names({name})
+        self._names = names
+        self._graph = graph
+        self._case = case
+        self._device = device
+        self._compiled = _compile(graph, case, device, profiled=False)
+        self._request = self._compiled.create_infer_request()
+
+    @property
+    def graph(self) -> Any:
+        """OpenVINO's graph, as it was compiled."""
+        return self._graph
+
+    def put(self, images: torch.Tensor) -> Any:
+        """See `Runner.put`. A copy: a shared tensor does not keep the images alive, and would read what comes after."""
+        import openvino
+
+        return openvino.Tensor(np.ascontiguousarray(images.numpy()), shared_memory=False)
+
+    def submit(self, batch: Any) -> Any:
+        """See `Runner.submit`."""
+        self._request.wait()
+        self._request.set_input_tensor(batch)
+        self._request.start_async()
+        return self._request
+
+    def synchronize(self) -> None:
+        """See `Runner.synchronize`."""
+        self._request.wait()
+
+    def fetch(self, output: Any) -> Outputs:
+        """See `Runner.fetch`."""
+        output.wait()
+        return Outputs(self._names, (in_fp32(output.get_tensor(name).data) for name in self._names))
+
+    def evidence(self, batch: Any) -> Evidence:
+        """See `Runner.evidence`. Times are those of a twin compiled with counters on; formats must agree with ours."""
+        twin = _compile(self._graph, self._case, self._device, profiled=True)
+        request = twin.create_infer_request()
+        request.set_input_tensor(batch)
+        request.infer()
+        request.infer()
+        nodes = [node for node in request.get_profiling_info() if node.node_type.startswith(_MATRIX_NODES)]
+        time_us: Counter[str] = Counter()
+        for node in nodes:
+            time_us[_executed_dtype(node.exec_type)] += round(node.real_time.total_seconds() * 1e6)
+        floating = [node.node_name for node in nodes if _executed_dtype(node.exec_type) != "int8"]
+        agrees = runtime_precisions(twin) == runtime_precisions(self._compiled)
+        placed = [
+            place_of(self._device) if name == library_name(self._device) else name for name in self._executed_on()
+        ]
+        return Evidence(
+            engine="openvino" if agrees else "openvino whose profiled twin differs from it",
+            dtype_share_pct=shares(time_us),
+            matrix_ops=len(nodes),
+            clock="operator" if self._device.is_host else "kernel",
+            parameter_devices=dict(Counter(placed)),
+            parameter_dtypes=dict(
+                Counter(o.get_element_type().get_type_name() for o in self._graph.get_ops() if _is_constant(o))
+            ),
+            short_formats={},
+            fpmath_mode=fpmath_mode(),
+            memory_format="openvino's own",
+            threads={
+                "intra_op": int(self._compiled.get_property("INFERENCE_NUM_THREADS")) if self._device.is_host else 0,
+                "streams": int(self._compiled.get_property("NUM_STREAMS")),
+            },
+            quantisation=None
+            if self._calibration is None
+            else Quantisation(len(nodes) - len(floating), tuple(floating), self._calibration),
+            notes={
+                "artefact": self._artefact,
+                "pins_threads": self._device.is_host and bool(self._compiled.get_property("ENABLE_CPU_PINNING")),
+                "kernels": dict(Counter(node.exec_type for node in nodes)),
+                "runtime_precisions": runtime_precisions(self._compiled),
+            },
+        )
+
+    def compilations(self) -> int:
+        """See `Runner.compilations`: compiled once, for one static shape."""
+        return 0
+
+    def close(self) -> None:
+        """See `Runner.close`."""
+        self._request = self._compiled = self._graph = None
+        gc.collect()
+
+    def _executed_on(self) -> list[str]:
+        names: list[str] = self._compiled.get_property("EXECUTION_DEVICES")
+        return names
+
+
+def runtime_precisions(compiled: Any) -> dict[str, int]:
+    """Execution precision of the convolutions and matrix products in a compiled model's own runtime graph."""
+    found: Counter[str] = Counter()
+    for op in compiled.get_runtime_model().get_ordered_ops():
+        info = op.get_rt_info()
+        if info["layerType"].astype(str).startswith(_MATRIX_NODES):
+            found[info["runtimePrecision"].astype(str)] += 1
+    return dict(found)
+
+
+def _executed_dtype(kernel: str) -> str:
+    """The format that a kernel's name ends in: `brgconv_avx512_amx_1x1_bf16`."""
+    return _DTYPES.get(kernel.rpartition("_")[2].lower(), "unknown")
+
+
+def _is_constant(op: Any) -> bool:
+    return bool(op.get_type_name() == "Constant" and len(op.get_output_shape(0)) > 1)

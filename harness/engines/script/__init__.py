@@ -1,0 +1,55 @@
+"""The engine script: TorchScript made by compiling the module's source, then frozen."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+
+from harness.artefacts import Artefacts
+from harness.cases import Case
+from harness.devices import Device
+from harness.engines.torch.runner import StepFindings, TorchRunner, as_it_is, autocast, place, put
+from harness.engines.torch.scripts import FILE_NAME, executed_engine, forget_scripts, load_script, save_script
+
+
+def supports(device: Device, precision: str) -> str | None:
+    """See `Engine.supports`: whatever the device can compute in, but no int8."""
+    return as_it_is("script", device, precision)
+
+
+def build(
+    module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
+) -> TorchRunner:
+    """See `Engine.build`. Autocast acts on the operators that the interpreter dispatches, so it stays outside."""
+    placed = place(module, case, device)
+    batch = put(example, case, device)
+    with warnings.catch_warnings(), torch.no_grad():
+        # TorchScript is deprecated upstream, which is no news to one who asks for it.
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.script(placed)
+        frozen = torch.jit.freeze(scripted)
+    for _ in range(2):  # the profiling executor specialises the graph in its first two calls
+        with torch.inference_mode(), autocast(case, device):
+            frozen(batch)
+    return TorchRunner(
+        frozen,
+        placed,
+        case,
+        device,
+        prove=lambda events: StepFindings(
+            "script" if isinstance(frozen, torch.jit.ScriptModule) else executed_engine(frozen, events)
+        ),
+        on_close=forget_scripts,
+    )
+
+
+def save(runner: TorchRunner) -> dict[str, bytes]:
+    """See `Saving.save`."""
+    return save_script(runner)
+
+
+def load(files: Mapping[str, bytes], module: torch.nn.Module, case: Case, device: Device) -> TorchRunner:
+    """See `Saving.load`."""
+    return load_script(files[FILE_NAME], module, case, device, autocasts=True)

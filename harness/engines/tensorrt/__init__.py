@@ -1,0 +1,247 @@
+"""The engine tensorrt: the exported module as a strongly typed network, built for one batch size.
+
+Strongly typed: every format is that of the file, so that none is chosen behind the label's back. The library is an
+extra: without it, or without an NVIDIA GPU, the engine gives that as its reason.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.artefacts import Artefact, Artefacts, key_of, sources_of
+from harness.cases.case import Case
+from harness.cases.precision import PRECISIONS
+from harness.devices import Device
+from harness.engines.evidence import Evidence, Quantisation
+from harness.engines.onnx.export import FILE_NAME, INPUT_NAME, export_key, exported_onnx
+from harness.engines.onnx.quantise import quantised_onnx
+from harness.engines.tensorrt.bf16 import write_bf16
+from harness.engines.tensorrt.layers import Layer, layers_of, work_of
+from harness.engines.tensorrt.plan import TensorRtError, build_plan
+from harness.engines.tensorrt.stream import CudaStream
+from harness.host.environment import fpmath_mode
+from models.tasks import Outputs, output_names
+
+PLAN_NAME = "model.plan"
+_DTYPES = {
+    "fp32": torch.float32,
+    "tf32": torch.float32,
+    "fp16": torch.float16,
+    "bf16": torch.bfloat16,
+    "int8": torch.float32,
+}
+
+
+def absent() -> str | None:
+    """None, or the reason why the library is not here, with the way to it."""
+    missing = [name for name in ("tensorrt", "onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
+    if missing:
+        return (
+            f"{', '.join(missing)} not installed: on a machine with an NVIDIA GPU, "
+            f"pip install -r requirements/engines.txt -r requirements/tensorrt.txt"
+        )
+    return None
+
+
+def supports(device: Device, precision: str) -> str | None:
+    """See `Engine.supports`: NVIDIA GPUs; fp32, tf32, fp16, bf16 and int8."""
+    if device.kind != "cuda":
+        return "tensorrt runs on NVIDIA GPUs: use --device cuda"
+    if precision.startswith("amp_"):
+        return f"tensorrt has no autocast: use {', '.join(_DTYPES)}"
+    return absent()
+
+
+def build(
+    module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
+) -> TensorRtRunner:
+    """See `Engine.build`. The plan is kept for this GPU, driver and library, and used again for nothing else."""
+    import tensorrt
+
+    half = case.precision == "fp16"
+    placed, images = (module.half(), example.half()) if half else (module, example)
+    calibration = artefacts.calibration().record() if PRECISIONS[case.precision].calibrated else None
+    key = key_of(
+        "tensorrt plan",
+        placed,
+        libraries=("onnx", "onnxscript", "onnxruntime"),
+        sources=sources_of(__file__),
+        export=export_key(placed, images, case.model),
+        tensorrt=tensorrt.__version__,  # of the library: the package has another name for each CUDA
+        precision=case.precision,
+        calibration=calibration,
+        shape=list(example.shape),
+        device=device.describe(),
+    )
+
+    def make(folder: Path) -> None:
+        if calibration is None:
+            exported = exported_onnx(placed, images, case.model, artefacts)
+        else:
+            exported = quantised_onnx(placed, images, case.model, artefacts, symmetric=True)
+        source = exported.folder / FILE_NAME
+        if case.precision == "bf16":
+            write_bf16(source, folder / FILE_NAME)
+            source = folder / FILE_NAME
+        artefacts.report("building the TensorRT plan")
+        plan = build_plan(source, tuple(example.shape), tf32=PRECISIONS[case.precision].tf32)
+        (folder / PLAN_NAME).write_bytes(plan)
+
+    plan = artefacts.cache.obtain(key, make)
+    return TensorRtRunner(plan, output_names(module), tuple(example.shape), case, device, calibration)
+
+
+class TensorRtRunner:
+    """One execution context on a stream of its own, its output bound for good."""
+
+    def __init__(
+        self,
+        artefact: Artefact,
+        names: tuple[str, ...],
+        shape: tuple[int, ...],
+        case: Case,
+        device: Device,
+        calibration: dict[str, Any] | None,
+    ) -> None:
+        """Load the plan.
+
+        Args:
+            artefact: the plan.
+            names: of its outputs.
+            shape: of its input.
+            case: the label.
+            device: where it runs.
+            calibration: the images that it was quantised on, None where it is not.
+        """
+        import tensorrt
+
+        self._artefact = artefact
+        self._shape = shape
+        self._case = case
+        self._device = device
+        self._calibration = calibration
+        self._dtype = _DTYPES[case.precision]
+        self._runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
+        self._engine = self._runtime.deserialize_cuda_engine((artefact.folder / PLAN_NAME).read_bytes())
+        if self._engine is None:
+            raise TensorRtError(
+                f"the plan in {artefact.folder} cannot be loaded; TensorRT's words are on standard error"
+            )
+        self._stream = CudaStream(device.index)
+        self._names = names
+        self._context, self._outputs = self._new_context()
+        self._batch: torch.Tensor | None = None
+
+    def _new_context(self) -> tuple[Any, list[torch.Tensor]]:
+        """A context for the shape, and the tensors that its outputs go to."""
+        context = self._engine.create_execution_context()
+        context.set_input_shape(INPUT_NAME, self._shape)
+        outputs = []
+        for name in self._names:
+            output = self._device.put(torch.empty(tuple(context.get_tensor_shape(name)), dtype=self._dtype))
+            context.set_tensor_address(name, output.data_ptr())
+            outputs.append(output)
+        return context, outputs
+
+    def put(self, images: torch.Tensor) -> torch.Tensor:
+        """See `Runner.put`. A copy in the linear layout, which our stream waits for."""
+        placed = self._device.put(images.to(self._dtype, copy=True, memory_format=torch.contiguous_format))
+        self._stream.wait_for_default()
+        return placed
+
+    def submit(self, batch: torch.Tensor) -> list[torch.Tensor]:
+        """See `Runner.submit`."""
+        self._batch = batch  # its memory must not be given away while it is read
+        self._execute(self._context, batch)
+        return self._outputs
+
+    def _execute(self, context: Any, batch: torch.Tensor) -> None:
+        context.set_tensor_address(INPUT_NAME, batch.data_ptr())
+        if not context.execute_async_v3(self._stream.handle):
+            raise TensorRtError(f"{self._case}: TensorRT could not start; its own words are on standard error")
+
+    def synchronize(self) -> None:
+        """See `Runner.synchronize`."""
+        self._device.synchronize()
+
+    def fetch(self, output: list[torch.Tensor]) -> Outputs:
+        """See `Runner.fetch`."""
+        self._device.synchronize()
+        # copies: the next step writes to the same places
+        return Outputs(self._names, (np.array(tensor.float().cpu().numpy()) for tensor in output))
+
+    def evidence(self, batch: torch.Tensor) -> Evidence:
+        """See `Runner.evidence`.
+
+        Layers and formats are the inspector's, of the very engine; times are those of a second context of it, for a
+        context with a profiler is slower for good.
+        """
+        layers = self._inspect()
+        work = work_of(layers, self._profile(batch))
+        matrix = [layer for layer in layers if layer.is_matrix_work]
+        floating = tuple(layer.name for layer in matrix if layer.dtype != "int8")
+        return Evidence(
+            engine="tensorrt",
+            dtype_share_pct=work.share_pct,
+            matrix_ops=work.count,
+            clock=work.clock,
+            parameter_devices={str(self._outputs[0].device): len(layers)},
+            parameter_dtypes=dict(Counter(layer.dtype for layer in matrix)),
+            short_formats={"tensorrt": any(layer.dtype == "tf32" for layer in layers)},
+            fpmath_mode=fpmath_mode(),
+            memory_format="tensorrt's own",
+            threads={"intra_op": torch.get_num_threads(), "inter_op": 1},
+            quantisation=None
+            if self._calibration is None
+            else Quantisation(len(matrix) - len(floating), floating, self._calibration),
+            notes={
+                "artefact": self._artefact.state,
+                "layers": len(layers),
+                "kernels": dict(Counter(layer.kernel for layer in matrix)),
+            },
+        )
+
+    def _inspect(self) -> list[Layer]:
+        import tensorrt
+
+        inspector = self._engine.create_engine_inspector()
+        inspector.execution_context = self._context
+        return layers_of(inspector.get_engine_information(tensorrt.LayerInformationFormat.JSON))
+
+    def _profile(self, batch: torch.Tensor) -> dict[str, float]:
+        """Layer to its time in ms, in the second step of a context with a profiler."""
+        import tensorrt
+
+        class Times(tensorrt.IProfiler):  # type: ignore[misc]  # the library calls back a subclass, nothing else
+            def __init__(self) -> None:
+                tensorrt.IProfiler.__init__(self)
+                self.ms: dict[str, float] = {}
+
+            def report_layer_time(self, layer_name: str, ms: float) -> None:
+                self.ms[layer_name] = ms
+
+        times = Times()
+        context, outputs = self._new_context()
+        context.profiler = times
+        for _ in range(2):
+            self._execute(context, batch)
+            self._device.synchronize()
+        del outputs  # they had to live as long as the context wrote to them
+        return times.ms
+
+    def compilations(self) -> int:
+        """See `Runner.compilations`: built once, for one static shape."""
+        return 0
+
+    def close(self) -> None:
+        """See `Runner.close`."""
+        self._context = self._engine = self._runtime = self._batch = None
+        self._outputs = []
+        gc.collect()

@@ -1,0 +1,196 @@
+"""Running what torch made of a module: casting, placing, running, profiling. Every torch engine returns this runner."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from harness.cases import PRECISIONS, Case
+from harness.devices import Device, place_of
+from harness.engines.evidence import Evidence, MatrixWork, Quantisation
+from harness.engines.torch.batchnorm import replace_fused_batchnorm
+from harness.engines.torch.profiler import Event, matrix_work, memory_format, profile_step
+from harness.host.environment import fpmath_mode
+from models.tasks import Outputs, output_names
+
+# What a module gives: one tensor, or one for each of its outputs.
+Answer = torch.Tensor | tuple[torch.Tensor, ...]
+Forward = Callable[[torch.Tensor], Answer]
+# The devices that torch runs on here, and the member of `torch.profiler.ProfilerActivity` that sees their kernels.
+PROFILER_ACTIVITIES: dict[str, str | None] = {"cpu": None, "cuda": "CUDA", "xpu": "XPU"}
+# The FBNet sample's finding for Intel's Flex series: timm's fused layer calls the functional batch norm, which the
+# Intel backend does not fuse with its neighbours.
+PLAIN_BATCHNORM = ("xpu",)
+
+
+@dataclass(frozen=True)
+class StepFindings:
+    """What an engine reads off a profiled step and its own artefact.
+
+    Attributes:
+        engine: what executed, in the words of the engine table where it is one of them.
+        graphs: graphs captured, None where the engine has none.
+        graph_breaks: breaks in capturing them, None where the engine has no graphs.
+        quantisation: of int8, None for the other precisions.
+        notes: anything that only this engine can tell.
+    """
+
+    engine: str
+    graphs: int | None = None
+    graph_breaks: int | None = None
+    quantisation: Quantisation | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def not_a_torch_device(engine: str, device: Device) -> str | None:
+    """None, or the reason why an engine of torch does not run on a device."""
+    if device.kind in PROFILER_ACTIVITIES:
+        return None
+    return f"{engine} runs where torch does, on {', '.join(PROFILER_ACTIVITIES)}, and not on {device.kind}"
+
+
+def as_it_is(engine: str, device: Device, precision: str) -> str | None:
+    """The `supports` of an engine that runs a module as it is: on torch's devices, with nothing quantised."""
+    if (reason := not_a_torch_device(engine, device)) or not PRECISIONS[precision].calibrated:
+        return reason
+    return f"{engine} runs the module as it is, and quantises nothing: use --engine compile, onnxruntime or openvino"
+
+
+def place(module: torch.nn.Module, case: Case, device: Device) -> torch.nn.Module:
+    """The module in the case's dtype, channels last, on its device.
+
+    Channels last was the faster layout for every convolutional network and device measured so far.
+    """
+    if device.kind in PLAIN_BATCHNORM:
+        replace_fused_batchnorm(module)
+    dtype = getattr(torch, PRECISIONS[case.precision].weights)
+    placed = module.to(device=place_of(device), dtype=dtype).to(memory_format=torch.channels_last)
+    return placed.requires_grad_(False)
+
+
+def put(images: torch.Tensor, case: Case, device: Device) -> torch.Tensor:
+    """Images fp32 [n, 3, h, w] in the case's dtype, channels last, on its device."""
+    dtype = getattr(torch, PRECISIONS[case.precision].weights)
+    return device.put(images.to(dtype=dtype, memory_format=torch.channels_last))
+
+
+def autocast(case: Case, device: Device) -> AbstractContextManager[Any]:
+    """Autocast as the precision asks, or nothing."""
+    name = PRECISIONS[case.precision].autocast
+    if name is None:
+        return nullcontext()
+    return torch.autocast(device.kind, dtype=getattr(torch, name), cache_enabled=False)
+
+
+class TorchRunner:
+    """Runs a forward function of torch; every torch engine returns one."""
+
+    def __init__(
+        self,
+        forward: Forward,
+        module: torch.nn.Module,
+        case: Case,
+        device: Device,
+        *,
+        prove: Callable[[list[Event]], StepFindings],
+        compilations: Callable[[], int] = lambda: 0,
+        autocasts: bool = True,
+        on_close: Callable[[], None] = lambda: None,
+        work: Callable[[Callable[[], None], list[Event]], MatrixWork] = lambda step, events: matrix_work(events),
+    ) -> None:
+        """Take over the forward function and the module whose parameters it uses.
+
+        Args:
+            forward: what `submit` calls.
+            module: holds the parameters, for the evidence.
+            case: the label.
+            device: where it runs.
+            prove: names the engine that a profiled step shows.
+            compilations: how many graphs were compiled so far.
+            autocasts: False where autocast is already baked into `forward`.
+            on_close: what the engine itself has to let go of.
+            work: reads convolutions and matrix products off a step and its profile.
+        """
+        self._forward: Forward | None = forward
+        self._module: torch.nn.Module | None = module
+        self._names = output_names(module)
+        self._case = case
+        self._device = device
+        self._prove = prove
+        self._autocasts = autocasts and PRECISIONS[case.precision].autocast is not None
+        self._on_close = on_close
+        self._work = work
+        self.compilations = compilations
+
+    @property
+    def forward(self) -> Forward:
+        """What `submit` calls."""
+        assert self._forward is not None, "the runner is closed"
+        return self._forward
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """What holds the parameters."""
+        assert self._module is not None, "the runner is closed"
+        return self._module
+
+    def put(self, images: torch.Tensor) -> torch.Tensor:
+        """See `Runner.put`."""
+        return put(images, self._case, self._device)
+
+    def submit(self, batch: torch.Tensor) -> Answer:
+        """See `Runner.submit`."""
+        assert self._forward is not None, "the runner is closed"
+        with torch.inference_mode():
+            if self._autocasts:
+                with autocast(self._case, self._device):
+                    return self._forward(batch)
+            return self._forward(batch)
+
+    def synchronize(self) -> None:
+        """See `Runner.synchronize`."""
+        self._device.synchronize()
+
+    def fetch(self, output: Answer) -> Outputs:
+        """See `Runner.fetch`."""
+        tensors = (output,) if isinstance(output, torch.Tensor) else output
+        return Outputs(self._names, ((t.float() if t.is_floating_point() else t).cpu().numpy() for t in tensors))
+
+    def evidence(self, batch: torch.Tensor) -> Evidence:
+        """See `Runner.evidence`."""
+
+        def step() -> None:
+            self.submit(batch)
+            self.synchronize()
+
+        events = profile_step(step, PROFILER_ACTIVITIES[self._device.kind])
+        work = self._work(step, events)
+        found = self._prove(events)
+        parameters = list(self.module.parameters())
+        return Evidence(
+            engine=found.engine,
+            dtype_share_pct=work.share_pct,
+            matrix_ops=work.count,
+            clock=work.clock,
+            parameter_devices=dict(Counter(str(p.device) for p in parameters)),
+            parameter_dtypes=dict(Counter(str(p.dtype).removeprefix("torch.") for p in parameters)),
+            short_formats=self._device.short_formats(),
+            fpmath_mode=fpmath_mode(),
+            memory_format=memory_format(self.module),
+            threads={"intra_op": torch.get_num_threads(), "inter_op": torch.get_num_interop_threads()},
+            graphs=found.graphs,
+            graph_breaks=found.graph_breaks,
+            quantisation=found.quantisation,
+            notes=found.notes,
+        )
+
+    def close(self) -> None:
+        """See `Runner.close`."""
+        self._forward = self._module = None
+        del self._prove  # it may know the module
+        self._on_close()

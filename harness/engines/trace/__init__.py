@@ -1,0 +1,59 @@
+"""The engine trace: TorchScript made by tracing one batch, then frozen. The trace bakes autocast in."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import torch
+from torch.jit._trace import TopLevelTracedModule
+
+from harness.artefacts import Artefacts
+from harness.cases import Case
+from harness.devices import Device
+from harness.engines.torch.runner import StepFindings, TorchRunner, as_it_is, autocast, place, put
+from harness.engines.torch.scripts import FILE_NAME, executed_engine, forget_scripts, load_script, save_script
+
+
+def supports(device: Device, precision: str) -> str | None:
+    """See `Engine.supports`: whatever the device can compute in, but no int8."""
+    return as_it_is("trace", device, precision)
+
+
+def build(
+    module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
+) -> TorchRunner:
+    """See `Engine.build`. Traced under `no_grad`: inference tensors cannot be traced."""
+    placed = place(module, case, device)
+    batch = put(example, case, device)
+    with warnings.catch_warnings(), torch.no_grad(), autocast(case, device):
+        # TorchScript is deprecated upstream, which is no news to one who asks for it; it is measured because
+        # deployed systems run it.
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(placed, batch, check_trace=False)
+        is_trace = isinstance(traced, TopLevelTracedModule)
+        frozen = torch.jit.freeze(traced)
+    for _ in range(2):  # the profiling executor specialises the graph in its first two calls
+        with torch.inference_mode():
+            frozen(batch)
+    return TorchRunner(
+        frozen,
+        placed,
+        case,
+        device,
+        prove=lambda events: StepFindings(
+            "trace" if is_trace and isinstance(frozen, torch.jit.ScriptModule) else executed_engine(frozen, events)
+        ),
+        autocasts=False,
+        on_close=forget_scripts,
+    )
+
+
+def save(runner: TorchRunner) -> dict[str, bytes]:
+    """See `Saving.save`."""
+    return save_script(runner)
+
+
+def load(files: Mapping[str, bytes], module: torch.nn.Module, case: Case, device: Device) -> TorchRunner:
+    """See `Saving.load`."""
+    return load_script(files[FILE_NAME], module, case, device, autocasts=False)

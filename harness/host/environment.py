@@ -1,0 +1,109 @@
+"""The machine and the software that a number holds for."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+LIBRARIES = (
+    *("torch", "torchvision", "timm", "numpy", "pillow", "pytest", "pytest-benchmark", "triton"),
+    *("openvino", "nncf", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "torchao"),
+    *("intel-extension-for-pytorch", "tensorrt", "tensorrt-cu13"),
+)
+# Variables that change what a number means.
+VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "KMP_AFFINITY",
+    "KMP_BLOCKTIME",
+    "GOMP_CPU_AFFINITY",
+    "LD_PRELOAD",
+    "MALLOC_CONF",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_TF32_OVERRIDE",
+    "ZE_AFFINITY_MASK",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+)
+
+
+class Described(Protocol):
+    """A device, as far as its description goes."""
+
+    @property
+    def name(self) -> str:
+        """The name as in a case id."""
+
+    def describe(self) -> dict[str, str | int | float | bool | None]:
+        """What the device is."""
+
+
+def describe_environment(devices: Iterable[Described], root: Path) -> dict[str, Any]:
+    """What a reader of a number has to know of the machine and its software, fit for JSON.
+
+    Args:
+        devices: those that were measured.
+        root: the checkout.
+    """
+    return {
+        "machine": {
+            "node": platform.node(),
+            "system": platform.platform(),
+            "memory_mib": _memory_mib(),
+        },
+        "devices": {device.name: device.describe() for device in devices},
+        "threads": {
+            "intra_op": torch.get_num_threads(),
+            "inter_op": torch.get_num_interop_threads(),
+            "usable_cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+        },
+        "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
+        "fpmath_mode": fpmath_mode(),
+        "libraries": {"python": platform.python_version(), **_library_versions()},
+        "git": _git_state(root),
+    }
+
+
+def _memory_mib() -> int | None:
+    if not hasattr(os, "sysconf"):
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
+
+
+def _library_versions() -> dict[str, str]:
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_state(root: Path) -> dict[str, str | bool] | None:
+    """Commit of the checkout and whether it is changed, None where there is no git."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def fpmath_mode() -> str | None:
+    """Whether oneDNN may compute fp32 in a shorter format, as the environment says for the whole process; None for no.
+
+    Source: oneDNN developer guide, "Primitive attributes: floating-point math mode".
+    """
+    return os.environ.get("ONEDNN_DEFAULT_FPMATH_MODE") or os.environ.get("DNNL_DEFAULT_FPMATH_MODE")

@@ -1,0 +1,140 @@
+"""The collector: samples between `start` and `stop`, a file a window, until `kill`.
+
+`telemetry_N.csv` is written whole when window N has ended; `sources.json` says what cannot be measured, and why.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import selectors
+import signal
+import socket
+import stat
+from pathlib import Path
+from time import monotonic, perf_counter, time
+from types import FrameType
+
+from harness.files import write_whole
+from harness.host.telemetry import CLOCK, WALL
+from harness.host.telemetry.sensors import Sample, Sensor, open_sensors
+
+MOST_BYTES = 1024
+ACCEPTED_WITHIN_S = 1.0
+
+
+class Window:
+    """One window's samples."""
+
+    def __init__(self) -> None:
+        """None yet."""
+        self._rows: list[Sample] = []
+
+    def take(self, sensors: list[Sensor]) -> None:
+        """One sample of every sensor, with the clock that all processes share and the time of day."""
+        row = {CLOCK: perf_counter(), WALL: time()}
+        for sensor in sensors:
+            row.update(sensor.sample())
+        self._rows.append(row)
+
+    def text(self) -> str:
+        """The samples as CSV; one without a value is empty."""
+        out = io.StringIO()
+        writer = csv.DictWriter(out, list(dict.fromkeys(name for row in self._rows for name in row)))
+        writer.writeheader()
+        writer.writerows(self._rows)
+        return out.getvalue()
+
+
+def serve(path: Path | None, folder: Path, interval_s: float) -> None:
+    """Obey commands until `kill`, SIGTERM or Ctrl-C. Without a socket, sample from now on.
+
+    Args:
+        path: of the socket, made here; one that was left behind is replaced.
+        folder: where files go.
+        interval_s: between two samples.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sensors, absent = open_sensors()
+    ends = _Ends()
+    window: Window | None = None
+    number = 0
+    selector = selectors.DefaultSelector()
+    server = _bind(path) if path is not None else None
+
+    def start() -> None:
+        nonlocal window, number
+        if window is None:
+            window, number = Window(), number + 1
+            window.take(sensors)
+
+    def stop() -> None:
+        nonlocal window
+        if window is not None:
+            window.take(sensors)
+            missing = {**absent, **{name: why for sensor in sensors for name, why in sensor.missing().items()}}
+            write_whole(folder / "sources.json", json.dumps({"interval_s": interval_s, "missing": missing}, indent=2))
+            write_whole(folder / f"telemetry_{number}.csv", window.text())
+            window = None
+
+    try:
+        if server is None:
+            start()
+        else:
+            selector.register(server, selectors.EVENT_READ)
+        due_s = monotonic() + interval_s
+        while not ends.is_asked:
+            heard = selector.select(max(0.0, due_s - monotonic()) if window is not None else 0.2)
+            if heard and server is not None:
+                command = _receive(server)
+                if command == "start":
+                    start()
+                    due_s = monotonic() + interval_s
+                elif command == "stop":
+                    stop()
+                elif command == "kill":
+                    break
+            if window is not None and monotonic() >= due_s:
+                window.take(sensors)
+                due_s = max(due_s + interval_s, monotonic())
+        stop()
+    finally:
+        selector.close()
+        for sensor in sensors:
+            sensor.close()
+        if server is not None and path is not None:
+            server.close()
+            path.unlink(missing_ok=True)
+
+
+class _Ends:
+    """Whether a signal asks to end."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.is_asked = True
+
+
+def _bind(path: Path) -> socket.socket:
+    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
+        path.unlink()
+    server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    server.bind(str(path))
+    server.listen(8)
+    return server
+
+
+def _receive(server: socket.socket) -> str:
+    """The command of one connection; a client that says nothing does not hold us up."""
+    connection, _ = server.accept()
+    with connection:
+        connection.settimeout(ACCEPTED_WITHIN_S)
+        try:
+            return connection.recv(MOST_BYTES).decode("ascii", "replace").strip()
+        except OSError:
+            return ""

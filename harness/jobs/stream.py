@@ -1,0 +1,145 @@
+"""A stream as a job: its own copy of a case's model, asked for one batch after the other."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.artefacts import ArtefactCache, Artefacts, generated_calibration
+from harness.artefacts.saved_model import SavedModel
+from harness.cases import Case, Duration
+from harness.data import ImageFile
+from harness.devices import open_device
+from harness.host.cores import split_cores, usable_cores
+from harness.jobs.job import Job, Placement
+from harness.measure.calibration import data_calibration
+from harness.measure.streams import StreamRun, Window, run_window
+from harness.progress import ReportPhase
+from harness.proof import Prepared, References, prepare
+from models.catalog import ModelSpec
+
+
+@dataclass(frozen=True)
+class BuildInputs:
+    """What a model is made of: `Artefacts`, but fit to be sent to another process.
+
+    Attributes:
+        weights: `random`, `pretrained` or a file.
+        cache_dir: where artefacts are kept.
+        data: name of the data set.
+        calibration: its images to calibrate on; none for generated ones.
+        saved: the prepared model to load in place of building one.
+    """
+
+    weights: str | Path
+    cache_dir: Path
+    data: str = ""
+    calibration: tuple[ImageFile, ...] = ()
+    saved: SavedModel | None = None
+
+    def artefacts(self, spec: ModelSpec) -> Artefacts:
+        """What engines are handed."""
+        cache = ArtefactCache(self.cache_dir)
+        if self.calibration:
+            return Artefacts(cache, lambda: data_calibration(spec, self.data, self.calibration))
+        return Artefacts(cache, lambda: generated_calibration(spec))
+
+
+@dataclass(frozen=True)
+class StreamJob:
+    """One stream.
+
+    Attributes:
+        name: `stream 1`, `stream 2` …
+        case: with the device that is this stream's own; one stream of one replica.
+        spec: the catalogue row.
+        inputs: weights, artefacts, calibration.
+    """
+
+    name: str
+    case: Case
+    spec: ModelSpec
+    inputs: BuildInputs
+
+    def prepare(self, report: ReportPhase) -> ReadyStream:
+        """See `Job.prepare`.
+
+        Raises:
+            Contradiction, WrongAnswers: the stream is not what its label says.
+        """
+        weights = self.inputs.weights
+        prepared = prepare(
+            self.case,
+            self.spec,
+            weights,
+            References(self.spec, weights),
+            report,
+            self.inputs.artefacts(self.spec),
+            self.inputs.saved,
+        )
+        try:
+            prepared.require_proof()
+        except BaseException:
+            prepared.close()
+            raise
+        return ReadyStream(self.name, prepared, prepared.record())
+
+
+@dataclass(frozen=True)
+class ReadyStream:
+    """A stream that is loaded, proven and warm. See `ReadyJob`."""
+
+    name: str
+    prepared: Prepared
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def step_s(self) -> float:
+        """See `ReadyJob.step_s`: one batch, as warm-up showed."""
+        return self.prepared.cost.batch_s
+
+    def run(self, duration: Duration, window: Window) -> StreamRun:
+        """See `ReadyJob.run`.
+
+        Raises:
+            Contradiction: a graph was compiled in the window.
+        """
+        found = run_window(self.prepared.runner, self.prepared.batches, duration, window, self.name)
+        self.prepared.require_no_recompilation()
+        return found
+
+    def close(self) -> None:
+        """See `ReadyJob.close`."""
+        self.prepared.close()
+
+
+def placements(case: Case) -> list[Case]:
+    """The case of each stream: its own device where there are replicas, and no number of streams.
+
+    `--replicas 2 --streams 2` on `cuda` is two streams on each of `cuda:0` and `cuda:1`.
+    """
+    alone = case.alone()
+    if case.replicas == 1:
+        return [alone] * case.streams
+    return [
+        replace(alone, device=f"{case.device}:{replica}")
+        for replica in range(case.replicas)
+        for _ in range(case.streams)
+    ]
+
+
+def stream_jobs(case: Case, spec: ModelSpec, inputs: BuildInputs) -> list[tuple[Job, Placement]]:
+    """The streams of a case. On the host, threads and cores are split between them."""
+    cases = placements(case)
+    cores: list[tuple[int, ...]] | list[None] = [None] * len(cases)
+    if open_device(cases[0].device).is_host and hasattr(os, "sched_getaffinity"):
+        cores = split_cores(sorted(os.sched_getaffinity(0)), len(cases))
+    threads = max(1, min(torch.get_num_threads(), usable_cores()) // len(cases))
+    return [
+        (StreamJob(f"stream {index + 1}", one, spec, inputs), Placement(cores[index], threads))
+        for index, one in enumerate(cases)
+    ]

@@ -1,0 +1,225 @@
+"""The verdict on an accuracy: the record, what it has to hold, and what does not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.data import DECODER, class_names
+from harness.measure.accuracy.run import Answers, Sample
+from harness.measure.accuracy.thresholds import (
+    Floor,
+    Interval,
+    Paired,
+    Right,
+    Verdict,
+    compare,
+    published_floor,
+    wilson,
+)
+from models.catalog import ModelSpec
+from models.tasks import WrongAnswers, task_of
+
+# Classes that a failing gate names.
+WORST_CLASSES = 5
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Share of labelled images whose class is the first answer, or among the first five, and how that was judged.
+
+    Attributes:
+        top1: with its 95% interval.
+        top5: with its 95% interval.
+        absolute: whether both reach their floors; `not gated` where there is none.
+        top1_floor: the floor of top-1 and what it is made of.
+        top5_floor: the floor of top-5 and what it is made of.
+        paired: against the fp32 CPU reference on the same images; None where this is the reference.
+        images: that were read and answered.
+        unreadable_images: files that are no whole image, left out.
+        images_in_data: in the whole data set.
+        images_per_second: from files to classes, over wall time.
+        wall_s: of the run over the images.
+        mean_batch_interval_ms: wall time over batches; decoding and the model overlap in it, so it is no latency.
+        data: the data set as it was named.
+        data_route: how it was read.
+        is_validation_set: whether it was recognised as the whole ILSVRC2012 validation set.
+        sample_seed: of the draw.
+        sample_sha256: which images, in which order.
+        decoder: library and version.
+        workers: threads that decoded.
+    """
+
+    kind: ClassVar[str] = "accuracy"
+
+    top1: Interval
+    top5: Interval
+    absolute: Verdict
+    top1_floor: Floor | None
+    top5_floor: Floor | None
+    paired: Paired | None
+    images: int
+    unreadable_images: int
+    images_in_data: int
+    images_per_second: float
+    wall_s: float
+    mean_batch_interval_ms: float
+    data: str
+    data_route: str
+    is_validation_set: bool
+    sample_seed: int
+    sample_sha256: str
+    decoder: str
+    workers: int
+
+
+@dataclass(frozen=True)
+class Gate:
+    """What an accuracy has to hold.
+
+    Attributes:
+        min_top1_pct: the user's floor of top-1, None without.
+        min_top5_pct: the user's floor of top-5, None without.
+        allow_undecided: whether a paired comparison that cannot tell passes.
+        skip_corrupt: whether files that cannot be read are counted instead of failing the test.
+    """
+
+    min_top1_pct: float | None = None
+    min_top5_pct: float | None = None
+    allow_undecided: bool = False
+    skip_corrupt: bool = False
+
+    def floors(self, spec: ModelSpec, sample: Sample) -> tuple[Floor | None, Floor | None]:
+        """The floors of top-1 and top-5: the user's, else those of the published accuracy on the validation set."""
+        given = (self.min_top1_pct, self.min_top5_pct)
+        scores = spec.published if sample.data.is_validation_set else {}
+        published = (scores.get("top1"), scores.get("top5"))
+        found: list[Floor | None] = []
+        for name, own, known in zip(("--min-top1", "--min-top5"), given, published, strict=True):
+            if own is not None:
+                found.append(Floor(own, f"{own:g}% by {name}"))
+            elif known is not None:
+                found.append(published_floor(known, spec.margin_pct, len(sample.images), len(sample.data.images)))
+            else:
+                found.append(None)
+        return found[0], found[1]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An accuracy with what its record has no room for.
+
+    Attributes:
+        accuracy: the record.
+        answers: of the candidate.
+        worst_classes: those that lost most, in words; empty where the gates hold.
+        failures: what does not hold, in words; empty where the test passes.
+    """
+
+    accuracy: Accuracy
+    answers: Answers
+    worst_classes: Sequence[str]
+    failures: Sequence[str] = field(default=())
+
+
+def judge(
+    answers: Answers,
+    reference: Answers | None,
+    sample: Sample,
+    spec: ModelSpec,
+    gate: Gate,
+    workers: int,
+) -> Judged:
+    """The accuracy of the answers, and what does not hold of it.
+
+    Args:
+        answers: of the candidate.
+        reference: of the fp32 CPU reference to the same images; None where the candidate is the reference.
+        sample: the images.
+        spec: the catalogue row.
+        gate: what has to hold.
+        workers: threads that decoded.
+
+    Raises:
+        WrongAnswers: no image could be read.
+    """
+    is_read = answers.is_read()
+    images = int(is_read.sum())
+    if not images:
+        raise WrongAnswers(f"none of {len(is_read)} images could be read; the first: {answers.unreadable[0]}")
+    labels = np.array([image.label for image in sample.images], dtype=np.int16)
+    task = task_of(spec)
+    scores = task.score(answers.top, labels)
+    right1, right5 = scores["top1"], scores["top5"]
+    top1, top5 = wilson(int(right1[is_read].sum()), images), wilson(int(right5[is_read].sum()), images)
+    floor1, floor5 = gate.floors(spec, sample)
+    paired: Paired | None = None
+    reference1: Right | None = None
+    if reference is not None:
+        reference1 = task.score(reference.top, labels)["top1"]
+        paired = compare(reference1[is_read], right1[is_read], spec.margin_pct)
+
+    failures = [
+        f"{name} {measured} is below the floor {floor.pct:.2f}% ({floor.terms})"
+        for name, measured, floor in (("top-1", top1, floor1), ("top-5", top5, floor5))
+        if floor is not None and measured.pct < floor.pct
+    ]
+    absolute: Verdict = "not gated" if floor1 is None and floor5 is None else "fails" if failures else "holds"
+    if paired is not None and (
+        paired.verdict == "fails" or (paired.verdict == "cannot tell" and not gate.allow_undecided)
+    ):
+        failures.append(f"top-1 {top1}: {paired}")
+    worst = _worst_classes(labels, right1, reference1, is_read) if failures else []
+    if answers.unreadable and not gate.skip_corrupt:
+        failures.append(
+            f"{len(answers.unreadable)} files cannot be read (--skip-corrupt counts them instead): "
+            + "; ".join(answers.unreadable[:WORST_CLASSES])
+        )
+    accuracy = Accuracy(
+        top1=top1,
+        top5=top5,
+        absolute=absolute,
+        top1_floor=floor1,
+        top5_floor=floor5,
+        paired=paired,
+        images=images,
+        unreadable_images=len(answers.unreadable),
+        images_in_data=len(sample.data.images),
+        images_per_second=len(is_read) / answers.wall_s,
+        wall_s=answers.wall_s,
+        mean_batch_interval_ms=1e3 * answers.wall_s / answers.batches,
+        data=sample.data.name,
+        data_route=sample.data.route,
+        is_validation_set=sample.data.is_validation_set,
+        sample_seed=sample.seed,
+        sample_sha256=sample.sha256(),
+        decoder=DECODER,
+        workers=workers,
+    )
+    return Judged(accuracy, answers, worst, failures)
+
+
+def _worst_classes(labels: npt.NDArray[np.int16], right: Right, reference: Right | None, is_read: Right) -> list[str]:
+    """The classes that lost most images: against the reference, else against all of them being right."""
+    before = np.ones_like(right) if reference is None else reference
+    lost: Counter[int] = Counter()
+    for label, was, now in zip(labels[is_read], before[is_read], right[is_read], strict=True):
+        lost[int(label)] += int(was) - int(now)
+    total = Counter(int(label) for label in labels[is_read])
+    worst = sorted((label for label in lost if lost[label] > 0), key=lambda label: (-lost[label], label))
+    return [f"{class_names()[label]}: {lost[label]} of {total[label]} lost" for label in worst[:WORST_CLASSES]]
+
+
+def results_csv(sample: Sample, answers: Answers) -> str:
+    """`filename,actual,prediction`, a line an image that could be read: class indices 0 to 999."""
+    lines = ["filename,actual,prediction"]
+    for image, top in zip(sample.images, answers.top, strict=True):
+        if top[0] >= 0:
+            name = f'"{image.name}"' if "," in image.name else image.name
+            lines.append(f"{name},{image.label},{top[0]}")
+    return "\n".join(lines) + "\n"

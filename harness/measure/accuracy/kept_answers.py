@@ -1,0 +1,75 @@
+"""The reference's answers to a sample: computed once, kept by weights, preprocessing, images and libraries."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness.artefacts import ArtefactCache
+from harness.cases import Case
+from harness.data import ImageFile
+from harness.measure.accuracy.run import Answers, Sample
+
+REFERENCE_BATCH = 32
+_FILE = "answers.npz"
+_LIBRARIES = ("torch", "torchvision", "timm", "pillow", "numpy")
+
+
+def reference_case(model: str) -> Case:
+    """The reference of a model, as a case to prepare where none of this run is it."""
+    return Case(model, "cpu", "fp32", REFERENCE_BATCH, "eager")
+
+
+def kept_answers(
+    cache: ArtefactCache, identity: dict[str, Any], sample: Sample, compute: Callable[[], Answers]
+) -> Answers:
+    """The reference's answers to the sample: those that are kept, else computed and kept.
+
+    Args:
+        cache: where they are kept.
+        identity: of weights and preprocessing, as in the record.
+        sample: the images.
+        compute: gives them.
+    """
+    key = {
+        "kind": "reference answers",
+        "weights_sha256": identity["weights_sha256"],
+        "source": identity["source"],
+        "preprocessing": identity["preprocessing"]["fingerprint"],
+        "images_sha256": sample.sha256(),
+        "files_sha256": _files_sha256(sample.images),
+        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+    }
+
+    def make(folder: Path) -> None:
+        answers = compute()
+        np.savez(
+            folder / _FILE,
+            top=answers.top,
+            unreadable=np.array(answers.unreadable, dtype=np.str_),
+            wall_s=answers.wall_s,
+            batches=answers.batches,
+        )
+
+    with np.load(cache.obtain(key, make).folder / _FILE) as kept:
+        return Answers(
+            top=kept["top"],
+            unreadable=tuple(str(text) for text in kept["unreadable"]),
+            wall_s=float(kept["wall_s"]),
+            batches=int(kept["batches"]),
+        )
+
+
+def _files_sha256(images: Sequence[ImageFile]) -> str:
+    """Size and time of change of every file, so that pictures that were replaced under the same names count."""
+    digest = hashlib.sha256()
+    for path in sorted({image.path for image in images}):
+        if path.exists():
+            state = path.stat()
+            digest.update(f"{path.name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()

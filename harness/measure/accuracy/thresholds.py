@@ -1,0 +1,168 @@
+"""When an accuracy is good enough: intervals, floors and the paired comparison with the reference.
+
+Every formula is scipy's.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Verdict = Literal["holds", "fails", "cannot tell", "not gated"]
+Right = npt.NDArray[np.bool_]
+
+CONFIDENCE = 0.95
+POWER = 0.9
+# Beyond this, more images would not decide either: the loss lies at the margin.
+_MOST_IMAGES = 10_000_000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A share in per cent with its two-sided 95% interval."""
+
+    pct: float
+    low_pct: float
+    high_pct: float
+
+    def __str__(self) -> str:
+        return f"{self.pct:.2f}% ({self.low_pct:.2f} to {self.high_pct:.2f})"
+
+
+def wilson(right: int, images: int) -> Interval:
+    """The share of images that are right, with Wilson's 95% interval.
+
+    For a stratified sample the interval is a little wider than need be.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, images).proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(100 * right / images, 100 * float(interval.low), 100 * float(interval.high))
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The least accuracy in per cent, and what it is made of, in words."""
+
+    pct: float
+    terms: str
+
+
+def published_floor(published_pct: float, margin_pct: float, images: int, of_images: int) -> Floor:
+    """The published accuracy less the margin, less what a sample may lack by chance (one-sided 95%).
+
+    Args:
+        published_pct: of the full validation set.
+        margin_pct: relative, in per cent: 1 means at least 99% of the published value.
+        images: measured.
+        of_images: in the full set.
+    """
+    from scipy.stats import norm
+
+    share = 1 - margin_pct / 100
+    target = published_pct / 100 * share
+    terms = f"{published_pct:.3f}% published x {share:g}"
+    if images >= of_images:
+        return Floor(100 * target, terms)
+    # standard error of a sample without replacement from a finite set
+    variance = target * (1 - target) / images * (of_images - images) / (of_images - 1)
+    slack_pct = 100 * float(norm.ppf(CONFIDENCE)) * math.sqrt(variance)
+    return Floor(
+        100 * target - slack_pct,
+        f"{terms} - {slack_pct:.2f} points that {images:,} images of {of_images:,} may lack by chance",
+    )
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A candidate against the reference on the same images: is it worse by less than the margin?
+
+    Attributes:
+        verdict: `holds`: the loss is below the margin, one-sided 95%; `fails`: it is above it, one-sided 95%;
+            `cannot tell`: neither.
+        reference_top1_pct: of the reference on these images.
+        loss_points: reference less candidate, in percentage points.
+        loss_low_points: one-sided 95% lower bound.
+        loss_high_points: one-sided 95% upper bound.
+        margin_points: largest loss that is accepted.
+        right_to_wrong: images that the reference has right and the candidate wrong.
+        wrong_to_right: the other way round.
+        images: compared.
+        needs_images: about how many would decide, at 90% power, were the loss as observed; None where it is decided,
+            or where the loss lies so near the margin that no number would.
+    """
+
+    verdict: Verdict
+    reference_top1_pct: float
+    loss_points: float
+    loss_low_points: float
+    loss_high_points: float
+    margin_points: float
+    right_to_wrong: int
+    wrong_to_right: int
+    images: int
+    needs_images: int | None
+
+    def __str__(self) -> str:
+        flips = f"{self.right_to_wrong} right to wrong, {self.wrong_to_right} wrong to right"
+        text = (
+            f"{self.loss_points:+.2f} points lost against the fp32 CPU reference's {self.reference_top1_pct:.2f}% "
+            f"({flips}; {self.loss_low_points:+.2f} to {self.loss_high_points:+.2f}), margin {self.margin_points:.2f}: "
+            f"{self.verdict}"
+        )
+        if self.verdict != "cannot tell":
+            return text
+        if self.needs_images is None:
+            return f"{text}: the loss lies at the margin; has {self.images:,} images"
+        return f"{text}: needs about {self.needs_images:,} images, has {self.images:,}"
+
+
+def compare(reference: Right, candidate: Right, margin_pct: float) -> Paired:
+    """Non-inferiority of the candidate on the same images, at a margin relative to the reference's accuracy.
+
+    The bounds are those of a t test on the differences after one pair of each kind of flip is added: Bonett and
+    Price's adjusted Wald interval, which keeps its level where flips are few or none.
+
+    Args:
+        reference: [n], whether the reference has each image right.
+        candidate: likewise, of the same images.
+        margin_pct: relative, in per cent.
+
+    Source: Bonett and Price 2012, recommended by Fagerland, Lydersen and Laake 2014, "Recommended tests and
+    confidence intervals for paired binomial proportions".
+    """
+    from scipy.stats import norm, ttest_1samp
+
+    images = len(reference)
+    lost = int((reference & ~candidate).sum())
+    won = int((candidate & ~reference).sum())
+    margin = margin_pct / 100 * float(reference.mean())
+    differences = np.repeat([1, 0, -1], [lost + 1, images - lost - won, won + 1])
+    high = float(ttest_1samp(differences, margin, alternative="less").confidence_interval(CONFIDENCE).high)
+    low = float(ttest_1samp(differences, margin, alternative="greater").confidence_interval(CONFIDENCE).low)
+    verdict: Verdict = "holds" if high < margin else "fails" if low > margin else "cannot tell"
+    loss = (lost - won) / images
+    needs = None
+    if verdict == "cannot tell":
+        # n at which the bound lies below the margin: (margin - loss)^2 n^2 = deviations^2 (variance n + 2), the two
+        # being the flips that are added
+        square = float(norm.ppf(CONFIDENCE) + norm.ppf(POWER)) ** 2
+        gap, variance = max((margin - loss) ** 2, 1e-12), (lost + won) / images - loss**2
+        needed = (square * variance + math.sqrt((square * variance) ** 2 + 8 * gap * square)) / (2 * gap)
+        needs = math.ceil(max(needed, images + 1)) if needed < _MOST_IMAGES else None
+    return Paired(
+        verdict=verdict,
+        reference_top1_pct=100 * float(reference.mean()),
+        loss_points=100 * loss,
+        loss_low_points=100 * low,
+        loss_high_points=100 * high,
+        margin_points=100 * margin,
+        right_to_wrong=lost,
+        wrong_to_right=won,
+        images=images,
+        needs_images=needs,
+    )

@@ -1,0 +1,30 @@
+"""Calibration on images of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from harness.artefacts.calibration import CALIBRATION_SEED, Calibration, fingerprint
+from harness.data import ImageFile, decode
+from models.catalog import ModelSpec
+from models.tasks import task_of
+
+
+def data_calibration(spec: ModelSpec, data: str, files: Sequence[ImageFile]) -> Calibration:
+    """These images of a data set, decoded and transformed as the model's weights expect.
+
+    Args:
+        spec: the catalogue row.
+        data: the data set's name.
+        files: as `split_calibration` chose them.
+    """
+    transform = task_of(spec).transform(spec)
+    return Calibration(
+        data,
+        len(files),
+        CALIBRATION_SEED,
+        fingerprint(spec, *(file.read() for file in files)),
+        lambda: torch.stack([transform(decode(file)) for file in files]),
+    )

@@ -1,0 +1,60 @@
+"""Latency: how long one batch takes."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, ClassVar
+
+from harness.cases import Duration, wants_more
+from harness.measure.clock import TimedRounds
+from harness.measure.percentiles import Percentiles, percentiles_ms
+from harness.proof import Prepared
+
+
+@dataclass(frozen=True)
+class Latency(Percentiles):
+    """One batch from before `submit` until after `synchronize`, input on the device, another input each round."""
+
+    kind: ClassVar[str] = "latency"
+
+    mean_ms: float
+    min_ms: float
+    max_ms: float
+    stdev_ms: float
+    rounds: int
+    wall_s: float
+
+    @classmethod
+    def of(cls, rounds_s: Sequence[float]) -> Latency:
+        """From the raw rounds, in seconds."""
+        total = sum(rounds_s)
+        return cls(
+            **percentiles_ms(rounds_s),  # type: ignore[arg-type]  # keys and fields are one list, held by a test
+            mean_ms=total / len(rounds_s) * 1e3,
+            min_ms=min(rounds_s) * 1e3,
+            max_ms=max(rounds_s) * 1e3,
+            stdev_ms=statistics.pstdev(rounds_s) * 1e3,
+            rounds=len(rounds_s),
+            wall_s=total,
+        )
+
+
+def measure_latency(prepared: Prepared, duration: Duration, timed: TimedRounds) -> Latency | None:
+    """One batch a round, from before `submit` until after `synchronize`; another input each round."""
+    runner, batches = prepared.runner, prepared.batches
+    turn = count()
+
+    def one_batch(batch: Any) -> None:
+        runner.submit(batch)
+        runner.synchronize()
+
+    def next_round(elapsed_s: float) -> tuple[Any, ...] | None:
+        index = next(turn)
+        return (batches[index % len(batches)],) if wants_more(duration, index, elapsed_s) else None
+
+    rounds_s = timed("latency", one_batch, next_round)
+    prepared.require_no_recompilation()
+    return Latency.of(rounds_s) if rounds_s else None

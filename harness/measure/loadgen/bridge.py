@@ -1,0 +1,321 @@
+"""MLPerf LoadGen: who sends queries, when, and whether the run counts. Its own logs are the only source of numbers.
+
+Drives anything that answers samples by index: a runner in this process or a client of a server. Knows neither.
+LoadGen is a C++ library that calls back into Python; an exception that passes through it leaves its log threads
+running and ends the process, so failures are held here, every open query is closed, and they are raised when the
+library has returned.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.measure.loadgen.log import LoadgenVerdict, read_verdict
+
+SCENARIOS = ("single_stream", "multi_stream", "offline", "server")
+_NAMES = {"single_stream": "SingleStream", "multi_stream": "MultiStream", "offline": "Offline", "server": "Server"}
+MULTI_STREAM_SAMPLES = 8
+# LoadGen looks for a file of this name in the working directory and lets it overrule every setting: never ours.
+_NO_AUDIT_FILE = "no-audit.config"
+LOGS = ("mlperf_log_detail.txt", "mlperf_log_summary.txt", "mlperf_log_accuracy.json", "mlperf_log_trace.json")
+# How often open queries are looked at.
+WATCH_S = 0.05
+# A server run is broken off when so many seconds' queries are open.
+BACKLOG_S = 2.0
+
+Answers = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class LoadgenSettings:
+    """What LoadGen is asked for.
+
+    Attributes:
+        scenario: one of `SCENARIOS`.
+        min_s: the run lasts at least so long, in seconds.
+        min_queries: and at least so many queries (offline: samples).
+        expected_s: what one query takes, roughly; LoadGen draws so many queries ahead (single_stream, multi_stream).
+        rate: samples per second that are expected (offline) or sent (server).
+        bound_s: latency that 99% of the queries must keep to (server).
+        max_s: end after so long, or None; LoadGen does not heed it in offline.
+        mode: `performance`; `accuracy`, each sample of the library once; or `find_peak`, LoadGen's search for the
+            highest rate that meets the bound, upwards from `rate` (server).
+        log_answers: how many answers of a performance run are kept beside its log; of an accuracy run all are.
+    """
+
+    scenario: str
+    min_s: float
+    min_queries: int
+    expected_s: float = 0.01
+    rate: float = 1.0
+    bound_s: float = 0.015
+    max_s: float | None = None
+    mode: str = "performance"
+    log_answers: int = 0
+
+
+@dataclass(frozen=True)
+class Library:
+    """The samples that queries name by index.
+
+    Attributes:
+        total: how many there are.
+        loaded: how many are held in memory during a performance run.
+        load: bring these into memory; called outside the timed part.
+        unload: and let them go.
+    """
+
+    total: int
+    loaded: int
+    load: Callable[[Sequence[int]], None]
+    unload: Callable[[Sequence[int]], None]
+
+
+class Respond(Protocol):
+    """How answers go back. May be called from any thread, for some of a query's samples at a time."""
+
+    def __call__(self, ids: Sequence[int], answers: Answers | None) -> None:
+        """Close these samples.
+
+        Args:
+            ids: as they came to `issue`.
+            answers: one row each, kept where LoadGen logs answers; None for none.
+        """
+
+
+class SystemUnderTest(Protocol):
+    """What is measured."""
+
+    def issue(self, ids: Sequence[int], indices: Sequence[int], respond: Respond) -> None:
+        """Take the samples of one query; may return before they are answered.
+
+        Called on the thread that called `run_load` in single_stream and multi_stream, on LoadGen's own otherwise.
+
+        Args:
+            ids: what `respond` wants back, each exactly once.
+            indices: which samples of the library.
+            respond: takes the answers.
+        """
+
+    def work(self, is_over: threading.Event) -> None:
+        """What the calling thread does in offline and server until `is_over`: answer, or just wait for it."""
+
+
+class LoadgenFailed(RuntimeError):
+    """The system under test did not answer, or LoadGen cannot run."""
+
+
+class _Bridge:
+    """Between LoadGen's threads and the system under test: counts what is open, holds the first failure."""
+
+    def __init__(self, load: LoadgenSettings, sut: SystemUnderTest, answer_within_s: float) -> None:
+        import mlperf_loadgen
+
+        self._library = mlperf_loadgen
+        self._load = load
+        self._sut = sut
+        self._answer_within_s = answer_within_s
+        self._lock = threading.Lock()
+        self._open: dict[int, float] = {}
+        self._issued_at = self._progress_at = monotonic()
+        self.failure: BaseException | None = None
+
+    def issue(self, ids: list[int], indices: list[int]) -> None:
+        now = monotonic()
+        with self._lock:
+            if not self._open:
+                self._progress_at = now
+            self._issued_at = now
+            self._open.update(dict.fromkeys(ids, now))
+        if self.failure is not None:
+            if self._load.scenario != "server":  # the queries that were drawn ahead are soon used up
+                self.respond(ids)
+            return
+        try:
+            self._sut.issue(ids, indices, self.respond)
+        except BaseException as error:  # noqa: B036 - also Ctrl-C: nothing may pass through LoadGen; raised by run_load
+            self.fail(error)
+
+    def respond(self, ids: Sequence[int], answers: Answers | None = None) -> None:
+        with self._lock:
+            unknown = [one for one in ids if self._open.pop(one, None) is None]
+            self._progress_at = monotonic()
+        if unknown and self.failure is None:
+            raise LoadgenFailed(
+                f"{len(unknown)} samples were answered that were not open: answered twice, or never sent"
+            )
+        closed = [one for one in ids if one not in set(unknown)] if unknown else ids
+        response = self._library.QuerySampleResponse
+        if answers is None:
+            responses = [response(one, 0, 0) for one in closed]
+        else:
+            rows = np.ascontiguousarray(answers)
+            at, size = rows.ctypes.data, rows.nbytes // len(rows)
+            responses = [response(one, at + row * size, size) for row, one in enumerate(closed)]
+        self._library.QuerySamplesComplete(responses)
+
+    def fail(self, error: BaseException) -> None:
+        if self.failure is None:
+            self.failure = error
+
+    def watch(self, is_over: threading.Event) -> None:
+        """Fail where nothing is answered for too long; after a failure close what is open, so that LoadGen ends."""
+        while not is_over.wait(WATCH_S):
+            now = monotonic()
+            with self._lock:
+                waited_s = now - self._progress_at if self._open else 0.0
+                left = self._to_close(now) if self.failure is not None else []
+                count = len(self._open)
+            if self.failure is None and waited_s > self._answer_within_s:
+                self.fail(
+                    LoadgenFailed(
+                        f"{count} samples are open and none was answered for {self._answer_within_s:g} s: the system "
+                        f"under test hangs or loses answers"
+                    )
+                )
+            if left:
+                self.respond(left)
+
+    def _to_close(self, now: float) -> list[int]:
+        """Open samples to close without an answer, after a failure, so that LoadGen ends soon.
+
+        A server run ends once too many are open, so none is closed while queries still come; in a search each must
+        stay open beyond the bound, or the rate would be raised for ever.
+        """
+        if self._load.scenario != "server":
+            return list(self._open)
+        if self._load.mode == "find_peak":
+            return [one for one, since in self._open.items() if now - since > 3 * self._load.bound_s]
+        return list(self._open) if now - self._issued_at > max(1.0, 20 / self._load.rate) else []
+
+
+def run_load(
+    load: LoadgenSettings, sut: SystemUnderTest, library: Library, folder: Path, *, answer_within_s: float = 60.0
+) -> LoadgenVerdict:
+    """One LoadGen run.
+
+    Args:
+        load: what is asked for.
+        sut: what answers.
+        library: the samples.
+        folder: where LoadGen writes its logs; made here.
+        answer_within_s: fail where queries are open and none is answered for so long.
+
+    Returns:
+        LoadGen's own verdict and numbers, from its detail log.
+
+    Raises:
+        LoadgenFailed: answers did not come, or the logs cannot be written.
+        NoVerdict: LoadGen wrote none.
+        BaseException: whatever the system under test raised, KeyboardInterrupt included.
+    """
+    import mlperf_loadgen
+
+    detail = _clear_logs(folder)
+    bridge = _Bridge(load, sut, answer_within_s)
+    logs = mlperf_loadgen.LogSettings()
+    logs.enable_trace = False
+    logs.log_output.outdir = str(folder)
+    handles = (
+        mlperf_loadgen.ConstructFastSUT(bridge.issue, lambda: None),
+        mlperf_loadgen.ConstructQSL(
+            library.total,
+            min(library.loaded, library.total),
+            _held(library.load, bridge),
+            _held(library.unload, bridge),
+        ),
+    )
+    is_over = threading.Event()
+
+    def start() -> None:
+        try:
+            mlperf_loadgen.StartTestWithLogSettings(*handles, _settings(load), logs, str(folder / _NO_AUDIT_FILE))
+        finally:
+            is_over.set()
+
+    watcher = threading.Thread(target=bridge.watch, args=(is_over,), name="loadgen-watch")
+    watcher.start()
+    try:
+        if load.scenario in ("single_stream", "multi_stream"):
+            start()
+        else:
+            _start_beside(start, sut, bridge, is_over)
+    finally:
+        is_over.set()
+        watcher.join()
+        mlperf_loadgen.DestroyFastSUT(handles[0])
+        mlperf_loadgen.DestroyQSL(handles[1])
+    if bridge.failure is not None:
+        raise bridge.failure
+    return read_verdict(detail)
+
+
+def _clear_logs(folder: Path) -> Path:
+    """Make the log files, empty. LoadGen returns without a word where it cannot, and the process then aborts.
+
+    Returns:
+        The detail log.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in LOGS:
+            (folder / name).write_bytes(b"")
+    except OSError as error:
+        raise LoadgenFailed(f"LoadGen's logs: {error}; give a folder that can be written with --output-dir") from error
+    return folder / LOGS[0]
+
+
+def _start_beside(start: Callable[[], None], sut: SystemUnderTest, bridge: _Bridge, is_over: threading.Event) -> None:
+    """LoadGen on a thread of its own: the calling one works for the system under test, and hears Ctrl-C."""
+    thread = threading.Thread(target=start, name="loadgen")
+    thread.start()
+    try:
+        sut.work(is_over)
+        if not is_over.is_set():
+            bridge.fail(LoadgenFailed("the system under test stopped working before the run was over"))
+    except BaseException as error:  # noqa: B036 - as in issue(): LoadGen has to end first
+        bridge.fail(error)
+    finally:
+        thread.join()
+
+
+def _held(call: Callable[[Sequence[int]], None], bridge: _Bridge) -> Callable[[list[int]], None]:
+    """A callback whose failure is held."""
+
+    def held(indices: list[int]) -> None:
+        try:
+            call(indices)
+        except BaseException as error:  # noqa: B036 - as in issue()
+            bridge.fail(error)
+
+    return held
+
+
+def _settings(load: LoadgenSettings) -> Any:
+    import mlperf_loadgen
+
+    modes = {"performance": "PerformanceOnly", "accuracy": "AccuracyOnly", "find_peak": "FindPeakPerformance"}
+    settings = mlperf_loadgen.TestSettings()
+    settings.scenario = getattr(mlperf_loadgen.TestScenario, _NAMES[load.scenario])
+    settings.mode = getattr(mlperf_loadgen.TestMode, modes[load.mode])
+    settings.min_duration_ms = round(load.min_s * 1e3)
+    settings.max_duration_ms = 0 if load.max_s is None else max(1, round(load.max_s * 1e3))
+    settings.min_query_count = load.min_queries
+    expected_ns = max(1, round(load.expected_s * 1e9))
+    settings.single_stream_expected_latency_ns = settings.multi_stream_expected_latency_ns = expected_ns
+    settings.multi_stream_samples_per_query = MULTI_STREAM_SAMPLES
+    settings.server_target_qps = settings.offline_expected_qps = load.rate
+    settings.server_target_latency_ns = round(load.bound_s * 1e9)
+    settings.server_find_peak_qps_decimals_of_precision = 0
+    settings.accuracy_log_sampling_target = load.log_answers
+    if load.mode == "performance":  # such a backlog is no valid run any more; it ends one whose answers fail, too
+        settings.server_max_async_queries = max(100, round(load.rate * max(BACKLOG_S, 10 * load.bound_s)))
+    return settings

@@ -1,0 +1,51 @@
+"""Parity: are the answers those of the same weights in fp32 on the CPU?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from harness.cases import PRECISIONS
+from harness.measure.clock import TimedRounds
+from harness.proof import Prepared, References, input_images
+from harness.proof.answers import answers
+from models.tasks import Outputs, task_of
+
+PARITY_IMAGES = 32
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Answers against those of the same weights in fp32 on the CPU, eager. See `models.tasks.Agreement`."""
+
+    kind: ClassVar[str] = "parity"
+
+    sqnr_db: float
+    sqnr_floor_db: float
+    top1_agreement_pct: float
+    top1_agreement_floor_pct: float
+    images: int
+
+
+def measure_parity(prepared: Prepared, references: References, timed: TimedRounds) -> Parity:
+    """Answers to different images, in batches of the case's size, against the reference's."""
+    batch = prepared.case.images
+    number = -(-PARITY_IMAGES // batch) * batch
+    images = input_images(prepared.spec, number)
+    reference = references.outputs(PARITY_IMAGES)
+    chunks = [prepared.runner.put(chunk) for chunk in images.split(batch)]
+    found: list[Outputs] = []
+    timed(
+        "parity",
+        lambda: found.append(answers(prepared.runner, chunks, PARITY_IMAGES)),
+        lambda elapsed_s: None if found else (),
+    )
+    precision = PRECISIONS[prepared.case.precision]
+    agreement = task_of(prepared.spec).compare(reference, found[0])
+    return Parity(
+        sqnr_db=agreement.sqnr_db,
+        sqnr_floor_db=precision.sqnr_floor_db,
+        top1_agreement_pct=agreement.top1_agreement_pct,
+        top1_agreement_floor_pct=precision.top1_agreement_floor_pct,
+        images=PARITY_IMAGES,
+    )

@@ -1,0 +1,105 @@
+"""Throughput: how many images a second, in windows of batches that are queued one behind the other."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, ClassVar
+
+from harness.cases import Duration
+from harness.measure.clock import TimedRounds
+from harness.proof import Prepared
+
+# A window long enough that its one synchronisation does not matter, and enough windows to see a drift.
+WINDOWS = 5
+LEAST_BATCHES = 2
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Images over wall time, from before the first `submit` of a window until after one `synchronize` at its end.
+
+    `min_`, `max_` and `stdev_` are of the windows' own rates.
+    """
+
+    kind: ClassVar[str] = "throughput"
+
+    images_per_second: float
+    images: int
+    batches: int
+    wall_s: float
+    windows: int
+    min_images_per_second: float
+    max_images_per_second: float
+    stdev_images_per_second: float
+
+    @classmethod
+    def of(cls, windows_s: Sequence[float], batches: Sequence[int], batch_size: int) -> Throughput:
+        """From the windows' wall times in seconds and how many batches each held."""
+        wall_s = sum(windows_s)
+        images = sum(batches) * batch_size
+        rates = [count * batch_size / window_s for count, window_s in zip(batches, windows_s, strict=True)]
+        return cls(
+            images / wall_s,
+            images,
+            sum(batches),
+            wall_s,
+            len(windows_s),
+            min(rates),
+            max(rates),
+            statistics.pstdev(rates),
+        )
+
+
+def measure_throughput(prepared: Prepared, duration: Duration, timed: TimedRounds) -> Throughput | None:
+    """Windows of batches: from before the first `submit` until after one `synchronize` at the end."""
+    runner, batches = prepared.runner, prepared.batches
+    windows: list[int] = []
+
+    def one_window(size: int, left_s: float) -> None:
+        """So many batches, or fewer where the time is up: the machine may be slower than it was."""
+        end_s = perf_counter() + left_s
+        done = 0
+        while done < size and (done == 0 or perf_counter() < end_s):
+            runner.submit(batches[done % len(batches)])
+            done += 1
+        runner.synchronize()
+        windows.append(done)
+
+    def next_window(elapsed_s: float) -> tuple[Any, ...] | None:
+        done = sum(windows)
+        size = window_batches(duration, done, elapsed_s, elapsed_s / done if done else prepared.cost.batch_s)
+        return (size, math.inf if duration.max_s is None else duration.max_s - elapsed_s) if size else None
+
+    windows_s = timed("throughput", one_window, next_window)
+    prepared.require_no_recompilation()
+    return Throughput.of(windows_s, windows, prepared.case.images) if windows_s else None
+
+
+def window_batches(duration: Duration, done: int, elapsed_s: float, batch_s: float) -> int:
+    """Batches of the next throughput window, 0 when enough is done.
+
+    Args:
+        duration: how long the measurement lasts.
+        done: batches done so far.
+        elapsed_s: since its start.
+        batch_s: what one batch takes, as warm-up showed.
+    """
+    batches_left = (duration.batches or 0) - done
+    is_over = duration.max_s is not None and elapsed_s >= duration.max_s
+    is_due = elapsed_s < duration.min_s or batches_left > 0
+    if done and (is_over or not is_due):
+        return 0
+    size = max(
+        LEAST_BATCHES,
+        round(duration.min_s / WINDOWS / batch_s),
+        math.ceil((duration.batches or 0) / WINDOWS),
+    )
+    if elapsed_s >= duration.min_s and batches_left > 0:
+        size = min(size, batches_left)
+    if duration.max_s is not None:
+        size = min(size, int((duration.max_s - elapsed_s) / batch_s))
+    return max(1, size)

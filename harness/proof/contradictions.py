@@ -1,0 +1,100 @@
+"""Where evidence of what ran contradicts the label."""
+
+from __future__ import annotations
+
+from harness.cases import PRECISIONS, Case
+from harness.devices import Device, place_of
+from harness.engines.evidence import Evidence
+
+# Below this share of convolution and matrix time in the promised format the label is not true. The rest is room
+# for a first layer or a classifier that an engine may keep in fp32, which the record shows.
+LEAST_SHARE_PCT = 90.0
+# TF32 is used by the kernels that have it: depthwise convolutions, most of the time of a mobile net, have not.
+LEAST_TF32_SHARE_PCT = 1.0
+# Work still running after `synchronize` returned, as a share of the step.
+MOST_PENDING_PCT = 20.0
+
+
+class Contradiction(AssertionError):
+    """The evidence says that a row is not what its label says, or does not suffice to say that it is."""
+
+
+def contradictions(case: Case, device: Device, evidence: Evidence) -> list[str]:
+    """Every point in which the evidence denies the label, in words that name both; empty if the label is proven.
+
+    Args:
+        case: the label.
+        device: where it should have run.
+        evidence: what ran.
+    """
+    return [
+        *_engine_contradictions(case, evidence),
+        *_dtype_contradictions(case, evidence),
+        *_quantisation_contradictions(case, evidence),
+        *_placement_contradictions(device, evidence),
+    ]
+
+
+def _engine_contradictions(case: Case, evidence: Evidence) -> list[str]:
+    found = []
+    if evidence.engine != case.engine:
+        found.append(f"label says engine {case.engine}, but {evidence.engine} ran")
+    if evidence.graph_breaks:
+        found.append(f"label says engine {case.engine}, but {evidence.graph_breaks} graph breaks ran eager in between")
+    return found
+
+
+def _dtype_contradictions(case: Case, evidence: Evidence) -> list[str]:
+    promised = PRECISIONS[case.precision]
+    if not evidence.matrix_ops:
+        return [f"label says {case.precision}, but the profile shows no convolution or matrix product at all"]
+    share = evidence.dtype_share_pct.get(promised.work, 0.0)
+    least = LEAST_TF32_SHARE_PCT if promised.tf32 else LEAST_SHARE_PCT
+    found = []
+    if share < least:
+        ran = ", ".join(f"{pct:.1f}% {dtype}" for dtype, pct in evidence.dtype_share_pct.items())
+        found.append(
+            f"label says {case.precision}, but convolution and matrix time was {ran} "
+            f"({promised.work} needs at least {least:.0f}%)"
+        )
+    on = [switch for switch, is_on in evidence.short_formats.items() if is_on]
+    tf32 = [switch for switch in on if not switch.startswith("onednn")]
+    if tf32 and not promised.tf32:
+        found.append(f"label says {case.precision}, but TF32 is on for {', '.join(tf32)}")
+    onednn = [switch for switch in on if switch not in tf32]
+    if onednn and promised.work == "fp32":
+        found.append(f"label says {case.precision}, but oneDNN may shorten fp32: {', '.join(onednn)} is on")
+    if promised.work == "fp32" and (evidence.fpmath_mode or "STRICT").upper() not in ("STRICT", "F32"):
+        found.append(
+            f"label says {case.precision}, but the environment lets oneDNN shorten fp32 "
+            f"(fpmath mode {evidence.fpmath_mode}); unset ONEDNN_DEFAULT_FPMATH_MODE"
+        )
+    return found
+
+
+def _quantisation_contradictions(case: Case, evidence: Evidence) -> list[str]:
+    if not PRECISIONS[case.precision].calibrated:
+        return []
+    if evidence.quantisation is None:
+        return [f"label says {case.precision}, but nothing tells what was quantised, or calibrated on which images"]
+    if not evidence.quantisation.operators:
+        return [f"label says {case.precision}, but the quantiser quantised nothing: no operator ran in int8"]
+    return []
+
+
+def _placement_contradictions(device: Device, evidence: Evidence) -> list[str]:
+    found = []
+    here = place_of(device)
+    elsewhere = {place: count for place, count in evidence.parameter_devices.items() if place != here}
+    if elsewhere:
+        listed = ", ".join(f"{count} on {place}" for place, count in elsewhere.items())
+        found.append(f"label says device {here}, but parameters lie elsewhere: {listed}")
+    if evidence.fallbacks:
+        listed = ", ".join(f"{name} ({count})" for name, count in evidence.fallbacks.items())
+        found.append(f"label says device {here}, but nodes fell back to another provider: {listed}")
+    if not device.is_host and evidence.clock != "kernel":
+        found.append(
+            f"label says device {here}, but the profile shows no kernel of it: "
+            f"nothing ran there, or profiling it is not permitted"
+        )
+    return found

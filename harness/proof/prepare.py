@@ -1,0 +1,149 @@
+"""From a case to a runner that is loaded, compiled, warm, proven and right. Nothing here is timed as a result."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from harness.artefacts import Artefacts, default_artefacts
+from harness.artefacts.saved_model import SavedModel
+from harness.cases import Case
+from harness.devices import Device, open_device
+from harness.engines import InspectedRunner, open_engine, open_saving
+from harness.progress import ReportPhase, no_report
+from harness.proof.answers import CHECKED_IMAGES, check_answers
+from harness.proof.contradictions import MOST_PENDING_PCT, Contradiction, contradictions
+from harness.proof.prepared import Cost, Prepared, Proof
+from harness.proof.reference import References, input_images
+from harness.proof.waiting import pending_pct
+from harness.proof.warmup import SPAN, is_steady, warm_up
+from models.build import Built, build_module
+from models.catalog import ModelSpec
+from models.preprocess import preprocessing_identity
+from models.tasks import Agreement, Outputs, WrongAnswers, task_of
+
+
+def prepare(
+    case: Case,
+    spec: ModelSpec,
+    weights: str | Path,
+    references: References,
+    report: ReportPhase = no_report,
+    artefacts: Artefacts | None = None,
+    saved: SavedModel | None = None,
+) -> Prepared:
+    """Build, compile, warm up, profile and check one case. What fails on the way leaves nothing behind.
+
+    Args:
+        case: what to prepare.
+        spec: its catalogue row.
+        weights: `random`, `pretrained` or a file.
+        references: the reference's answers with these weights.
+        report: told what is being done, for a progress line.
+        artefacts: the cache and the calibration; None for the user's cache and generated images.
+        saved: the prepared model to load in place of building one.
+
+    Raises:
+        OtherModel: `saved` has other weights.
+    """
+    device = open_device(case.device)
+    with ExitStack() as held:
+        held.callback(device.release)
+        held.callback(gc.collect)
+        held.enter_context(device.settings(case.precision))
+        device.reset_peak_memory()
+
+        report("loading")
+        began = perf_counter()
+        built = build_module(spec, weights)
+        load_s = perf_counter() - began
+        images = input_images(spec, max(CHECKED_IMAGES, case.images * rotation(case.images)))
+        reference = references.outputs(CHECKED_IMAGES, built.module)
+
+        report("placing" if case.engine == "eager" else "compiling")
+        began = perf_counter()
+        if saved is None:
+            supplied = replace(artefacts or default_artefacts(spec), report=report)
+            runner = open_engine(case.engine).build(built.module, images[: case.images], case, device, supplied)
+        else:
+            saved.require_weights(built.weights_sha256)
+            runner = open_saving(case.engine).load(saved.files(), built.module, case, device)
+            runner.submit(runner.put(images[: case.images]))
+        held.callback(runner.close)
+        runner.synchronize()
+        compile_s = perf_counter() - began
+        batches = [runner.put(chunk) for chunk in images.split(case.images) if len(chunk) == case.images]
+
+        report("warming up")
+        began = perf_counter()
+        runner.submit(batches[0])
+        runner.synchronize()
+        first_inference_s = perf_counter() - began
+        rounds_s = warm_up(runner, batches)
+
+        proof = _prove(case, spec, device, runner, batches, reference, identity_of(spec, built), report)
+        cost = Cost(
+            load_s=load_s,
+            compile_s=compile_s,
+            first_inference_s=first_inference_s,
+            warmup_s=sum(rounds_s),
+            warmup_rounds=len(rounds_s),
+            warmup_steady=is_steady(rounds_s),
+            batch_s=statistics.median(rounds_s[-SPAN:]),
+            peak_memory_bytes=device.peak_memory(),
+        )
+        return Prepared(case, spec, runner, batches, cost, proof, held.pop_all())
+
+
+def _prove(
+    case: Case,
+    spec: ModelSpec,
+    device: Device,
+    runner: InspectedRunner,
+    batches: Sequence[Any],
+    reference: Outputs,
+    identity: dict[str, Any],
+    report: ReportPhase,
+) -> Proof:
+    """Profile one step, then check that `synchronize` waits and that the answers are right."""
+    report("profiling one step")
+    evidence = runner.evidence(batches[0])
+    problems: list[Contradiction | WrongAnswers] = [
+        Contradiction(text) for text in contradictions(case, device, evidence)
+    ]
+    report("checking answers")
+    pending = pending_pct(runner, batches)
+    if pending > MOST_PENDING_PCT:
+        problems.append(
+            Contradiction(
+                f"synchronize() returned before the work was done: {pending:.0f}% of a step's time passed after "
+                f"it, so no time measured around it is the step's"
+            )
+        )
+    agreement: Agreement | None = None
+    try:
+        agreement = check_answers(task_of(spec), case, runner, batches, reference)
+    except WrongAnswers as wrong:
+        problems.append(wrong)
+    return Proof(evidence, problems, agreement, pending, runner.compilations(), identity)
+
+
+def rotation(images: int) -> int:
+    """How many different batches rounds rotate through: fewer where each holds many images already."""
+    return 4 if images <= 32 else 2
+
+
+def identity_of(spec: ModelSpec, built: Built) -> dict[str, Any]:
+    """Which weights and which preprocessing: two numbers compare only where these agree."""
+    return {
+        "weights": built.weights,
+        "weights_sha256": built.weights_sha256,
+        "source": f"{spec.source}:{spec.arch}" + (f".{spec.weights}" if spec.weights else ""),
+        "preprocessing": preprocessing_identity(spec),
+    }

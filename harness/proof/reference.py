@@ -1,0 +1,60 @@
+"""The reference that a candidate's answers are compared with: the same weights in fp32 on the CPU, eager."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from harness.devices.cpu import Cpu
+from models.build import build_module
+from models.catalog import ModelSpec
+from models.tasks import Outputs, output_names, task_of
+
+
+def reference_outputs(module: torch.nn.Module, images: torch.Tensor) -> Outputs:
+    """What the module answers in fp32 on the CPU, operator by operator, one image at a time.
+
+    Args:
+        module: fp32, on the host, in evaluation mode.
+        images: fp32 [n, 3, h, w] on the host.
+    """
+    names = output_names(module)
+    parts = []
+    with Cpu().settings("fp32"), torch.inference_mode():
+        for image in images:
+            answer = module(image[None])
+            tensors = (answer,) if isinstance(answer, torch.Tensor) else answer
+            parts.append(Outputs(names, (tensor.float().numpy() for tensor in tensors)))
+    return Outputs.join(parts)
+
+
+class References:
+    """The reference's answers to generated images, computed when they are first asked for.
+
+    The images are the same for every case, so the cases of one model share the answers.
+    """
+
+    def __init__(self, spec: ModelSpec, weights: str | Path) -> None:
+        """Remember what to build; nothing is built yet."""
+        self._spec = spec
+        self._weights = weights
+        self._held: Outputs | None = None
+
+    def outputs(self, count: int, module: torch.nn.Module | None = None) -> Outputs:
+        """The answers to the first `count` images.
+
+        Args:
+            count: how many.
+            module: the module as built, to save building it again.
+        """
+        if self._held is None or len(self._held) < count:
+            if module is None:
+                module = build_module(self._spec, self._weights).module
+            self._held = reference_outputs(module, input_images(self._spec, count))
+        return self._held.first(count)
+
+
+def input_images(spec: ModelSpec, count: int) -> torch.Tensor:
+    """Generated images fp32 [count, 3, h, w], as the model's weights expect them."""
+    return task_of(spec).generated(spec, count)

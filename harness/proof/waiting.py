@@ -1,0 +1,31 @@
+"""Does `synchronize` wait? A clock that stops before the work is done times nothing."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+from harness.engines import Runner
+
+
+def pending_pct(runner: Runner, batches: Sequence[Any], rounds: int = 5) -> float:
+    """Share of a step that was still running when `synchronize` returned, in percent: median of the rounds.
+
+    Fetching needs the finished output. What the first fetch takes beyond a second one of the same output is time
+    that `synchronize` should have waited.
+    """
+    shares = []
+    for index in range(rounds):
+        began = perf_counter()
+        output = runner.submit(batches[index % len(batches)])
+        runner.synchronize()
+        synchronised = perf_counter()
+        runner.fetch(output)
+        fetched = perf_counter()
+        runner.fetch(output)
+        again = perf_counter()
+        pending = max(0.0, (fetched - synchronised) - (again - fetched))
+        shares.append(100 * pending / (fetched - began))
+    return statistics.median(shares)

@@ -1,0 +1,178 @@
+"""Which row is the fastest of those that are right: what speaks against a row, and the choice among the others.
+
+A row is one of `record_rows.rows_of`. Whether it may be chosen is an `Eligibility`, which `judge` makes of what the row
+holds. Choosing looks at nothing else, so that a better gate changes `judge` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.cases import GENERATED
+from harness.report.record_rows import Record, case_of_row
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What "fastest" means: a measurement, its field, and which end of it is best."""
+
+    measurement: str
+    field: str
+    best: Callable[[Iterable[float]], float]
+
+    def of(self, row: Record) -> float | None:
+        """The row's number, None where it has none."""
+        value: float | None = row.get(self.measurement, {}).get(self.field)
+        return value
+
+
+OBJECTIVES: Mapping[str, Objective] = {
+    "latency": Objective("latency", "p50_ms", min),
+    "throughput": Objective("throughput", "images_per_second", max),
+}
+
+
+@dataclass(frozen=True)
+class Eligibility:
+    """Whether a row may be chosen.
+
+    Attributes:
+        reasons: why not; empty for a row that passes its gate.
+        basis: what its answers were judged by: `top-1` or `parity`.
+        top1_loss_points: percentage points of top-1 under the reference on the same images, None without labels.
+    """
+
+    reasons: tuple[str, ...]
+    basis: str
+    top1_loss_points: float | None
+
+    @property
+    def passes(self) -> bool:
+        """Whether nothing speaks against the row."""
+        return not self.reasons
+
+
+def judge(row: Record, peers: Sequence[Record], *, allow_undecided: bool = False) -> Eligibility:
+    """What speaks against a row: no proof, answers too far from fp32, or an accuracy that does not hold.
+
+    Args:
+        row: to be judged.
+        peers: all rows of the run; an accuracy holds for every batch, so one measured at another batch will do.
+        allow_undecided: whether a loss within the margin will do where the images are too few to be sure of it.
+    """
+    reasons = [*_unproven(row), *_far(row)]
+    if not any("accuracy" in peer for peer in peers):
+        return Eligibility(tuple(reasons), "parity", None)
+    accuracy = accuracy_of(row, peers)
+    if accuracy is None:
+        return Eligibility((*reasons, "no accuracy was measured, though the data are labelled"), "top-1", None)
+    reasons += _lost(row, accuracy, allow_undecided)
+    paired = accuracy["paired"]
+    return Eligibility(tuple(reasons), "top-1", 0.0 if paired is None else paired["loss_points"])
+
+
+def accuracy_of(row: Record, peers: Sequence[Record]) -> Record | None:
+    """The record of accuracy that holds for a row: its own, or that of the same but for the batch."""
+    axes = ("model", "device", "precision", "engine")
+    for peer in (row, *peers):
+        is_same = all(peer[axis] == row[axis] for axis in axes) and peer["identity"] == row["identity"]
+        if is_same and "accuracy" in peer:
+            found: Record = peer["accuracy"]
+            return found
+    return None
+
+
+def fastest(rows: Iterable[Record], eligible: Mapping[str, Eligibility], objective: str) -> Record | None:
+    """The row that is best by an objective among those that pass, None where none does.
+
+    Args:
+        rows: of one model, device and batch.
+        eligible: whether each case may be chosen.
+        objective: a name of `OBJECTIVES`.
+    """
+    aim = OBJECTIVES[objective]
+    numbers = {row["case"]: aim.of(row) for row in rows if eligible[row["case"]].passes}
+    measured = {case: number for case, number in numbers.items() if number is not None}
+    if not measured:
+        return None
+    best = aim.best(measured.values())
+    return next(row for row in rows if measured.get(row["case"]) == best)
+
+
+def error_of(row: Record, standing: Eligibility) -> float | None:
+    """How wrong a row is, less is better: points of top-1 lost, or without labels the SQNR in dB, negated."""
+    if standing.basis == "top-1":
+        return standing.top1_loss_points
+    sqnr: float | None = row.get("parity", {}).get("sqnr_db")
+    return None if sqnr is None else -sqnr
+
+
+def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Cases that no other beats in speed without being more wrong, from the least wrong on.
+
+    Args:
+        points: case to its error (less is better) and images per second (more is better).
+    """
+    front: list[str] = []
+    fastest_so_far = float("-inf")
+    for case, (_, speed) in sorted(points.items(), key=lambda item: (item[1][0], -item[1][1])):
+        if speed > fastest_so_far:
+            front.append(case)
+            fastest_so_far = speed
+    return front
+
+
+def _unproven(row: Record) -> list[str]:
+    """What is wrong with a row's evidence. A record is kept only where its label was proven.
+
+    What is calibrated on no real image is proven to be int8, and nothing else.
+    """
+    evidence: dict[str, Any] = row.get("evidence") or {}
+    if not evidence.get("dtype_share_pct"):
+        return ["no evidence of what ran"]
+    if evidence.get("engine") != row["engine"]:
+        return [f"its evidence is of {evidence.get('engine')}"]
+    calibration = (evidence.get("quantisation") or {}).get("calibration", {})
+    if calibration.get("source") == GENERATED:
+        return ["calibrated on generated images, which says nothing of its accuracy: give DATA=DIR"]
+    return []
+
+
+def _far(row: Record) -> list[str]:
+    parity = row.get("parity")
+    if parity is None:
+        return ["no parity with fp32 was measured"]
+    reasons = []
+    if not parity["sqnr_db"] >= parity["sqnr_floor_db"]:
+        reasons.append(f"answers are {parity['sqnr_db']:.1f} dB from fp32, the floor is {parity['sqnr_floor_db']:.0f}")
+    if not parity["top1_agreement_pct"] >= parity["top1_agreement_floor_pct"]:
+        reasons.append(
+            f"{parity['top1_agreement_pct']:.0f}% of classes agree with fp32, "
+            f"the floor is {parity['top1_agreement_floor_pct']:.0f}%"
+        )
+    return reasons
+
+
+def _lost(row: Record, accuracy: Record, allow_undecided: bool) -> list[str]:
+    reasons = []
+    if accuracy["absolute"] == "fails":
+        reasons.append(
+            f"top-1 {accuracy['top1']['pct']:.2f}% or top-5 {accuracy['top5']['pct']:.2f}% is below its floor"
+        )
+    paired = accuracy["paired"]
+    if paired is None:
+        return reasons if case_of_row(row).is_reference else [*reasons, "its accuracy was compared with nothing"]
+    loss, margin = paired["loss_points"], paired["margin_points"]
+    if paired["verdict"] == "holds" or (paired["verdict"] == "cannot tell" and allow_undecided and loss <= margin):
+        return reasons
+    if paired["verdict"] == "cannot tell":
+        more = f", {paired['needs_images']:,} images would tell" if paired["needs_images"] else ""
+        reasons.append(
+            f"may lose {paired['loss_high_points']:.2f} points of top-1, the margin is {margin:.2f}: "
+            f"{paired['images']:,} images are too few{more}"
+        )
+    else:
+        reasons.append(f"loses {loss:.2f} points of top-1, the margin is {margin:.2f}")
+    return reasons

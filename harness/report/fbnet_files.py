@@ -1,0 +1,161 @@
+"""The FBNet sample's result files, from the same records as the JSON: `results.yaml`, `results.json`, `results_N.json`.
+
+Nothing is measured or averaged here: what a record does not have is null.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Record = Mapping[str, Any]
+
+SCHEMA = "visionmark 1"
+_PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "amp_bf16": "bfloat16", "amp_fp16": "float16"}
+_JIT = {"eager": "none"}
+_STATISTICS = ("avg", "min", "max", "stdev")
+
+
+def results_yaml(records: Sequence[Record]) -> str:
+    """`results.yaml`: throughput, latency and top-1 accuracy of one case."""
+    metrics = _metrics(records, None)
+    rows = (
+        ("throughput", "throughput", "img/s"),
+        ("latency", "latency", "ms"),
+        ("accuracy", "accuracy-top1", "percents"),
+    )
+    results = []
+    for key, metric, unit in rows:
+        value = metrics[metric]["avg"]
+        results.append({"key": key, "value": None if value is None else round(value, 6), "unit": unit})
+    return yaml.safe_dump({"results": results}, sort_keys=False)
+
+
+def results_json(
+    records: Sequence[Record],
+    environment: Mapping[str, Any],
+    *,
+    status: str,
+    is_dummy: bool,
+    link: str | None,
+    stream: int | None = None,
+) -> dict[str, Any]:
+    """`results.json`, or `results_N.json` of one stream.
+
+    Args:
+        records: of one case; at least one.
+        environment: machine and software.
+        status: `passed` or `failed`: of the case's tests.
+        is_dummy: whether its inputs were generated.
+        link: where the weights come from.
+        stream: counted from 1, or None for all together.
+    """
+    case = records[0]
+    metrics: dict[str, Any] = {**_metrics(records, stream), **_counts(records, stream)}
+    if stream is None:
+        metrics["status"] = status
+    return {
+        "schema": SCHEMA,
+        "config": {
+            "workload": {
+                "type": "inference",
+                "model": {
+                    "name": case["model"],
+                    "link": link,
+                    "streams": case.get("streams", 1) * case.get("replicas", 1),
+                    "precision": _PRECISIONS.get(case["precision"], case["precision"]),
+                    "batch-size": case["batch"],
+                    "device": case["device"],
+                    "amp": str(case["precision"].startswith("amp_")).lower(),
+                    "jit": _JIT.get(case["engine"], case["engine"]),
+                    "dummy": str(is_dummy).lower(),
+                    "framework": f"torch {environment['libraries'].get('torch')}",
+                },
+            },
+            "system": _system(environment),
+        },
+        "results": {
+            "metadata": {"date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "tester": _tester()},
+            "metrics": metrics,
+        },
+    }
+
+
+def _system(environment: Mapping[str, Any]) -> dict[str, Any]:
+    software = {"libraries": environment["libraries"], "system": environment["machine"]["system"]}
+    hardware = {**environment["machine"], "devices": environment["devices"], "threads": environment["threads"]}
+    if Path("/.dockerenv").exists():
+        docker = {"node": environment["machine"]["node"], "variables": environment["variables"]}
+        return {"docker0": {"baremetal": {"hardware": hardware}, "docker": docker, "software": software}}
+    return {"baremetal0": {"software": software, "hardware": hardware}}
+
+
+def _tester() -> str | None:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container whose user has no name
+        return None
+
+
+def _metrics(records: Sequence[Record], stream: int | None) -> dict[str, dict[str, Any]]:
+    """The four measured metrics, in the sample's units, with the variance within the run."""
+    kinds = {record["measurement"]: record for record in records}
+    several = kinds.get("streams")
+    rate, requests = kinds.get("throughput"), kinds.get("latency")
+    if several is not None:
+        rate = requests = several if stream is None else several["each"][stream - 1]
+    accuracy = kinds.get("accuracy", {})
+    return {
+        "throughput": _statistics(
+            rate, "images/s", "images_per_second", *(f"{name}_images_per_second" for name in _STATISTICS[1:])
+        ),
+        "accuracy-top1": _alone(accuracy.get("top1", {}).get("pct"), "%"),
+        "accuracy-top5": _alone(accuracy.get("top5", {}).get("pct"), "%"),
+        "latency": _statistics(requests, "ms", "mean_ms", "min_ms", "max_ms", "stdev_ms"),
+    }
+
+
+def _statistics(record: Record | None, units: str, *keys: str) -> dict[str, Any]:
+    values = [None if record is None else record[key] for key in keys]
+    return {**dict(zip(_STATISTICS, values, strict=True)), "units": units}
+
+
+def _alone(value: float | None, units: str) -> dict[str, Any]:
+    """One number of the whole set: without a variance."""
+    return {"avg": value, "min": value, "max": value, "stdev": None if value is None else 0.0, "units": units}
+
+
+def _counts(records: Sequence[Record], stream: int | None) -> dict[str, dict[str, Any]]:
+    """How much was really run, timed; per stream over the streams, and in all."""
+    kinds = {record["measurement"]: record for record in records}
+    case = records[0]
+    if "streams" in kinds:
+        each = kinds["streams"]["each"]
+        batches = [one["batches"] for one in (each if stream is None else [each[stream - 1]])]
+        prepared = kinds["streams"]["each_prepared"]
+        warm = [one["warmup_rounds"] for one in (prepared if stream is None else [prepared[stream - 1]])]
+    else:
+        batches = [
+            kinds["throughput"]["batches"] if "throughput" in kinds else kinds.get("latency", {}).get("rounds", 0)
+        ]
+        warm = [case.get("warmup_rounds", 0)]
+    unique = [min(count, case.get("unique_batches", 0)) for count in batches]
+    size = case["batch"]
+    return {
+        "total-batches-tested-per-stream": _over(batches, "count"),
+        "total-images-tested-per-stream": _over([count * size for count in batches], "count"),
+        "uniq-batches-tested": {"total": max(unique)},
+        "uniq-images-tested": {"total": max(unique) * size},
+        "warmup-batches": {"total": sum(warm)},
+    }
+
+
+def _over(values: Sequence[int], units: str) -> dict[str, Any]:
+    mean = sum(values) / len(values)
+    stdev = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
+    return {"avg": mean, "min": min(values), "max": max(values), "stdev": stdev, "units": units}

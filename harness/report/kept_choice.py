@@ -1,0 +1,140 @@
+"""The kept choice: which engine and precision were the fastest that were right, and what that was true of.
+
+A file for each model, device, batch and weights. It is worth nothing on another machine, with other library versions,
+threads or weights: `differences` names what changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.cases import Case
+from harness.files import RESULTS, write_whole
+
+# Format history of the file:
+#   1  first
+SCHEMA = 1
+# What a device says of itself and that changes by the minute.
+_PASSING = {"governor"}
+# Where choices are kept unless a folder is named.
+DEFAULT_CHOICES = RESULTS / "best"
+# Among the conditions: weights and preprocessing of the model.
+IDENTITY = "identity"
+
+
+class NoChoice(ValueError):
+    """There is no choice that holds here; the message says why."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen.
+
+    Attributes:
+        cases: objective (`latency`, `throughput`) to the chosen case.
+        numbers: objective to the number it was chosen for.
+        conditions: what it holds for; see `conditions_of`.
+        missing: cases that failed by accident, and so did not compete.
+    """
+
+    cases: Mapping[str, Case]
+    numbers: Mapping[str, float]
+    conditions: Mapping[str, Any]
+    missing: tuple[str, ...]
+
+
+def conditions_of(environment: Mapping[str, Any], device: str) -> dict[str, Any]:
+    """What of a run's environment decides which row is fastest, JSON-able.
+
+    Args:
+        environment: `environment.describe_environment`'s.
+        device: the name in the case.
+    """
+    described: Mapping[str, Any] = environment["devices"][device]
+    return {
+        "machine": environment["machine"]["node"],
+        "device": {key: value for key, value in described.items() if key not in _PASSING},
+        "threads": {
+            "intra_op": environment["threads"]["intra_op"],
+            "cores": len(environment["threads"]["usable_cores"] or ()) or None,
+        },
+        "variables": dict(environment["variables"]),
+        "libraries": dict(environment["libraries"]),
+    }
+
+
+def choice_path(folder: Path, model: str, device: str, batch: int, weights: str | Path, torch: str) -> Path:
+    """Where the choice of these lies: its name tells what it is for.
+
+    Args:
+        folder: of all choices.
+        model: of the case.
+        device: of the case.
+        batch: of the case.
+        weights: `random`, `pretrained` or a file.
+        torch: torch's version, so that two environments keep a choice each.
+    """
+    of = weights if isinstance(weights, str) else weights.name
+    name = f"{model}-{device}-bs{batch}-{of}-torch{torch}.json"
+    return folder / name.replace(":", "_").replace("/", "_")
+
+
+def keep(path: Path, choice: Choice) -> None:
+    """Write a choice, whole or not at all."""
+    written = {
+        "schema": SCHEMA,
+        "chosen": {aim: {**case.flat(), "value": choice.numbers[aim]} for aim, case in choice.cases.items()},
+        "circumstances": choice.conditions,
+        "missing": list(choice.missing),
+    }
+    write_whole(path, json.dumps(written, indent=1) + "\n")
+
+
+def read(path: Path) -> Choice:
+    """A choice as it was kept.
+
+    Raises:
+        NoChoice: there is none, or the file is no choice.
+    """
+    try:
+        written = json.loads(path.read_text())
+        if written["schema"] != SCHEMA:
+            raise NoChoice(f"{path.name} is of format {written['schema']}, this is {SCHEMA}")
+        chosen = {
+            aim: Case(*(part[axis] for axis in ("model", "device", "precision", "batch", "engine")))
+            for aim, part in written["chosen"].items()
+        }
+        numbers = {aim: float(part["value"]) for aim, part in written["chosen"].items()}
+        return Choice(chosen, numbers, dict(written["circumstances"]), tuple(written["missing"]))
+    except FileNotFoundError:
+        raise NoChoice(f"no choice is kept in {path.name}") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, NoChoice):
+            raise
+        raise NoChoice(f"{path.name} is damaged ({type(error).__name__}: {error})") from None
+
+
+def differences(kept: Mapping[str, Any], here: Mapping[str, Any], at: str = "") -> list[str]:
+    """What is not the same here as where the choice was made, each with both values.
+
+    Args:
+        kept: conditions of the choice.
+        here: conditions of this run.
+        at: where nested ones stand.
+    """
+    found = []
+    for key in sorted({*kept, *here}):
+        then, now = kept.get(key), here.get(key)
+        if isinstance(then, Mapping) and isinstance(now, Mapping):
+            found.extend(differences(then, now, f"{at}{key} "))
+        elif json.dumps(then) != json.dumps(now):  # what was read back has lists for tuples
+            found.append(f"{at}{key} was {_word(then)}, is {_word(now)}")
+    return found
+
+
+def _word(value: Any) -> str:
+    return "absent" if value is None else str(value)

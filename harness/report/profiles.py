@@ -1,0 +1,114 @@
+"""Profiles: predefined use cases as a CSV, one case a row, and what is kept of each row so that a run can be resumed.
+
+What an option means is not known here.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# The sample's word for both durations at once.
+TEST_DURATION = "test_duration"
+
+
+class BadProfile(ValueError):
+    """A profile that cannot be read; the message names the row and the column."""
+
+
+@dataclass(frozen=True)
+class ProfileRow:
+    """One row.
+
+    Attributes:
+        number: from 1, the heading not counted.
+        columns: name to value, as they stand; empty values are left out.
+    """
+
+    number: int
+    columns: Mapping[str, str]
+
+
+def read_profile(path: Path, known: Iterable[str]) -> list[ProfileRow]:
+    """The rows of a profile.
+
+    Args:
+        path: the CSV.
+        known: columns that there are, beside `test_duration`.
+
+    Raises:
+        BadProfile: no such file, no rows, an unknown column, or a row with more or fewer values than columns.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadProfile(f"{path}: {error}; give a CSV such as those in profiles/") from None
+    lines = [line for line in csv.reader(io.StringIO(text)) if any(value.strip() for value in line)]
+    if len(lines) < 2:
+        raise BadProfile(f"{path} has no rows; the first line names the columns, each further line is a case")
+    names = [name.strip() for name in lines[0]]
+    allowed = {TEST_DURATION, *known}
+    for name in names:
+        if name not in allowed or names.count(name) > 1:
+            what = "is there twice" if name in allowed else f"is unknown; there are {', '.join(sorted(allowed))}"
+            raise BadProfile(f"{path}, heading: column {name!r} {what}")
+    rows = []
+    for number, values in enumerate(lines[1:], 1):
+        if len(values) != len(names):
+            raise BadProfile(f"{path}, row {number}: {len(values)} values for {len(names)} columns")
+        columns = {name: value.strip() for name, value in zip(names, values, strict=True)}
+        rows.append(ProfileRow(number, {name: value for name, value in columns.items() if value}))
+    return rows
+
+
+def identity_of_row(row: ProfileRow, case: str, terms: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+    """What a kept record must have been measured as, to stand for this row: hexadecimal.
+
+    Args:
+        row: the row as it stands.
+        case: its case.
+        terms: what else changes the number: weights, durations, data.
+        environment: `describe_environment`'s.
+    """
+    same = {key: environment[key] for key in ("devices", "libraries", "variables", "fpmath_mode")}
+    text = json.dumps([dict(row.columns), case, dict(terms), same], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_complete(path: Path, identity: str) -> bool:
+    """Whether a kept record is whole, of a row that passed, and of the same identity."""
+    try:
+        kept = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(kept, dict) and kept.get("status") == "passed" and kept.get("identity") == identity
+
+
+def flattened(document: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested document as one level of dotted keys."""
+    if isinstance(document, Mapping):
+        pairs = document.items()
+    elif isinstance(document, list | tuple):
+        pairs = ((str(index), value) for index, value in enumerate(document))  # type: ignore[assignment]
+    else:
+        return {prefix: document}
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        found.update(flattened(value, f"{prefix}.{key}" if prefix else str(key)))
+    return found
+
+
+def summary_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV, the union of their keys as columns in the order in which they appear."""
+    out = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(out, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()

@@ -1,0 +1,59 @@
+"""A row: the records of one case side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from harness.cases.case import Case
+
+Record = dict[str, Any]
+# Of batch over p50, between which a throughput has to lie; the two are timed some seconds apart.
+LEAST_SHARE_PCT, MOST_SHARE_PCT = 67, 150
+
+
+def rows_of(records: Iterable[Record]) -> list[Record]:
+    """One row a case, each measurement under its kind, fastest first within a model and batch.
+
+    Args:
+        records: as they are in `extra_info`: one a measurement.
+    """
+    rows: dict[str, Record] = {}
+    for record in records:
+        row = rows.setdefault(record["case"], dict(record))
+        row[record["measurement"]] = record
+        if record["measurement"] in ("streams", "served", "open_loop"):  # one window has both
+            row["latency"] = row["throughput"] = record
+        if record["measurement"] in ("served", "open_loop"):
+            row["parity"] = {"sqnr_db": record["answers_sqnr_db"]}
+    return sorted(rows.values(), key=_order)
+
+
+def disagreement(row: Record) -> str | None:
+    """What is wrong where a row's latency and throughput deny each other, None where they do not.
+
+    Batches one after the other, each waited for, give batch over p50. A window of them can only be faster, and on the
+    host, which has computed when `submit` returns, not even that. Far from it, something else had the machine, or its
+    clocks changed, while one of the two was timed.
+    """
+    latency, throughput = row.get("latency"), row.get("throughput")
+    if latency is None or throughput is None or latency is throughput or latency["p50_ms"] is None:
+        return None
+    share_pct = 100 * throughput["images_per_second"] * latency["p50_ms"] / 1e3 / row["batch"]
+    most_pct = MOST_SHARE_PCT if row["device"] == "cpu" else math.inf
+    if LEAST_SHARE_PCT <= share_pct <= most_pct:
+        return None
+    return f"its images/s is {share_pct:.0f}% of batch over p50: the machine was not the same for both"
+
+
+def case_of_row(row: Record) -> Case:
+    """The case that a row or a record is of."""
+    several = row.get("streams", 1), row.get("replicas", 1), tuple(row.get("settings", "").split())
+    return Case(row["model"], row["device"], row["precision"], row["batch"], row["engine"], *several)
+
+
+def _order(row: Record) -> tuple[Any, ...]:
+    throughput = row.get("throughput", {}).get("images_per_second", 0.0)
+    p50_ms = row.get("latency", {}).get("p50_ms")
+    return row["model"], row["batch"], -throughput, float("inf") if p50_ms is None else p50_ms, row["case"]

@@ -1,0 +1,232 @@
+"""A run's server and the model it serves, proven: loaded, its session read back, its first answers compared.
+
+One model is served at a time: it is unloaded before the next is loaded, so none competes with it for memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from harness.artefacts.cache import ArtefactCache
+from harness.cases.case import Case
+from harness.cases.precision import PRECISIONS
+from harness.engines.onnxruntime import PROVIDERS
+from harness.progress import ReportPhase
+from harness.proof.contradictions import Contradiction
+from harness.triton.answers import require_own_answers
+from harness.triton.clients import GrpcClient, ImageBatch, RequestFailed, Target
+from harness.triton.control import ModelNotServed, load_model, served_config, server_version, session_of, unload_model
+from harness.triton.export import Exported, export_case
+from harness.triton.server import Server
+from models.catalog import ModelSpec
+from models.tasks import WrongAnswers
+from models.tasks.classify import Logits
+
+CHECKED_REQUESTS = 4
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model that is being served.
+
+    Attributes:
+        exported: what the server was handed, and what it should answer.
+        server: who serves it.
+        target: how to ask for it.
+        load_s: from the load request until the server had it ready.
+        answers_db: the worst of the answers that were checked first.
+        evidence: what runs, as the server and the model's session tell.
+    """
+
+    exported: Exported
+    server: Server
+    target: Target
+    load_s: float
+    answers_db: float
+    evidence: dict[str, Any]
+
+    @property
+    def case(self) -> Case:
+        """The label; its batch is images a request."""
+        return self.exported.case
+
+    @property
+    def batches(self) -> Sequence[ImageBatch]:
+        """Different requests, to be sent in rotation."""
+        return self.exported.batches
+
+    @property
+    def name(self) -> str:
+        """The model's, as the server knows it."""
+        return self.target.model
+
+    def require_own_answers(self, answers: Sequence[Logits], asked: Sequence[int] | None = None) -> float:
+        """The worst of the answers, in dB.
+
+        Args:
+            answers: in the order asked.
+            asked: which of the batches each answers; None for all in rotation.
+
+        Raises:
+            WrongAnswers: one is not the model's own answer to its image.
+        """
+        return check_answers(self.exported, answers, asked)
+
+
+@dataclass
+class Host:
+    """The server of a run, and the model it serves.
+
+    Attributes:
+        open_server: starts or attaches to one; called again where one has died.
+        cache: of exported models.
+        threads: that one operator of a served model may use.
+    """
+
+    open_server: Callable[[], Server]
+    cache: ArtefactCache
+    threads: int
+    _server: Server | None = None
+    _served: ServedModel | None = None
+    _exported: Exported | None = None
+
+    def server(self) -> Server:
+        """One that is usable: the one there is, else a fresh one."""
+        if self._server is not None and self._server.trouble():
+            self._server.stop(fast=True)
+            self._server = self._served = None
+        if self._server is None:
+            self._server = self.open_server()
+        return self._server
+
+    def serve(self, case: Case, spec: ModelSpec, weights: str | Path, report: ReportPhase) -> ServedModel:
+        """The case's model, served and proven; the one before it is unloaded.
+
+        Raises:
+            ModelNotServed: the server refused it.
+            ServerFailed: it died or hung over it.
+            Contradiction: something else runs than the label says.
+            WrongAnswers: its answers are not the model's own.
+        """
+        if self._served is not None and self._served.server is self.server() and self._served.case == case:
+            if is_answering(self._served):
+                return self._served
+            self._served = None  # loaded again, over what is there
+        self.clear()
+        server = self.server()
+        if self._exported is None or self._exported.case != case:
+            self._exported = None
+            self._exported = export_case(case, spec, weights, self.cache, self.threads, report)
+        report("loading into the server")
+        self._served = serve(self._exported, server)
+        return self._served
+
+    def clear(self) -> None:
+        """Unload what is served. A server that cannot is given up: one whose backend process died hangs over it."""
+        served, self._served = self._served, None
+        if served is None or served.server.trouble():
+            return
+        if not is_answering(served):
+            served.server.spoil(f"{served.name!r} no longer answers")
+            return
+        try:
+            unload_model(served.server, served.name)
+        except ModelNotServed as stuck:
+            served.server.spoil(str(stuck))
+
+    def close(self) -> None:
+        """Unload, and end the server; also one that was attached to is left without the model."""
+        try:
+            self.clear()
+        finally:
+            if self._server is not None:
+                self._server.stop()
+
+
+def is_answering(served: ServedModel) -> bool:
+    """Whether the model answers a request: the server says that one is ready whose backend process has died."""
+    client = GrpcClient(served.server.endpoint, served.target)
+    try:
+        client.infer(served.batches[0])
+    except RequestFailed:
+        return False
+    finally:
+        client.close()
+    return True
+
+
+def serve(exported: Exported, server: Server) -> ServedModel:
+    """Load the model into the server, read back what runs, and compare its first answers.
+
+    Raises:
+        Contradiction: something else runs than the label says.
+        WrongAnswers: the answers are not the model's own.
+    """
+    artefact = exported.artefact
+    began = perf_counter()
+    is_supplied = load_model(server, artefact) is None
+    load_s = perf_counter() - began
+    config = served_config(server, artefact.name)
+    session = session_of(server, artefact.name)
+    evidence = {
+        "engine": session["engine"] if session else config["backend"],
+        "backend": config["backend"],
+        "server": f"triton {server_version(server)}",
+        "session": session,
+        "supplied": is_supplied,
+        "max_batch_size": config.get("max_batch_size", 0),
+        "instance_group": config.get("instance_group", []),
+        "dynamic_batching": config.get("dynamic_batching"),
+    }
+    problems = contradictions(exported, evidence)
+    if problems:
+        raise Contradiction(f"{exported.case}: " + "; ".join(problems))
+    target = Target(artefact.name, config["input"][0]["name"], config["output"][0]["name"])
+    client = GrpcClient(server.endpoint, target)
+    try:
+        answers = [client.infer(batch) for batch in exported.batches[:CHECKED_REQUESTS]]
+    finally:
+        client.close()
+    return ServedModel(exported, server, target, load_s, check_answers(exported, answers), evidence)
+
+
+def check_answers(exported: Exported, answers: Sequence[Logits], asked: Sequence[int] | None = None) -> float:
+    """See `Served.require_own_answers`.
+
+    Raises:
+        WrongAnswers: one is below the floor of the precision.
+    """
+    batch, count = exported.case.batch, len(exported.batches)
+    turns = [turn % count for turn in range(len(answers))] if asked is None else asked
+    images = [[turn * batch + place for place in range(batch)] for turn in turns]
+    floor = PRECISIONS[exported.case.precision].sqnr_floor_db
+    try:
+        return require_own_answers(exported.reference, images, answers, floor)
+    except WrongAnswers as wrong:
+        raise WrongAnswers(f"{exported.case}: {wrong}") from None
+
+
+def contradictions(exported: Exported, evidence: dict[str, Any]) -> list[str]:
+    """Where what the server runs denies the label."""
+    kind = exported.case.device.partition(":")[0]
+    session = evidence["session"]
+    found = []
+    if session is not None:
+        first = session["providers"].partition(",")[0]
+        if first != PROVIDERS[kind]:
+            found.append(f"label says device {kind}, but the session runs on {first} first")
+        if session["input_type"] != "tensor(float)":
+            found.append(f"label says {exported.case.precision}, but the session's input is {session['input_type']}")
+        file = hashlib.sha256(exported.artefact.file.read_bytes()).hexdigest()
+        if session["sha256"] != file and not evidence["supplied"]:
+            found.append("the server loaded another ONNX file than the one exported for this case")
+    wanted = "KIND_CPU" if kind == "cpu" else "KIND_GPU"
+    kinds = sorted({str(group.get("kind")) for group in evidence["instance_group"]})
+    if kinds != [wanted]:
+        found.append(f"label says device {kind}, but the server's instances are {', '.join(kinds) or 'none'}")
+    return found

@@ -1,0 +1,173 @@
+"""What clients get from a server in a closed loop, beside what the server counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from harness.cases.duration import Duration, wants_more
+from harness.measure.clock import TimedRounds
+from harness.measure.percentiles import Percentiles, percentiles_ms
+from harness.proof.contradictions import Contradiction
+from harness.triton.clients import Traffic
+from harness.triton.closed_loop import Clients, ClosedLoop
+from harness.triton.control import Statistics, statistics
+from harness.triton.host import ServedModel
+from models.tasks.classify import Logits
+
+WARMUP_S = 0.2
+WARMUP_REQUESTS = 1  # a client: what it takes to connect; the model itself is warm by then
+# The server counts a request a moment after it has answered it.
+SETTLE_S = 5.0
+
+
+@dataclass(frozen=True)
+class Served(Percentiles):
+    """A closed loop of clients on a server: each request from when its client is free until its answer is decoded.
+
+    A round is a request. `images_per_second` is images answered over wall time, of all clients together. The server's
+    own times are means a request, from its statistics; `mean_batch` is images an execution, of the batches it formed.
+    `answers_sqnr_db` is that of the worst answer of all.
+    """
+
+    kind: ClassVar[str] = "served"
+
+    protocol: str
+    mode: str
+    clients: int
+    images_per_second: float
+    mean_ms: float
+    min_ms: float
+    max_ms: float
+    rounds: int
+    images: int
+    wall_s: float
+    answers_sqnr_db: float
+    mean_batch: float
+    executions: int
+    server_queue_ms: float
+    server_input_ms: float
+    server_compute_ms: float
+    server_output_ms: float
+    rounds_ms: tuple[float, ...]
+
+    @classmethod
+    def of(
+        cls,
+        rounds_s: Sequence[float],
+        wall_s: float,
+        *,
+        batch: int,
+        protocol: str,
+        mode: str,
+        clients: int,
+        answers_db: float,
+        executions: int,
+        server_ms: Mapping[str, float],
+    ) -> Served:
+        """From each request's seconds, in the order asked, the wall time of all and what the server counted."""
+        images = len(rounds_s) * batch
+        return cls(
+            protocol=protocol,
+            mode=mode,
+            clients=clients,
+            images_per_second=images / wall_s,
+            **percentiles_ms(rounds_s),  # type: ignore[arg-type]  # keys and fields are one list, held by a test
+            mean_ms=sum(rounds_s) / len(rounds_s) * 1e3,
+            min_ms=min(rounds_s) * 1e3,
+            max_ms=max(rounds_s) * 1e3,
+            rounds=len(rounds_s),
+            images=images,
+            wall_s=wall_s,
+            answers_sqnr_db=answers_db,
+            mean_batch=images / executions,
+            executions=executions,
+            server_queue_ms=server_ms["queue"],
+            server_input_ms=server_ms["input"],
+            server_compute_ms=server_ms["compute"],
+            server_output_ms=server_ms["output"],
+            rounds_ms=tuple(round(seconds * 1e3, 3) for seconds in rounds_s),
+        )
+
+
+def measure_served(served: ServedModel, traffic: Traffic, duration: Duration, timed: TimedRounds) -> Served | None:
+    """A closed loop: every answer compared with the model's own, every request found in the server's statistics.
+
+    Raises:
+        RequestsFailed: a request failed; nothing is a measurement.
+        WrongAnswers: an answer is not the model's own to its image.
+        Contradiction: the server counted other requests than these.
+    """
+    loads: list[ClosedLoop] = []
+    with Clients(traffic, served.server, served.target, served.batches) as clients:
+        before = statistics(served.server, served.name)
+        warm = clients.run(lambda sent, s: sent < WARMUP_REQUESTS * traffic.clients or s < WARMUP_S)
+        before = settled_statistics(served, before, len(warm.requests))
+        rounds_s = timed(
+            "served",
+            lambda: loads.append(clients.run(lambda sent, s: wants_more(duration, sent, s))),
+            lambda elapsed_s: None if loads else (),
+        )
+        after = settled_statistics(served, before, len(loads[0].requests))
+    answers_db = served.require_own_answers(loads[0].answers())
+    counted = after.since(before)
+    require_counted(served, len(loads[0].requests), counted)
+    if not rounds_s:
+        return None
+    return Served.of(
+        loads[0].latencies_s(),
+        loads[0].wall_s,
+        batch=served.case.batch,
+        protocol=traffic.protocol,
+        mode=traffic.mode,
+        clients=traffic.clients,
+        answers_db=answers_db,
+        executions=counted.executions,
+        server_ms={part: counted.mean_ms(part) for part in ("queue", "input", "compute", "output")},
+    )
+
+
+def ask_once(served: ServedModel, traffic: Traffic) -> list[Logits]:
+    """The answers to one request for each of the batches, in the order asked.
+
+    Raises:
+        RequestsFailed: a request failed.
+    """
+    with Clients(traffic, served.server, served.target, served.batches) as clients:
+        return clients.run(lambda sent, s: sent < len(served.batches)).answers()
+
+
+def ask_first(served: ServedModel) -> list[Logits]:
+    """The answer to the first request alone.
+
+    Raises:
+        RequestsFailed: it failed.
+    """
+    with Clients(Traffic("grpc", "sync", 1), served.server, served.target, served.batches) as clients:
+        return clients.run(lambda sent, s: sent < 1).answers()
+
+
+def settled_statistics(served: ServedModel, before: Statistics, requests: int) -> Statistics:
+    """The server's statistics, once it has counted so many requests since `before`, or will not."""
+    until = time.monotonic() + SETTLE_S
+    while True:
+        now = statistics(served.server, served.name)
+        if now.since(before).requests >= requests or time.monotonic() > until:
+            return now
+        time.sleep(0.005)
+
+
+def require_counted(served: ServedModel, requests: int, counted: Statistics) -> None:
+    """Compare what the clients got with what the server says it answered.
+
+    Raises:
+        Contradiction: they differ: somebody else asks too, or answers come from elsewhere.
+    """
+    images = requests * served.case.batch
+    if (counted.requests, counted.images) != (requests, images):
+        raise Contradiction(
+            f"{served.case}: the clients got {requests} answers of {images} images, the server counted "
+            f"{counted.requests} of {counted.images}: others ask it too, or answers come from a cache"
+        )

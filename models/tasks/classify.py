@@ -1,0 +1,117 @@
+"""Classification: one output, `logits` [n, classes]. Answers are compared as signal to quantisation noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from models.catalog import ModelSpec
+from models.preprocess import build_transform, generated_images, normalise
+from models.tasks.outputs import Outputs
+from models.tasks.protocol import Agreement, Pixels, Scores, WrongAnswers
+
+Logits = npt.NDArray[np.float32]
+
+OUTPUT = "logits"
+# Ranks that are kept of each answer: a top-5 accuracy needs no more.
+TOP = 5
+# Identical logits have no noise; the record holds a number all the same.
+EXACT_DB = 200.0
+# The reference's own images must differ by this, or swapped answers could not be told from right ones.
+LEAST_SPREAD = 0.02
+
+
+def transform(spec: ModelSpec) -> Pixels:
+    """See `Task.transform`."""
+    return build_transform(spec)
+
+
+def generated(spec: ModelSpec, count: int, seed: int = 0) -> Tensor:
+    """See `Task.generated`."""
+    return normalise(generated_images(count, spec.input.size, seed), spec.input)
+
+
+def decode(outputs: Outputs) -> list[int]:
+    """See `Task.decode`: the index of the likeliest class."""
+    return [int(index) for index in outputs[OUTPUT].argmax(axis=1)]
+
+
+def labels(outputs: Outputs) -> int:
+    """See `Task.labels`: the classes."""
+    return int(outputs[OUTPUT].shape[1])
+
+
+def compare(reference: Outputs, found: Outputs) -> Agreement:
+    """See `Task.compare`."""
+    return Agreement(sqnr_db(reference[OUTPUT], found[OUTPUT]), top1_agreement_pct(reference[OUTPUT], found[OUTPUT]))
+
+
+def describe_wrong(reference: Outputs, found: Outputs) -> str:
+    """See `Task.describe_wrong`: another image's answers, one answer for all, or none of these."""
+    return describe_wrong_logits(reference[OUTPUT], found[OUTPUT])
+
+
+def ranked(outputs: Outputs) -> npt.NDArray[np.int16]:
+    """See `Task.ranked`: the first five classes. Equal logits give the same order on every machine."""
+    order: npt.NDArray[np.int16] = np.argsort(-outputs[OUTPUT], axis=1, kind="stable")[:, :TOP].astype(np.int16)
+    return order
+
+
+def score(ranked: npt.NDArray[np.int16], labels: Sequence[int] | npt.NDArray[np.int16]) -> Scores:
+    """See `Task.score`: `top1`, the label is the likeliest class, and `top5`, it is among the first five."""
+    hits = ranked == np.asarray(labels)[:, None]
+    return {"top1": hits[:, 0], "top5": hits.any(axis=1)}
+
+
+def spread(reference: Logits) -> float:
+    """How much the answers differ between images, 0 to 1: the norm of their deviation from the mean over their norm."""
+    centred = reference - reference.mean(axis=0)
+    return float(np.linalg.norm(centred) / max(float(np.linalg.norm(reference)), 1e-30))
+
+
+def sqnr_db(reference: Logits, logits: Logits) -> float:
+    """Signal to quantisation noise in dB, 20 log10(|signal| / |noise|), over all images together.
+
+    Noise is the difference from the reference. Signal is what tells the images apart: the reference less its mean
+    over the images, so that another image's answer is about -3 dB however alike the answers are.
+
+    Args:
+        reference: [n, classes], n of at least 2.
+        logits: of the same images, [n, classes].
+
+    Raises:
+        WrongAnswers: logits that are not finite, of another shape, or a reference that cannot tell images apart.
+    """
+    if logits.shape != reference.shape:
+        raise WrongAnswers(f"logits have shape {logits.shape}, the reference has {reference.shape}")
+    if not np.isfinite(logits).all():
+        count = int(np.size(logits) - np.isfinite(logits).sum())
+        raise WrongAnswers(f"{count} of {logits.size} logits are NaN or infinite")
+    if spread(reference) < LEAST_SPREAD:
+        raise WrongAnswers(
+            f"the reference's logits differ by only {100 * spread(reference):.2f}% between images, so wrong answers "
+            f"could not be told from right ones; use weights and images that give different answers"
+        )
+    signal = np.linalg.norm((reference - reference.mean(axis=0)).astype(np.float64))
+    noise = np.linalg.norm((logits - reference).astype(np.float64))
+    return EXACT_DB if noise == 0 else min(EXACT_DB, 20 * math.log10(float(signal / noise)))
+
+
+def top1_agreement_pct(reference: Logits, logits: Logits) -> float:
+    """Share of images with the same first class, in percent."""
+    return float(100 * np.mean(reference.argmax(axis=1) == logits.argmax(axis=1)))
+
+
+def describe_wrong_logits(reference: Logits, logits: Logits) -> str:
+    """What kind of wrong it is, where that can be told: answers of other images, one answer for all."""
+    nearest = np.linalg.norm(logits[:, None] - reference[None], axis=2).argmin(axis=1)
+    swapped = int((nearest != np.arange(len(reference))).sum())
+    if spread(logits) < LEAST_SPREAD / 10:
+        return "every image gets the same answer"
+    if swapped and len(set(nearest.tolist())) == len(reference):
+        return f"{swapped} of {len(reference)} images get another image's answer: outputs are permuted"
+    return "the logits resemble no image's: other weights, or too short a format"

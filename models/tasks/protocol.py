@@ -1,0 +1,72 @@
+"""What the harness asks of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from models.catalog import ModelSpec
+from models.tasks.outputs import Outputs
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+# From a decoded RGB image of any size to fp32 [3, h, w].
+Pixels = Callable[["Image.Image"], Tensor]
+# Score to [n], whether each image counts as right.
+Scores = Mapping[str, npt.NDArray[np.bool_]]
+
+
+class WrongAnswers(AssertionError):
+    """A runner's answers are not those of the model that the case names."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How near answers are to the reference's.
+
+    Attributes:
+        sqnr_db: signal to quantisation noise in dB.
+        top1_agreement_pct: share of images whose likeliest answer is the same, in per cent.
+    """
+
+    sqnr_db: float
+    top1_agreement_pct: float
+
+
+class Task(Protocol):
+    """What one kind of model does with images: how they get in, how answers are read, compared and scored."""
+
+    def transform(self, spec: ModelSpec) -> Pixels:
+        """The evaluation transform that the model's weights were trained for."""
+
+    def generated(self, spec: ModelSpec, count: int, seed: int = 0) -> Tensor:
+        """Generated images that a right model answers differently, fp32 [count, 3, h, w], normalised."""
+
+    def decode(self, outputs: Outputs) -> list[Any]:
+        """What a user gets for each image, such as the index of its class."""
+
+    def compare(self, reference: Outputs, found: Outputs) -> Agreement:
+        """How near answers are to the reference's answers to the same images.
+
+        Raises:
+            WrongAnswers: they cannot be compared: of another shape, not finite, or a reference that cannot tell one
+                image from another.
+        """
+
+    def describe_wrong(self, reference: Outputs, found: Outputs) -> str:
+        """What kind of wrong these answers are, where that can be told."""
+
+    def labels(self, outputs: Outputs) -> int:
+        """How many labels the model tells apart."""
+
+    def ranked(self, outputs: Outputs) -> npt.NDArray[np.int16]:
+        """What is kept of each image's answer to score it: [n, k] label indices, the likeliest first."""
+
+    def score(self, ranked: npt.NDArray[np.int16], labels: Sequence[int] | npt.NDArray[np.int16]) -> Scores:
+        """Whether each image's answer is right, for every score that the task has."""

@@ -1,0 +1,178 @@
+"""`make best` and `--engine best`, run for real on the smallest network."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from commands.best import command as best
+from commands.best import runs
+from harness.report.journal import read_journal
+from selftests.inside import ROOT, TINY, VARIABLES, Outcome, run_here
+
+COMMON = ("--model", TINY, "--batch-size", "2", "--device", "cpu")
+
+
+def run_best(*arguments):
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    done = subprocess.run(
+        [sys.executable, "-m", "fixtures.best", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=280,
+    )
+    return Outcome(done.returncode, done.stdout)
+
+
+@pytest.fixture(scope="module")
+def choices(tmp_path_factory):
+    return tmp_path_factory.mktemp("choices")
+
+
+@pytest.fixture(scope="module")
+def outcome(choices):
+    """Two engines, one of which takes its process with it in bf16, its first precision."""
+    return run_best(
+        *(*COMMON, "--engine", "trace,eager", "--precision", "bf16,fp32", "--max-test-duration", "0.2"),
+        *("--benchmark-min-rounds=64", "--choices", str(choices), "-p", "selftests.sabotage_dying"),
+    )
+
+
+@pytest.fixture
+def kept(outcome, choices):
+    (path,) = choices.glob("*.json")
+    return path
+
+
+@pytest.mark.slow
+def test_an_engine_that_dies_loses_only_the_case_that_it_died_in(outcome, choices):
+    folder = choices / TINY.replace(":", "_")
+    table = (folder / "table.txt").read_text()
+    for case in ("fp32-bs2-trace", "fp32-bs2-eager", "bf16-bs2-eager"):
+        assert any(f"{TINY}-cpu-{case}" in line and "passes" in line for line in table.splitlines()), table
+    assert f"died {TINY}-cpu-bf16-bs2-trace: exit status -9" in table
+    assert "<svg" in (folder / "picture.svg").read_text()
+    measured = [
+        bench["extra_info"]["case"]
+        for path in folder.glob("*.json")
+        for bench in json.loads(path.read_text())["benchmarks"]
+    ]
+    assert sorted(measured) == sorted(
+        3 * [f"{TINY}-cpu-{c}" for c in ("fp32-bs2-trace", "fp32-bs2-eager", "bf16-bs2-eager")]
+    )
+
+
+@pytest.mark.slow
+def test_a_choice_with_a_case_missing_is_kept_and_says_so(outcome, kept):
+    assert outcome.code == 1, outcome.text
+    assert "1 cases failed by accident and did not compete" in outcome.text
+    written = json.loads(kept.read_text())
+    assert written["missing"] == [f"{TINY}-cpu-bf16-bs2-trace"]
+    assert set(written["chosen"]) == {"latency", "throughput"}
+
+
+@pytest.mark.slow
+def test_engine_best_runs_the_kept_choice(kept, choices):
+    written = json.loads(kept.read_text())["chosen"]["throughput"]
+    outcome = run_here(
+        *("tests_perf/test_throughput.py", *COMMON, "--engine", "best", "--best-for", "throughput"),
+        *("--choices", str(choices), "--max-test-duration", "0.1"),
+    )
+    assert outcome.code == 0, outcome.text
+    case = f"{TINY}-cpu-{written['precision']}-bs2-{written['engine']}"
+    assert f"best for throughput: {case}" in outcome.text
+    assert "1 passed" in outcome.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c["circumstances"].update(machine="elsewhere"), "machine was elsewhere"),
+        (lambda c: c["circumstances"]["libraries"].update(torch="1.0"), "libraries torch was 1.0"),
+        (lambda c: c["circumstances"]["device"].update(name="Z80"), "device name was Z80"),
+        (lambda c: c["circumstances"]["threads"].update(intra_op=77), "threads intra_op was 77"),
+        (lambda c: c["circumstances"]["identity"].update(weights_sha256="0"), "weights_sha256 was 0"),
+        (lambda c: c["chosen"].pop("latency"), "holds no choice for latency"),
+        (lambda c: c["chosen"]["latency"].update(model="resnet18"), "is of resnet18"),
+        (lambda c: c.update(schema=99), "format 99"),
+        (lambda c: c.pop("circumstances"), "damaged"),
+    ],
+    ids=["machine", "versions", "device", "threads", "weights", "objective", "model", "schema", "damaged"],
+)
+def test_a_choice_made_otherwise_is_refused_with_the_command(kept, tmp_path, change, words):
+    content = json.loads(kept.read_text())
+    change(content)
+    (tmp_path / kept.name).write_text(json.dumps(content))
+    outcome = run_here("tests_perf/test_latency.py", *COMMON, "--engine", "best", f"--choices={tmp_path}")
+    assert outcome.code == 4, outcome.text
+    (error,) = [line for line in outcome.text.splitlines() if line.startswith("ERROR:")]
+    assert words in error
+    assert f"make best MODEL={TINY} BATCH=2" in error
+
+
+def test_no_choice_is_a_usage_error_with_the_command(tmp_path):
+    outcome = run_here(*COMMON, "--engine", "best", f"--choices={tmp_path}")
+    assert outcome.code == 4, outcome.text
+    assert f"make best MODEL={TINY} BATCH=2" in outcome.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--engine", "best,eager"], "drop the others"),
+        (["--engine", "best", "--precision", "fp32"], "drop --precision"),
+        (["--engine", "best", "--jit", "trace"], "drop --jit"),
+        (["--best-for", "latency"], "add --engine best"),
+    ],
+)
+def test_what_would_choose_beside_the_choice_is_refused(arguments, words, tmp_path):
+    outcome = run_here(*COMMON, *arguments, f"--choices={tmp_path}")
+    assert outcome.code == 4, outcome.text
+    assert words in outcome.text
+
+
+def test_an_engine_that_is_not_there_is_skipped_with_its_reason(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(runs, "absent", lambda engine: "make setup-ipex")
+    monkeypatch.setattr(runs, "ELSEWHERE", {})
+    assert best.main(["--model", TINY, "--engine", "ipex", "--choices", str(tmp_path)]) == 1
+    out = capfd.readouterr().out
+    assert "skipped 1: make setup-ipex" in out
+    assert "no case gave a row: nothing is chosen" in out
+
+
+def test_one_who_interrupts_gets_the_table_and_no_choice(tmp_path, monkeypatch, capfd):
+    asked = []
+
+    def interrupted(one, engine):
+        asked.append((one.model, engine))
+        return runs.Measured(runs.INTERRUPTED, (), is_ours=True)
+
+    monkeypatch.setattr(best, "measure", interrupted)
+    assert best.main(["--model", "resnet18,resnet34", "--choices", str(tmp_path)]) == 130
+    assert asked == [("resnet18", "eager")]
+    assert "interrupted: nothing is chosen" in capfd.readouterr().out
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_a_command_line_that_pytest_refuses_ends_at_once(tmp_path):
+    outcome = run_best("--model", "nosuch", "--choices", str(tmp_path))
+    assert outcome.code == 4, outcome.text
+    assert "engine 1 of" in outcome.text
+    assert "engine 2 of" not in outcome.text
+
+
+def test_a_journal_that_broke_off_is_read_to_its_last_whole_line(tmp_path):
+    path = tmp_path / "j.jsonl"
+    path.write_text('{"run": {"a": 1}}\n{"opened": "x"}\n{"row": {"ca')
+    journal = read_journal(path)
+    assert (journal.environment, journal.last, journal.records) == ({"a": 1}, "x", ())
+    path.write_text('{"run": {"a"\n{"opened": "x"}\n')
+    with pytest.raises(ValueError, match="j.jsonl:1"):
+        read_journal(path)
+    assert read_journal(tmp_path / "none").last is None

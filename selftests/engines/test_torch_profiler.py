@@ -1,0 +1,128 @@
+"""What a profile of one step says ran."""
+
+import pytest
+import torch
+
+from harness.engines.torch.profiler import kernel_dtype, matrix_work, memory_format, profile_step, ran_inductor
+
+
+def op(name, types, ts, dur, tid=1, external=None):
+    return {
+        "cat": "cpu_op",
+        "name": name,
+        "tid": tid,
+        "ts": ts,
+        "dur": dur,
+        "args": {"Input type": types, "External id": external},
+    }
+
+
+def kernel(name, dur, external=None):
+    return {"cat": "kernel", "name": name, "tid": 7, "ts": 0, "dur": dur, "args": {"External id": external}}
+
+
+def test_the_innermost_operator_of_a_nest_counts():
+    events = [
+        op("aten::conv2d", ["c10::BFloat16", "float"], 0, 100),
+        op("aten::to", ["float"], 1, 5),
+        op("aten::conv2d", ["c10::BFloat16", "c10::BFloat16"], 10, 80),
+        op("aten::mkldnn_convolution", ["c10::BFloat16", "c10::BFloat16"], 20, 60),
+        op("aten::addmm", ["float", "float", "float"], 200, 20),
+    ]
+    work = matrix_work(events)
+    assert work.share_pct == {"bf16": 75.0, "fp32": 25.0}
+    assert (work.count, work.clock) == (2, "operator")
+
+
+def test_operators_of_other_threads_do_not_nest():
+    events = [op("aten::mm", ["float"], 0, 100, tid=1), op("aten::mm", ["c10::Half"], 10, 100, tid=2)]
+    assert matrix_work(events).share_pct == {"fp32": 50.0, "fp16": 50.0}
+
+
+def test_conversions_are_no_matrix_work():
+    assert matrix_work([op("aten::convert_element_type", ["float"], 0, 5)]).count == 0
+
+
+def test_on_a_device_the_kernels_time_counts_and_the_operator_gives_the_format():
+    events = [
+        op("aten::cudnn_convolution", ["c10::Half", "c10::Half"], 0, 10, external=5),
+        op("aten::relu", ["float"], 20, 10, external=6),
+        kernel("some_opaque_kernel", 30, external=5),
+        kernel("vectorized_elementwise_kernel", 1000, external=6),
+    ]
+    work = matrix_work(events)
+    assert work.share_pct == {"fp16": 100.0}
+    assert work.clock == "kernel"
+
+
+def test_a_kernel_that_says_tf32_overrules_its_fp32_operator():
+    events = [
+        op("aten::cudnn_convolution", ["float", "float"], 0, 10, external=5),
+        kernel("sm80_xmma_fprop_implicit_gemm_tf32f32_tf32f32_f32_nhwckrsc_nhwc_tilesize128x128x16", 30, external=5),
+    ]
+    assert matrix_work(events).share_pct == {"tf32": 100.0}
+
+
+def test_replayed_kernels_give_their_own_format_and_helpers_do_not_count():
+    """A replayed CUDA graph: kernels without operators."""
+    events = [
+        kernel("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize64x64x64", 90),
+        kernel("triton_poi_fused_convolution_relu_3", 50),
+        kernel("void cask__5x_cudnn::computeOffsetsKernel<false, false>", 40),
+        kernel("void cudnn::ops::nchwToNhwcKernel<float, float>", 40),
+    ]
+    work = matrix_work(events)
+    assert work.share_pct == {"bf16": 100.0}
+    assert work.count == 1
+
+
+def test_an_inductor_pointwise_operator_is_no_matrix_work():
+    assert matrix_work([op("triton_poi_fused_convolution_relu_3", [], 0, 5)]).count == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128x128x64", "bf16"),
+        ("sm80_xmma_fprop_implicit_gemm_f16f16_f16f32_f32_nhwckrsc_nhwc_tilesize128x64x64", "fp16"),
+        ("sm80_xmma_fprop_implicit_gemm_tf32f32_tf32f32_f32_nhwckrsc_nhwc", "tf32"),
+        ("void cutlass__5x_cudnn::Kernel<cutlass_tensorop_bf16_s16816fprop_optimized_bf16_128x64>", "bf16"),
+        ("void conv_depthwise2d_forward_kernel<5, c10::BFloat16, int>", "bf16"),
+        ("nvjet_hsh_128x128_64x6_1x2_h_bz_TNT", "fp16"),
+        ("ampere_sgemm_128x64_tn", "fp32"),
+        ("void implicit_convolve_sgemm<float, float, 128, 5, 5, 3, 3, 3, 1, false>", "fp32"),
+        ("nvjet_sm90_tst_128x64_64x10_2x1_v_bz_TNT", "bf16"),
+        ("nvjet_sm90_hsh_64x8_64x16_4x1_v_bz_TNN", "fp16"),
+        ("ampere_scudnn_128x64_relu_interior_nn_v1", "fp32"),
+        ("cutlass_80_tensorop_s1688gemm_128x128_16x4_tn_align4", "tf32"),
+        ("cutlass_tensorop_bf16_s1688fprop_optimized_bf16_64x64", "bf16"),
+        ("triton_poi_fused_relu_0", "unknown"),
+    ],
+)
+def test_kernel_names_give_their_format(name, dtype):
+    assert kernel_dtype(name) == dtype
+
+
+@pytest.mark.parametrize(
+    ("dtype", "label"), [(torch.float32, "fp32"), (torch.bfloat16, "bf16"), (torch.float64, "fp64")]
+)
+def test_a_real_step_shows_its_format(dtype, label):
+    convolution = torch.nn.Conv2d(3, 8, 3).to(dtype)
+    image = torch.zeros(1, 3, 32, 32, dtype=dtype)
+
+    def step():
+        convolution(image)
+
+    events = profile_step(step, None)
+    work = matrix_work(events)
+    assert set(work.share_pct) == {label}
+    assert work.count == 1
+    assert not ran_inductor(events)
+
+
+def test_memory_format_is_read_from_the_weights():
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Conv2d(8, 8, 1), torch.nn.Linear(8, 2))
+    assert memory_format(module) == "contiguous"
+    assert memory_format(module.to(memory_format=torch.channels_last)) == "channels_last"
+    module.append(torch.nn.Conv2d(8, 8, 3))
+    assert memory_format(module) == "mixed"

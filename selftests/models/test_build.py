@@ -1,0 +1,142 @@
+"""From a row to a module: every row builds, random weights are alive, files are checked."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from harness.engines.torch.batchnorm import replace_fused_batchnorm
+from harness.proof.reference import input_images, reference_logits
+from models.build import WeightsError, build_module
+from models.catalog import find_spec, load_catalog
+from models.tasks.classify import spread, sqnr_db
+
+CATALOG = load_catalog()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CATALOG)
+def test_every_row_gives_a_thousand_finite_outputs_that_tell_images_apart(name):
+    spec = CATALOG[name]
+    logits = reference_logits(build_module(spec).module, input_images(spec, 4))
+    assert logits.shape == (4, 1000)
+    assert np.isfinite(logits).all()
+    assert spread(logits) > 0.05
+
+
+def test_random_weights_are_the_same_every_time_and_leave_the_global_state_alone():
+    spec = CATALOG["mobilenetv3_small_100"]
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    first = build_module(spec)
+    assert torch.equal(torch.rand(3), expected)
+    assert build_module(spec).weights_sha256 == first.weights_sha256
+    assert build_module(spec, seed=1).weights_sha256 != first.weights_sha256
+    assert first.weights == "random"
+    assert not first.module.training
+
+
+def test_the_hash_sees_a_single_weight():
+    spec = CATALOG["resnet18"]
+    built = build_module(spec)
+    from models.build import state_sha256
+
+    with torch.no_grad():
+        built.module.fc.bias[0] += 1e-6
+    assert state_sha256(built.module) != built.weights_sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [("resnet18", "layer4.1.conv2"), ("resnet50", "layer4.2.conv1"), ("fbnetc_100", "blocks.5.2.conv_pw")],
+)
+def test_no_branch_is_switched_off(name, layer):
+    """timm starts the last batch norm of a residual branch at zero: whatever runs in the branch, nothing shows."""
+    spec = CATALOG[name]
+    module = build_module(spec).module
+    images = input_images(spec, 4)
+    before = reference_logits(module, images)
+    with torch.no_grad():
+        module.get_submodule(layer).weight.mul_(-1)
+    assert sqnr_db(before, reference_logits(module, images)) < 20
+
+
+def test_batchnorm_statistics_are_those_of_images():
+    module = build_module(CATALOG["resnet18"]).module
+    assert module.bn1.momentum == 0.1
+    assert float(module.bn1.running_var.mean()) != 1.0
+    assert not torch.equal(module.layer4[1].bn2.running_mean, torch.zeros(512))
+
+
+def test_plain_batch_norm_gives_equal_outputs_and_touches_no_other_instance():
+    spec = CATALOG["fbnetc_100"]
+    fused = build_module(spec).module
+    plain = copy.deepcopy(fused)
+    images = input_images(spec, 2)
+    assert replace_fused_batchnorm(plain) > 50
+    assert replace_fused_batchnorm(plain) == 0
+    np.testing.assert_array_equal(reference_logits(plain, images), reference_logits(fused, images))
+    from timm.layers import BatchNormAct2d
+
+    assert sum(isinstance(layer, BatchNormAct2d) for layer in fused.modules()) > 50
+    assert not any(isinstance(layer, BatchNormAct2d) for layer in plain.modules())
+    again = build_module(spec).module
+    np.testing.assert_array_equal(reference_logits(again, images), reference_logits(fused, images))
+
+
+def test_plain_batch_norm_keeps_the_same_tensors():
+    module = build_module(CATALOG["mobilenetv3_small_100"]).module
+    before = {tensor.data_ptr() for tensor in module.parameters()}
+    replace_fused_batchnorm(module)
+    assert {tensor.data_ptr() for tensor in module.parameters()} == before
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_weights_of_a_file_are_loaded(tmp_path, suffix):
+    from safetensors.torch import save_file
+
+    spec = CATALOG["resnet18"]
+    built = build_module(spec, seed=3)
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save({"state_dict": built.module.state_dict()}, path)
+    else:
+        save_file(built.module.state_dict(), path)
+    loaded = build_module(spec, path)
+    assert loaded.weights_sha256 == built.weights_sha256
+    assert loaded.weights == path.name
+
+
+def test_weights_of_another_architecture_are_refused_naming_keys(tmp_path):
+    path = tmp_path / "resnet18.pth"
+    torch.save(build_module(CATALOG["resnet18"]).module.state_dict(), path)
+    with pytest.raises(WeightsError, match=r"keys missing: .*layer1\.2\.conv1\.weight"):
+        build_module(CATALOG["resnet34"], path)
+    with pytest.raises(WeightsError, match=r"of another shape: .*conv1\.weight"):
+        build_module(CATALOG["resnet50"], path)
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights", b"\x80\x02]q\x00."])
+def test_what_is_no_file_of_weights_is_refused(tmp_path, content):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"weights\.pth"):
+        build_module(CATALOG["resnet18"], path)
+
+
+def test_weights_that_cannot_be_fetched_say_how_to_give_a_file(monkeypatch):
+    import timm
+
+    def offline(*arguments, **settings):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(WeightsError, match="no route to host.*--weights FILE"):
+        build_module(CATALOG["resnet18"], "pretrained")
+
+
+def test_a_torchvision_model_builds():
+    spec = find_spec("torchvision:mobilenet_v3_small", CATALOG)
+    assert reference_logits(build_module(spec).module, input_images(spec, 2)).shape == (2, 1000)
