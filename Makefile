@@ -19,10 +19,10 @@ help: ## this list
 
 setup: $(STAMP) ## install everything into .venv (done once; the other targets call it)
 
-$(STAMP): requirements.txt requirements/engines.txt requirements/serving.txt requirements/check.txt requirements/data.txt constraints.txt
+$(STAMP): pyproject.toml $(addprefix requirements/,core.txt engines.txt serving.txt check.txt data.txt) constraints.txt
 	@echo "installing into $(VENV); the first time takes some minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) -r requirements.txt -r requirements/check.txt
+	@$(PIP) -e . -r requirements/check.txt
 	@touch $@
 
 setup-triton: $(TRITON_STAMP) ## install a Triton server and perf_analyzer into .venv-triton (done once)
@@ -44,7 +44,7 @@ bench: $(STAMP) ## measure fbnetc_100 and keep every number in results/out.json;
 	@$(BIN)/python -m pytest tests_perf tests_accuracy $(if $(ARGS),,-k fbnetc_100) --benchmark-json results/out.json $(ARGS)
 
 best: names-a-model $(STAMP) ## measure MODEL on every engine and precision (BATCH, DATA), mark and keep the fastest that is right
-	@$(BIN)/python -m fixtures.best --model $(MODEL) $(if $(BATCH),--batch-size $(BATCH)) $(if $(DATA),--data $(DATA)) $(ARGS)
+	@$(BIN)/visionmark best --model $(MODEL) $(if $(BATCH),--batch-size $(BATCH)) $(if $(DATA),--data $(DATA)) $(ARGS)
 
 names-a-model:
 	@$(if $(MODEL),:,echo "make best MODEL=fbnetc_100 [BATCH=1] [DATA=DIR] [ARGS=...]: give a MODEL" >&2; exit 2)
@@ -72,11 +72,11 @@ test-ipex: .venv-ipex/.installed ## the self-tests of the engine ipex, then its 
 	@.venv-ipex/bin/python -m pytest $(IPEX_TESTS) -k fbnetc_100 --device cpu --engine ipex --precision fp32,bf16,amp_bf16 \
 	  --batch-size 1 --benchmark-json results/ipex.json $(ARGS)
 
-check: $(STAMP) ## ruff (format and lint) and strict mypy
-	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+check: $(STAMP) ## ruff (format and lint), strict mypy, and which room may import which
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 bench-harness: $(STAMP) $(HAS_TRITON) ## what the harness itself costs and what the engines gain, printed
-	@for bench in bench_harness bench_engines bench_serving bench_streams; do $(BIN)/python -m selftests.$$bench || exit; done
+	@for bench in bench_harness bench_engines bench_serving bench_streams; do $(BIN)/python -m benchmarks.$$bench || exit; done
 
 clean: ## remove environments, caches and results
 	rm -rf .venv .venv-ipex .venv-triton .pytest_cache .mypy_cache .ruff_cache .benchmarks .cache results

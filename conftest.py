@@ -1,22 +1,3 @@
-"""The table of contents."""
+"""visionmark's plugin, for a checkout that is not installed. An installed one has it by its entry point."""
 
-pytest_plugins = [
-    "fixtures.options",
-    "fixtures.options.table",
-    "fixtures.profiles.rows",
-    "fixtures.cases",
-    "fixtures.progress",
-    "fixtures.telemetry",
-    "fixtures.recording",
-    "fixtures.runners",
-    "fixtures.scenarios",
-    "fixtures.streaming",
-    "fixtures.journal",
-    "fixtures.labelled",
-    "fixtures.serving",
-    "fixtures.serving.options",
-    "fixtures.serving.load",
-    "fixtures.summary",
-    "fixtures.result_files",
-    "fixtures.profiles.files",
-]
+pytest_plugins = ["fixtures.plugin"]

@@ -26,7 +26,7 @@ from harness.artefacts.cache import ArtefactCache
 from harness.artefacts.calibration import generated_calibration
 from harness.cases.case import Case
 from harness.host.cores import set_threads
-from harness.proof.prepare import prepare
+from harness.proof.preparation import prepare
 from harness.proof.prepared import Prepared
 from harness.proof.reference import References
 from models.build import build_module

@@ -26,7 +26,7 @@ from harness.host.cores import set_threads, usable_cores
 from harness.measure.accuracy.run import answer
 from harness.measure.clock import NextArguments, TimedRounds
 from harness.measure.pipeline import stage_rates, workers
-from harness.proof.prepare import prepare
+from harness.proof.preparation import prepare
 from harness.proof.prepared import Prepared
 from harness.proof.reference import References
 from models.catalog import find_spec, load_catalog

@@ -22,7 +22,7 @@ from harness.jobs.spawn import open_jobs
 from harness.jobs.stream import BuildInputs
 from harness.measure.loadgen.bridge import Library, LoadgenSettings, Respond, run_load
 from harness.measure.streams import Streams
-from harness.proof.prepare import prepare
+from harness.proof.preparation import prepare
 from harness.proof.reference import References
 from models.catalog import find_spec, load_catalog
 from selftests.inside import TINY, run_command

@@ -1,4 +1,1 @@
-"""What is measured: the catalogue of models, their modules, weights and preprocessing.
-
-This package must not know any device, any engine or pytest.
-"""
+"""Owns what is measured: the catalogue, modules, weights, preprocessing, tasks. Must not know devices, engines, pytest."""

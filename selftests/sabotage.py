@@ -29,8 +29,8 @@ class _Engine:
     def supports(self, device, precision):
         return None
 
-    def build(self, module, example, case, device):
-        return self._wrap(eager.build(module, example, case, device))
+    def build(self, module, example, case, device, artefacts):
+        return self._wrap(eager.build(module, example, case, device, artefacts))
 
 
 class _Wrapped:

@@ -1,6 +1,6 @@
 """`make best`: every engine and precision of a model measured by pytest, ranked, drawn, and the best of them kept.
 
-`python -m fixtures.best --model NAME [PYTEST ARGUMENTS]`. Each engine is measured by a pytest process of its own: one
+`visionmark best --model NAME [PYTEST ARGUMENTS]`. Each engine is measured by a pytest process of its own: one
 that crashes takes no other with it, and the memory of one is not counted for the next. All numbers come from the
 records that those runs keep; nothing is measured here.
 """
@@ -82,13 +82,13 @@ def report(asked: Asked, measured: Sequence[Measured], *, is_final: bool) -> int
     records, missing = joined(journals)
     rows = rows_of(records)
     groups = [list(group) for _, group in groupby(sorted(rows, key=_group), key=_group)]
-    verdicts = {row["case"]: judge(row, rows, allow_undecided="--allow-undecided" in asked.rest) for row in rows}
-    text = render_best(groups, verdicts, is_colour=False)
+    eligible = {row["case"]: judge(row, rows, allow_undecided="--allow-undecided" in asked.rest) for row in rows}
+    text = render_best(groups, eligible, is_colour=False)
     gone = render_missing(missing)
     (asked.folder / "table.txt").write_text(f"{text}\n{gone}\n")
-    print(f"\n{render_best(groups, verdicts, sys.stdout.isatty())}\n{gone}", flush=True)
+    print(f"\n{render_best(groups, eligible, sys.stdout.isatty())}\n{gone}", flush=True)
     if groups:
-        draw(asked.folder / "picture.svg", groups, verdicts)
+        draw(asked.folder / "picture.svg", groups, eligible)
         print(f"\nthe picture is {asked.folder / 'picture.svg'}, every number beside it")
     if not is_final:
         print("interrupted: nothing is chosen")
@@ -98,7 +98,7 @@ def report(asked: Asked, measured: Sequence[Measured], *, is_final: bool) -> int
     environment = next((one for one in environments if one is not None), None)
     accidents = [one.case for one in missing if one.is_accident]
     kept = [
-        _keep(asked, [row for row in group if row["case"] in ours], verdicts, environment, accidents)
+        _keep(asked, [row for row in group if row["case"] in ours], eligible, environment, accidents)
         for group in groups
         if environment is not None
     ]
@@ -112,7 +112,7 @@ def report(asked: Asked, measured: Sequence[Measured], *, is_final: bool) -> int
 def _keep(
     asked: Asked,
     rows: Sequence[Record],
-    verdicts: dict[str, Eligibility],
+    eligible: dict[str, Eligibility],
     environment: dict[str, Any],
     accidents: Sequence[str],
 ) -> bool:
@@ -124,7 +124,7 @@ def _keep(
         *(asked.choices, of["model"], of["device"], of["batch"], of["identity"]["weights"]),
         environment["libraries"]["torch"],
     )
-    chosen = {aim: row for aim in OBJECTIVES if (row := fastest(rows, verdicts, aim)) is not None}
+    chosen = {aim: row for aim in OBJECTIVES if (row := fastest(rows, eligible, aim)) is not None}
     if not chosen:
         with suppress(FileNotFoundError):
             path.unlink()
@@ -141,7 +141,3 @@ def _keep(
 
 def _group(row: Record) -> tuple[Any, ...]:
     return row["model"], row["device"], row["batch"]
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -16,12 +16,12 @@ TABLE_WIDTH = 180
 _MARKS = {"latency": "L", "throughput": "T"}
 
 
-def render_best(groups: Sequence[Sequence[Record]], verdicts: Mapping[str, Eligibility], is_colour: bool) -> str:
+def render_best(groups: Sequence[Sequence[Record]], eligible: Mapping[str, Eligibility], is_colour: bool) -> str:
     """The table as text, one section a model, device and batch.
 
     Args:
         groups: rows of one model, device and batch each.
-        verdicts: by case.
+        eligible: whether each case may be chosen.
         is_colour: whether the terminal shows colours.
     """
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -32,10 +32,10 @@ def render_best(groups: Sequence[Sequence[Record]], verdicts: Mapping[str, Eligi
     table.add_column("evidence", no_wrap=True)
     table.add_column("gate")
     for rows in groups:
-        marked = {aim: fastest(rows, verdicts, aim) for aim in OBJECTIVES}
+        marked = {aim: fastest(rows, eligible, aim) for aim in OBJECTIVES}
         for row in rows:
             marks = [_MARKS[aim] for aim, best in marked.items() if best is not None and best["case"] == row["case"]]
-            table.add_row("+".join(marks), *_cells(row, verdicts[row["case"]]), style="bold" if marks else None)
+            table.add_row("+".join(marks), *_cells(row, eligible[row["case"]]), style="bold" if marks else None)
         table.add_section()
     console = Console(
         width=TABLE_WIDTH, force_terminal=is_colour, color_system="standard" if is_colour else None, highlight=False
@@ -54,11 +54,11 @@ def render_missing(missing: Sequence[Missing]) -> str:
     return "\n".join(lines)
 
 
-def _cells(row: Record, verdict: Eligibility) -> list[str]:
+def _cells(row: Record, standing: Eligibility) -> list[str]:
     evidence = row["evidence"]
     dtype, share = next(iter(evidence["dtype_share_pct"].items()), ("nothing", 0.0))
     top1 = row.get("accuracy", {}).get("top1", {}).get("pct")
-    lost = "" if verdict.top1_loss_points is None else f" ({verdict.top1_loss_points:+.2f})"
+    lost = "" if standing.top1_loss_points is None else f" ({standing.top1_loss_points:+.2f})"
     return [
         row["case"],
         _number(row.get("throughput", {}).get("images_per_second")),
@@ -69,7 +69,7 @@ def _cells(row: Record, verdict: Eligibility) -> list[str]:
         _number(row.get("parity", {}).get("sqnr_db"), 1),
         "" if top1 is None else f"{top1:.2f}{lost}",
         f"{evidence['engine']}, {dtype} {share:.0f}%",
-        "; ".join([*(verdict.reasons or ["passes"]), *filter(None, [disagreement(row)])]),
+        "; ".join([*(standing.reasons or ["passes"]), *filter(None, [disagreement(row)])]),
     ]
 
 

@@ -1,1 +1,1 @@
-"""A Triton Inference Server: finding one, starting it, what it serves, and who asks it. Plain Python."""
+"""Owns the Triton server: finding, starting, what it serves, who asks it. Must not know pytest or jobs."""

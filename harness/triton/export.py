@@ -18,7 +18,7 @@ from harness.engines.onnx import export as onnx_export
 from harness.engines.onnxruntime import PROVIDERS
 from harness.progress import ReportPhase
 from harness.proof import References, input_images
-from harness.proof.prepare import identity_of
+from harness.proof.preparation import identity_of
 from harness.triton.clients import ImageBatch
 from harness.triton.repository import LEAST_MAX_BATCH, OUTPUT, ModelFiles
 from models.build import Built, build_module

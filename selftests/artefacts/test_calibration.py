@@ -48,7 +48,7 @@ def test_the_calibrations_hash_follows_the_images(files):
     assert one.sha256 == again.sha256 != other.sha256
     assert one.record() == {"source": "d", "images": 8, "seed": 1, "sha256": one.sha256}
     images = one.load()
-    assert images.shape == (8, 3, SPEC.input.size, SPEC.input.size)
+    assert images.shape == (8, 3, *SPEC.input.size)
     assert images.dtype == torch.float32
 
 

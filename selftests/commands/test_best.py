@@ -18,7 +18,7 @@ COMMON = ("--model", TINY, "--batch-size", "2", "--device", "cpu")
 def run_best(*arguments):
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     done = subprocess.run(
-        [sys.executable, "-m", "fixtures.best", *arguments],
+        [sys.executable, "-m", "commands", "best", *arguments],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,

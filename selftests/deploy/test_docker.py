@@ -8,7 +8,7 @@ import pytest
 
 from selftests.inside import ROOT
 
-DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
+DOCKERFILES = sorted((ROOT / "deploy" / "docker").glob("*.Dockerfile"))
 
 
 def test_there_is_one_a_device():

@@ -205,7 +205,7 @@ class IExecutionContext:
         return True
 
     def execute_async_v3(self, stream_handle):
-        assert stream_handle == FakeGpu.HANDLE
+        assert stream_handle == FakeStream.HANDLE
         source, target = self.session.get_inputs()[0], self.session.get_outputs()[0]
         images = _at(self.addresses[source.name], self.shapes[source.name], source.type)
         (logits,) = self.session.run(None, {source.name: images})
@@ -223,31 +223,34 @@ def _at(address, shape, kind):
     return np.frombuffer(memory, dtype=dtype).reshape(shape)
 
 
+class FakeStream:
+    """A stream beside torch's default one, on the host."""
+
+    HANDLE = 7
+    waited = 0
+
+    def __init__(self, index):
+        assert index == FakeGpu.index
+        self.handle = self.HANDLE
+
+    def wait_for_default(self):
+        type(self).waited += 1
+
+
 class FakeGpu:
     """What the engine asks of a GPU, on the host."""
 
-    HANDLE = 7
-    name, torch_name, profiler_activity = "cuda", "cpu", "CUDA"
-    plain_batchnorm = cuda_graphs = False
-    openvino_name = onnxruntime_provider = None
-    runs_tensorrt = True
-
-    def __init__(self):
-        self.waited = 0
-        self.handle = self.HANDLE
+    kind, index, name, is_host = "cuda", 0, "cuda", False
 
     def supports(self, precision):
         return None
 
     @contextmanager
-    def settings(self, *, tf32):
+    def settings(self, precision):
         yield
 
-    def side_stream(self):
-        return self
-
-    def wait_for_default(self):
-        self.waited += 1
+    def short_formats(self):
+        return {}
 
     def synchronize(self):
         pass

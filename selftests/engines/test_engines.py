@@ -12,20 +12,22 @@ from harness.artefacts import default_artefacts
 from harness.artefacts.calibration import generated_calibration
 from harness.cases.case import Case
 from harness.cases.precision import PRECISIONS
-from harness.devices import device_names, open_device
+from harness.devices import device_names, open_device, place_of
 from harness.engines import engine_names, open_engine, unsupported
+from harness.engines.torch import runner as torch_runner
 from harness.proof.contradictions import contradictions
-from harness.proof.prepare import prepare
-from harness.proof.reference import References, input_images, reference_logits
+from harness.proof.preparation import prepare
+from harness.proof.reference import References, input_images
 from models.build import build_module
 from models.catalog import find_spec, load_catalog
 from models.tasks.classify import sqnr_db
 from selftests.inside import ROOT, TINY
+from selftests.logits import reference_logits, run_logits
 
 PRESENT = [name for name in device_names() if open_device(name).available() is None]
 SPEC = find_spec(TINY, load_catalog())
 # ranges of so few images are rough, and enough to tell a right engine from a wrong one
-SUPPLIES = replace(default_artefacts(SPEC), calibration=lambda: generated_calibration(SPEC, 16))
+ARTEFACTS = replace(default_artefacts(SPEC), calibration=lambda: generated_calibration(SPEC, 16))
 CASES = [
     Case(TINY, device, precision, 4, engine)
     for device in PRESENT
@@ -43,25 +45,24 @@ def test_an_engine_runs_what_it_says_and_answers_right(case):
     module = build_module(SPEC).module
     images = input_images(SPEC, 8)
     reference = reference_logits(module, images)
-    runner = open_engine(case.engine).build(module, images[:4], case, device, SUPPLIES)
+    runner = open_engine(case.engine).build(module, images[:4], case, device, ARTEFACTS)
     try:
         compilations = runner.compilations()
-        outputs = [runner.fetch(runner.submit(runner.put(chunk))) for chunk in images.split(4)]
-        logits = np.concatenate(outputs)
+        logits = run_logits(runner, images, 4)
         assert logits.dtype == np.float32
         assert sqnr_db(reference, logits) >= PRECISIONS[case.precision].sqnr_floor_db
         source = images[:4].clone()
         batch = runner.put(source)
         source.zero_()
-        again = runner.fetch(runner.submit(batch))
-        np.testing.assert_allclose(again, outputs[0], rtol=0, atol=0.02 * float(np.abs(outputs[0]).max()))
+        again = runner.fetch(runner.submit(batch))["logits"]
+        np.testing.assert_allclose(again, logits[:4], rtol=0, atol=0.02 * float(np.abs(logits[:4]).max()))
         evidence = runner.evidence(runner.put(images[:4]))
         assert contradictions(case, device, evidence) == []
         assert evidence.threads["intra_op"] == torch.get_num_threads()
         if PRECISIONS[case.precision].calibrated:
             quantisation = evidence.quantisation
             assert quantisation.operators + len(quantisation.float_layers) == evidence.matrix_ops
-            assert quantisation.calibration == SUPPLIES.calibration().record()
+            assert quantisation.calibration == ARTEFACTS.calibration().record()
         assert runner.compilations() == compilations
     finally:
         runner.close()
@@ -80,7 +81,8 @@ def test_a_device_that_cannot_be_is_refused(name):
 
 def test_an_index_is_part_of_the_devices_name():
     assert open_device("cuda:1").name == "cuda:1"
-    assert open_device("cuda").torch_name == "cuda:0"
+    assert place_of(open_device("cuda")) == "cuda:0"
+    assert open_device("cuda:1").index == 1
 
 
 @pytest.mark.parametrize("engine", engine_names())
@@ -90,7 +92,7 @@ def test_closing_a_case_lets_its_model_go(engine):
         pytest.skip(reason)
     module = build_module(SPEC).module
     parameter = weakref.ref(next(module.parameters()))
-    runner = open_engine(engine).build(module, input_images(SPEC, 2), case, open_device("cpu"), SUPPLIES)
+    runner = open_engine(engine).build(module, input_images(SPEC, 2), case, open_device("cpu"), ARTEFACTS)
     del module
     runner.close()
     gc.collect()
@@ -101,7 +103,7 @@ def test_settings_are_put_back():
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
-        with open_device("cpu").settings(tf32=False):
+        with open_device("cpu").settings("fp32"):
             assert torch.get_float32_matmul_precision() == "highest"
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
@@ -113,8 +115,8 @@ def test_a_prepared_case_is_warm_and_proven():
     phases = []
     prepared = prepare(case, SPEC, "random", References(SPEC, "random"), phases.append)
     prepared.require_proof()
-    assert prepared.preparation.warmup_rounds >= 2
-    assert prepared.sqnr_db >= 60
+    assert prepared.cost.warmup_rounds >= 2
+    assert prepared.proof.agreement.sqnr_db >= 60
     assert len(prepared.batches) >= 2
     assert not torch.equal(prepared.batches[0], prepared.batches[1])
     assert phases[0] == "loading"
@@ -124,17 +126,17 @@ def test_a_prepared_case_is_warm_and_proven():
 
 def test_fused_batch_norm_is_replaced_where_the_device_asks(monkeypatch):
     spec = find_spec("fbnetc_100", load_catalog())
-    from harness.devices.cpu import Cpu
-
-    monkeypatch.setattr(Cpu, "plain_batchnorm", True)
+    monkeypatch.setattr(torch_runner, "PLAIN_BATCHNORM", ("cpu",))
     module = build_module(spec).module
     images = input_images(spec, 2)
     reference = reference_logits(module, images)
-    runner = open_engine("eager").build(module, images, Case("fbnetc_100", "cpu", "fp32", 2, "eager"), Cpu(), SUPPLIES)
+    runner = open_engine("eager").build(
+        module, images, Case("fbnetc_100", "cpu", "fp32", 2, "eager"), open_device("cpu"), ARTEFACTS
+    )
     kinds = {type(layer).__name__ for layer in module.modules()}
     assert "BatchNorm2d" in kinds
     assert "BatchNormAct2d" not in kinds
-    assert sqnr_db(reference, runner.fetch(runner.submit(runner.put(images)))) > 100
+    assert sqnr_db(reference, run_logits(runner, images, 2)) > 100
     runner.close()
 
 
@@ -142,7 +144,7 @@ def test_fused_batch_norm_is_replaced_where_the_device_asks(monkeypatch):
 def test_torch_engines_run_channels_last(engine):
     case = Case(TINY, "cpu", "fp32", 2, engine)
     images = input_images(SPEC, 2)
-    runner = open_engine(engine).build(build_module(SPEC).module, images, case, open_device("cpu"), SUPPLIES)
+    runner = open_engine(engine).build(build_module(SPEC).module, images, case, open_device("cpu"), ARTEFACTS)
     assert runner.evidence(runner.put(images)).memory_format == "channels_last"
     runner.close()
 

@@ -11,7 +11,7 @@ from harness.engines.ipex import onednn_log
 from harness.engines.ipex.onednn_log import Primitive, executed_primitives, parse_log
 from harness.engines.torch.runner import TorchRunner
 from selftests.inside import ROOT, TINY, run_here
-from selftests.test_alarms import assert_rings, product_run
+from selftests.proof.test_alarms import assert_rings, product_run
 
 IS_HERE = ipex.absent() is None
 here_only = pytest.mark.skipif(not IS_HERE, reason=str(ipex.absent()))

@@ -7,11 +7,12 @@ import torch
 
 from harness.engines.onnx import export
 from harness.engines.onnx.export import ExportError, check_onnx, export_onnx
-from harness.proof.reference import input_images, reference_logits
+from harness.proof.reference import input_images
 from models.build import build_module
 from models.catalog import find_spec, load_catalog
 from models.tasks.classify import sqnr_db
 from selftests.inside import TINY
+from selftests.logits import reference_logits
 
 SPEC = find_spec(TINY, load_catalog())
 IMAGES = input_images(SPEC, 5)

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -18,19 +19,20 @@ from harness.artefacts.cache import ArtefactCache
 from harness.artefacts.calibration import generated_calibration
 from harness.cases.case import Case
 from harness.cases.precision import PRECISIONS
-from harness.devices import open_device
+from harness.devices import open_device, place_of
 from harness.engines import tensorrt as engine
 from harness.engines.onnx.export import FILE_NAME, exported_onnx
 from harness.engines.tensorrt import plan
 from harness.engines.tensorrt.bf16 import write_bf16
 from harness.engines.tensorrt.layers import NoDetail, layers_of, work_of
 from harness.proof.contradictions import contradictions
-from harness.proof.reference import input_images, reference_logits
+from harness.proof.reference import input_images
 from models.build import build_module
 from models.catalog import find_spec, load_catalog
 from models.tasks.classify import sqnr_db
 from selftests.engines import fake_tensorrt
 from selftests.inside import ROOT, TINY
+from selftests.logits import reference_logits, run_logits
 
 SPEC = find_spec(TINY, load_catalog())
 SIGNATURES = json.loads((ROOT / "selftests" / "engines" / "tensorrt_signatures.json").read_text())
@@ -98,6 +100,8 @@ def supplies(exports, tmp_path):
 @pytest.fixture
 def mocked(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt)
+    monkeypatch.setattr(engine, "CudaStream", fake_tensorrt.FakeStream)
+    monkeypatch.setattr(fake_tensorrt.FakeStream, "waited", 0)
     return fake_tensorrt
 
 
@@ -115,11 +119,13 @@ def run_mock(precision, supplies):
     module = copy.deepcopy(module)
     runner = engine.build(module, images[:4], case, gpu, supplies)
     try:
-        logits = np.concatenate([runner.fetch(runner.submit(runner.put(chunk))) for chunk in images.split(4)])
-        assert gpu.waited >= 2, "the stream did not wait for its input"
+        logits = run_logits(runner, images, 4)
+        assert fake_tensorrt.FakeStream.waited >= 2, "the stream did not wait for its input"
         evidence = runner.evidence(runner.put(images[:4]))
     finally:
         runner.close()
+    assert evidence.parameter_devices.keys() == {"cpu"}, "the mock's memory is the host's"
+    evidence = replace(evidence, parameter_devices={place_of(gpu): 1})
     return sqnr_db(reference, logits), contradictions(case, gpu, evidence), evidence
 
 

@@ -1,56 +1,106 @@
-"""Imports go one way: models <- harness <- fixtures <- tests."""
+"""The rooms: which may import which, who may name what, and what a newcomer finds at their doors.
+
+The contracts are import-linter's, in pyproject.toml.
+"""
 
 import ast
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-MAY_IMPORT = {
-    "models": {"models"},
-    "harness": {"models", "harness"},
-    "fixtures": {"models", "harness", "fixtures"},
-    "tests_perf": {"harness", "models"},
-    "tests_accuracy": {"harness", "models"},
-    "tests_serial": {"harness", "models"},
-}
-ROOMS = {"models", "harness", "fixtures", "tests_perf", "tests_accuracy", "tests_serial", "selftests"}
-ONLY_FIXTURES_KNOW = {"pytest", "_pytest", "pytest_benchmark"}
-DEVICE_WORDS = {"cuda", "xpu", "hip", "mps"}
+from selftests.inside import ROOT
+
+ROOMS = sorted(path.parent for path in (ROOT / "harness").glob("*/__init__.py"))
+PACKAGES = ("models", "harness", "fixtures", "commands", "tests_perf", "tests_accuracy", "tests_serial", "selftests")
 
 
-def imported(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module.split(".")[0])
-    return found
+def lint(folder):
+    return subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
-@pytest.mark.parametrize("room", MAY_IMPORT)
-def test_a_room_imports_only_rooms_below_it(room):
-    files = list((ROOT / room).rglob("*.py"))
-    assert files
-    for path in files:
-        assert imported(path) & ROOMS <= MAY_IMPORT[room], path
+def test_a_room_imports_only_what_its_contract_allows():
+    done = lint(ROOT)
+    assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("room", ["models", "harness"])
-def test_only_fixtures_know_pytest(room):
-    for path in (ROOT / room).rglob("*.py"):
-        assert not imported(path) & ONLY_FIXTURES_KNOW, path
+@pytest.mark.parametrize(
+    ("module", "line", "words"),
+    [
+        ("harness/engines/eager/__init__.py", "import harness.data", "harness.engines.eager -> harness.data"),
+        ("harness/data/sampling.py", "import harness.engines", "harness.data.sampling -> harness.engines"),
+        ("harness/devices/cpu.py", "import harness.engines", "harness.devices.cpu -> harness.engines"),
+        ("harness/report/choice.py", "import harness.proof", "harness.report.choice -> harness.proof"),
+        ("harness/measure/latency.py", "import harness.measure.streams", "-> harness.measure.streams"),
+        ("harness/engines/trace/__init__.py", "import harness.engines.eager", "-> harness.engines.eager"),
+        ("commands/telemetry.py", "import pytest", "commands.telemetry -> pytest"),
+        ("tests_perf/test_latency.py", "import fixtures.cases", "tests_perf.test_latency -> fixtures.cases"),
+    ],
+)
+def test_an_import_against_the_contract_fails_the_check(module, line, words, tmp_path):
+    for package in (*PACKAGES, "benchmarks"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    path = tmp_path / module
+    path.write_text(f"{path.read_text()}\n{line}\n")
+    done = lint(tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert words in done.stdout, done.stdout
+
+
+def test_measuring_one_batch_loads_no_serving_streams_loadgen_or_data_set():
+    code = "import sys, harness.measure.latency; print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = [name for name in done.stdout.split() if name.startswith("harness.")]
+    assert "harness.proof.preparation" in loaded, "the test looks at the wrong process"
+    unwanted = ("harness.triton", "harness.data", "harness.jobs", "harness.measure.streams", "harness.measure.loadgen")
+    assert [name for name in loaded if name.startswith(unwanted)] == []
+    assert len(loaded) < 70, "every measurement pays for what one imports"
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_a_room_says_at_its_door_what_it_owns_and_what_it_must_not_know(room):
+    text = ast.get_docstring(ast.parse((room / "__init__.py").read_text())) or ""
+    sentence = text.split("\n\n")[0]
+    assert sentence.startswith("Owns "), text
+    assert "ust not know" in sentence, text
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_a_room_exports_few_names(room):
+    tree = ast.parse((room / "__init__.py").read_text())
+    exported = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]
+    ]
+    assert all(len(names.elts) <= 16 for names in exported)
 
 
 def test_torch_is_told_of_an_accelerator_only_in_its_device_file():
-    """Whether there is a CUDA device at all is asked by the evidence, which records its TF32 switches."""
+    """But for TensorRT, which queues its work on a stream of torch's."""
+    allowed = ROOT / "harness" / "engines" / "tensorrt" / "stream.py"
     for path in (ROOT / "harness").rglob("*.py"):
-        if path.parent.name == "devices":
+        if path.parent.name == "devices" or path == allowed:
             continue
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func).startswith(("torch.xpu.", "torch.cuda.")):
-                assert ast.unparse(node.func) == "torch.cuda.is_available", f"{path}:{node.lineno}"
+            if isinstance(node, ast.Call):
+                assert not ast.unparse(node.func).startswith(("torch.xpu.", "torch.cuda.")), f"{path}:{node.lineno}"
+
+
+def test_a_device_file_has_no_word_of_an_engine():
+    words = ("openvino", "onnxruntime", "tensorrt", "inductor", "ipex", "cudagraph", "batchnorm", "profiler")
+    for path in (ROOT / "harness" / "devices").glob("*.py"):
+        found = [word for word in words if word in path.read_text().lower()]
+        assert not found, f"{path.name} speaks of {found}"
 
 
 def test_the_root_conftest_is_a_table_of_contents():

@@ -18,16 +18,16 @@ from harness.artefacts.cache import default_folder
 from harness.cases.case import Case
 from harness.cases.duration import Duration
 from harness.host.cores import split_cores
-from harness.jobs import spawn as streams_module
-from harness.jobs.spawn import JobFailed, open_jobs, placements
-from harness.jobs.stream import BuildInputs
+from harness.jobs import spawn
+from harness.jobs.spawn import JobFailed, open_jobs
+from harness.jobs.stream import BuildInputs, placements, stream_jobs
 from harness.measure.streams import StreamRun, Streams
 from models.catalog import find_spec, load_catalog
 from selftests.inside import ROOT, TINY, run_here
 from selftests.sabotage import Sabotaged
 
 CASE = Case(TINY, "cpu", "fp32", 2, "eager", streams=2)
-SOURCE = BuildInputs("random", default_folder())
+INPUTS = BuildInputs("random", default_folder())
 LONG = Duration(min_s=60, max_s=None, min_rounds=1)
 
 
@@ -98,7 +98,7 @@ def test_a_stream_that_is_killed_in_the_window_ends_the_test_with_its_name():
     began = time.monotonic()
     with (
         pytest.raises(JobFailed, match=r"stream 2 was killed by SIGKILL \(pid \d+\)"),
-        open_jobs(CASE, spec(), SOURCE, quiet) as streams,
+        open_jobs(stream_jobs(CASE, spec(), INPUTS), quiet) as streams,
     ):
         victim = streams.pids[1]
         threading.Timer(0.5, os.kill, (victim, signal.SIGKILL)).start()
@@ -116,11 +116,11 @@ def test_a_stream_that_is_killed_in_the_window_ends_the_test_with_its_name():
     ],
 )
 def test_a_stream_that_fails_is_named_with_its_traceback(monkeypatch, kind, words):
-    monkeypatch.setattr(streams_module, "HANGS_AFTER_S", 1.0)
-    monkeypatch.setattr(streams_module, "HANGS_AFTER_BATCHES", 2)
+    monkeypatch.setattr(spawn, "HANGS_AFTER_S", 1.0)
+    monkeypatch.setattr(spawn, "HANGS_AFTER_STEPS", 2)
     with (
         pytest.raises(JobFailed, match=words),
-        open_jobs(CASE.alone(), spec(kind), SOURCE, quiet) as streams,
+        open_jobs(stream_jobs(CASE.alone(), spec(kind), INPUTS), quiet) as streams,
     ):
         streams.run(LONG)
     assert not children()
@@ -154,7 +154,7 @@ def test_ctrl_c_leaves_no_stream(tmp_path):
 STARTER = """
 import os, subprocess, sys, time
 child = (
-    f"from harness.lifeline import die_with_starter; die_with_starter({os.getpid()});"
+    f"from harness.host.parent_death import die_with_starter; die_with_starter({os.getpid()});"
     "print('here', flush=True); import time; time.sleep(60)"
 )
 one = subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE)

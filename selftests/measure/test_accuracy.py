@@ -23,8 +23,9 @@ from harness.measure.pipeline import workers
 from models.build import build_module
 from models.catalog import find_spec, load_catalog
 from models.preprocess import build_transform, generated_images
-from models.tasks import WrongAnswers
+from models.tasks import WrongAnswers, classify
 from selftests.inside import TINY, Replacing, run_command, run_here
+from selftests.logits import as_outputs
 
 WNIDS = sorted(class_indices())
 IMAGES = 320
@@ -44,7 +45,7 @@ class Answering:
         logits = np.zeros((len(batch), 1000), dtype=np.float32)
         for row, image in enumerate(batch):
             logits[row, int(image.mean() * 255 + 0.5)] = 1
-        return self.change(logits)
+        return as_outputs(self.change(logits))
 
     def synchronize(self):
         pass
@@ -74,7 +75,7 @@ def greys(tmp_path_factory):
 
 def answered(images, batch=8, count=2, change=lambda logits: logits):
     with workers(count) as pool:
-        return answer(Answering(batch, change), to_tensor, images, batch, pool, silent)
+        return answer(Answering(batch, change), classify, to_tensor, images, batch, pool, silent)
 
 
 @pytest.mark.parametrize("batch", [1, 8, 50, 64])
@@ -258,9 +259,9 @@ def replace(case, **changes):
 @pytest.fixture
 def unlabelled_proof(monkeypatch):
     """The label of `trace` is not what these tests are about."""
-    from harness.proof import prepare
+    from harness.proof import preparation
 
-    monkeypatch.setattr(prepare, "contradictions", lambda case, device, evidence: [])
+    monkeypatch.setattr(preparation, "contradictions", lambda case, device, evidence: [])
 
 
 def permute(layer):

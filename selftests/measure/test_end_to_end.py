@@ -11,8 +11,11 @@ from PIL import Image
 from harness.data import ImageFile, NoImages, UnreadableImage, class_indices, decode, write_generated_jpegs
 from harness.data.imagenet.folders import find_images
 from harness.data.sampling import sample_images
-from harness.measure.pipeline import bound_of, classify, stage_rates, top1, workers
+from harness.measure.end_to_end import bound_of, top1
+from harness.measure.pipeline import answers_of_files, stage_rates, workers
+from models.tasks import classify as TASK
 from selftests.inside import TINY, run_here
+from selftests.logits import as_outputs
 
 
 class BrightnessRunner:
@@ -35,11 +38,16 @@ class BrightnessRunner:
 
     def fetch(self, output):
         assert output is self.pending, "an output was fetched after the next submit"
-        return np.eye(256, dtype=np.float32)[output.numpy()]
+        return as_outputs(np.eye(256, dtype=np.float32)[output.numpy()])
 
 
 def to_tensor(image):
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
+
+
+def classify(*arguments):
+    """The class of each file, through the whole pipeline."""
+    return [index for _, outputs in answers_of_files(*arguments) for index in TASK.decode(outputs)]
 
 
 @pytest.fixture
@@ -69,7 +77,7 @@ def test_time_that_is_up_ends_a_pass_between_batches(greys):
 
 def test_stages_are_all_timed(greys):
     with workers(2) as pool:
-        rates = stage_rates(BrightnessRunner(4), to_tensor, greys, 4, pool)
+        rates = stage_rates(BrightnessRunner(4), TASK, to_tensor, greys, 4, pool)
     assert set(rates) == {"decode", "preprocess", "copy", "model"}
     assert min(rates.values()) > 0
 

@@ -1,9 +1,8 @@
-"""Our system under LoadGen: its batching answers the right sample, its search ends, and the audits catch a cheat."""
+"""Our system under LoadGen: its batching answers the right sample, its search ends."""
 
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 import torch
 
 from fixtures.scenario_table import render_scenarios
+from harness.cases import Case
 from harness.measure.loadgen.bridge import SCENARIOS, LoadgenSettings
 from harness.measure.loadgen.log import LoadgenVerdict
 from harness.measure.loadgen.scenarios import (
@@ -18,13 +18,14 @@ from harness.measure.loadgen.scenarios import (
     STEP_DOWN,
     Samples,
     Terms,
-    audit_answers,
-    audit_same,
     classes_by_loadgen,
     find_rate,
     found_rate,
 )
+from harness.proof import Prepared
+from models.catalog import find_spec, load_catalog
 from selftests.inside import TINY, run_here
+from selftests.logits import as_outputs
 
 CLASSES = 50
 
@@ -44,7 +45,13 @@ class Reads:
         pass
 
     def fetch(self, output):
-        return np.eye(CLASSES, dtype=np.float32)[output.numpy()]
+        return as_outputs(np.eye(CLASSES, dtype=np.float32)[output.numpy()])
+
+
+def prepared(runner, batch):
+    """A case with a runner of ours."""
+    spec = find_spec(TINY, load_catalog())
+    return Prepared(Case(TINY, "cpu", "fp32", batch, "eager"), spec, runner, (), cost=None, proof=None)
 
 
 def images(total=30, loaded=30):
@@ -62,47 +69,18 @@ def quiet(text):
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("batch", [1, 8])
 def test_every_sample_gets_its_own_answer_however_batches_are_filled(scenario, batch, tmp_path):
-    found = classes_by_loadgen(scenario, Reads(), batch, images(loaded=11), terms(tmp_path), quiet)
+    found = classes_by_loadgen(scenario, prepared(Reads(), batch), images(loaded=11), terms(tmp_path), quiet)
     assert found == {index: index for index in range(30)}
 
 
 class Rotates(Reads):
     def fetch(self, output):
-        return np.roll(super().fetch(output), 1, axis=0)
+        return as_outputs(np.roll(super().fetch(output)["logits"], 1, axis=0))
 
 
 def test_answers_of_another_sample_are_seen(tmp_path):
-    found = classes_by_loadgen("offline", Rotates(), 8, images(), terms(tmp_path), quiet)
+    found = classes_by_loadgen("offline", prepared(Rotates(), 8), images(), terms(tmp_path), quiet)
     assert found != {index: index for index in range(30)}
-
-
-def test_the_answers_audit_passes_an_honest_runner_and_catches_one_that_tires(tmp_path):
-    honest = audit_answers("single_stream", Reads(), 1, images(), terms(tmp_path), quiet)
-    assert honest.compared > 0
-    assert not honest.different
-
-    class Tires(Reads):
-        answered = 0
-
-        def fetch(self, output):
-            self.answered += 1
-            return super().fetch(output if self.answered < 50 else torch.zeros_like(output))
-
-    assert audit_answers("single_stream", Tires(), 1, images(), terms(tmp_path), quiet).different
-
-
-def test_the_same_sample_audit_catches_a_cache(tmp_path):
-    class Caches(Reads):
-        seen = None
-
-        def submit(self, batch):
-            key = float(batch[0, 0, 0, 0])
-            time.sleep(0.0 if key == self.seen else 0.004)
-            self.seen = key
-            return super().submit(batch)
-
-    audit = audit_same("single_stream", Caches(), 1, images(), terms(tmp_path), quiet)
-    assert audit.faster_pct > audit.allowed_pct
 
 
 def verdict(validity, messages=(), rate=0.0):

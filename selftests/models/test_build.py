@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from harness.engines.torch.batchnorm import replace_fused_batchnorm
-from harness.proof.reference import input_images, reference_logits
+from harness.proof.reference import input_images
 from models.build import WeightsError, build_module
 from models.catalog import find_spec, load_catalog
 from models.tasks.classify import spread, sqnr_db
+from selftests.logits import reference_logits
 
 CATALOG = load_catalog()
 

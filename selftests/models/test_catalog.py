@@ -30,9 +30,9 @@ def test_the_catalogue_holds_its_eighteen_models():
 
 def test_a_row_is_enough_to_add_a_model(tmp_path):
     spec = load(tmp_path, f"resnet18: {ROW}")["resnet18"]
-    assert (spec.name, spec.arch, spec.source, spec.input.size) == ("resnet18", "resnet18", "timm", 224)
+    assert (spec.name, spec.arch, spec.source, spec.input.size) == ("resnet18", "resnet18", "timm", (224, 224))
     assert spec.input.mean == (0.485, 0.456, 0.406)
-    assert spec.top1_pct is None
+    assert (spec.task, spec.published) == ("classify", {})
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,10 @@ def test_a_row_is_enough_to_add_a_model(tmp_path):
         (f"m: {ROW.replace('0.875', '2')}", ["m", "crop_pct"]),
         (f"m: {ROW.replace('timm', 'keras')}", ["m", "keras"]),
         (f"m: {ROW[:-1]}, mean: [1, 2]}}", ["m", "mean"]),
-        (f"m: {ROW[:-1]}, top1_pct: 101, top5_pct: 102}}", ["m", "top1_pct"]),
+        (f"m: {ROW.replace('224', '[224, 0]')}", ["m", "size"]),
+        (f"m: {ROW[:-1]}, published: {{top1: 101, top5: 102}}}}", ["m", "published", "top1"]),
+        (f"m: {ROW[:-1]}, published: {{top1: 71}}}}", ["m", "published", "top5"]),
+        (f"m: {ROW[:-1]}, task: segment}}", ["m", "task", "classify"]),
         (f"m: {ROW[:-1]}, gaps: [{{kind: someday, reason: x}}]}}", ["m", "someday"]),
         (f"m: {ROW[:-1]}, gaps: [{{kind: never}}]}}", ["m", "reason"]),
         (f"m: {ROW}\nm: {ROW}", ["m"]),
@@ -79,8 +82,8 @@ def test_a_row_agrees_with_timms_own_configuration_of_its_weights(name):
     assert spec.input.std == tuple(trained.std)
     assert spec.input.interpolation == trained.interpolation
     assert spec.input.crop_pct == trained.crop_pct
-    assert spec.input.size in (trained.input_size[1], (trained.test_input_size or trained.input_size)[1])
-    assert 60 < spec.top1_pct < spec.top5_pct < 100
+    assert spec.input.size in (trained.input_size[1:], (trained.test_input_size or trained.input_size)[1:])
+    assert 60 < spec.published["top1"] < spec.published["top5"] < 100
 
 
 def test_a_model_without_a_row_is_found_in_its_library():

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness.proof.reference import reference_logits
 from models.tasks import WrongAnswers
-from models.tasks.classify import EXACT_DB, describe_wrong, spread, sqnr_db, top1_agreement_pct
+from models.tasks.classify import EXACT_DB, describe_wrong_logits, spread, sqnr_db, top1_agreement_pct
+from selftests.logits import reference_logits
 
 RANDOM = np.random.default_rng(0)
 REFERENCE = (RANDOM.normal(size=(8, 1000)) + 5).astype(np.float32)
@@ -53,9 +53,9 @@ def test_top1_agreement_counts_images():
 
 
 def test_the_kind_of_wrong_is_told():
-    assert "permuted" in describe_wrong(REFERENCE, np.roll(REFERENCE, 1, axis=0))
-    assert "same answer" in describe_wrong(REFERENCE, np.repeat(REFERENCE[:1], 8, axis=0))
-    assert "other weights" in describe_wrong(REFERENCE, -REFERENCE)
+    assert "permuted" in describe_wrong_logits(REFERENCE, np.roll(REFERENCE, 1, axis=0))
+    assert "same answer" in describe_wrong_logits(REFERENCE, np.repeat(REFERENCE[:1], 8, axis=0))
+    assert "other weights" in describe_wrong_logits(REFERENCE, -REFERENCE)
 
 
 def test_spread_is_a_share_of_the_norm():

@@ -12,17 +12,21 @@ CATALOG = load_catalog()
 
 @pytest.fixture
 def photograph():
-    pixels = generated_images(1, 400)[0].permute(1, 2, 0).numpy()
+    pixels = generated_images(1, (400, 400))[0].permute(1, 2, 0).numpy()
     return Image.fromarray(pixels).resize((500, 375))
 
 
 def test_an_image_does_not_depend_on_how_many_are_made():
-    assert torch.equal(generated_images(2, 64), generated_images(5, 64)[:2])
-    assert not torch.equal(generated_images(1, 64), generated_images(1, 64, seed=1))
+    assert torch.equal(generated_images(2, (64, 64)), generated_images(5, (64, 64))[:2])
+    assert not torch.equal(generated_images(1, (64, 64)), generated_images(1, (64, 64), seed=1))
+
+
+def test_an_image_may_be_wider_than_high():
+    assert generated_images(1, (48, 96)).shape == (1, 3, 48, 96)
 
 
 def test_images_differ_in_colour_and_contrast():
-    images = generated_images(16, 64).float()
+    images = generated_images(16, (64, 64)).float()
     assert images.shape == (16, 3, 64, 64)
     assert images.mean(dim=(2, 3)).std(dim=0).min() > 20
     assert images.std(dim=(1, 2, 3)).max() > 2 * images.std(dim=(1, 2, 3)).min()
@@ -42,9 +46,9 @@ def test_the_transform_is_timms_own_for_the_weights(name, photograph):
 
     spec = CATALOG[name]
     trained = timm.get_pretrained_cfg(f"{spec.arch}.{spec.weights}")
-    config = timm.data.resolve_data_config({"input_size": (3, spec.input.size, spec.input.size)}, trained.to_dict())
+    config = timm.data.resolve_data_config({"input_size": (3, *spec.input.size)}, trained.to_dict())
     found = build_transform(spec)(photograph)
-    assert found.shape == (3, spec.input.size, spec.input.size)
+    assert found.shape == (3, *spec.input.size)
     assert torch.equal(found, timm.data.create_transform(**config)(photograph))
 
 

@@ -17,6 +17,7 @@ import torch
 from harness.engines import eager, trace
 from harness.engines.torch.runner import StepFindings, TorchRunner, place
 from selftests.inside import TINY, Replacing, run_here
+from selftests.logits import as_outputs
 
 
 def product_run(name, build, *, precision="fp32", batch="4", tests=("tests_perf", "tests_accuracy")):
@@ -150,7 +151,7 @@ def test_an_engine_that_forgets_to_synchronise_rings():
 
 class Permutes(Wrapped):
     def fetch(self, output):
-        return np.roll(self._runner.fetch(output), 1, axis=0)
+        return as_outputs(np.roll(self._runner.fetch(output)["logits"], 1, axis=0))
 
 
 def test_permuted_outputs_ring():
@@ -159,9 +160,9 @@ def test_permuted_outputs_ring():
 
 class AnswersNan(Wrapped):
     def fetch(self, output):
-        logits = self._runner.fetch(output)
+        logits = self._runner.fetch(output)["logits"]
         logits[0, 0] = np.nan
-        return logits
+        return as_outputs(logits)
 
 
 def test_nan_rings():

@@ -17,7 +17,7 @@ TRUE = Evidence(
     clock="operator",
     parameter_devices={"cpu": 100},
     parameter_dtypes={"bfloat16": 100},
-    tf32={},
+    short_formats={},
     fpmath_mode=None,
     memory_format="channels_last",
     threads={"intra_op": 2, "inter_op": 1},
@@ -40,7 +40,7 @@ def test_a_true_label_is_not_denied():
         ({"graph_breaks": 3}, ["3 graph breaks"]),
         ({"parameter_devices": {"cpu": 90, "cuda:0": 10}}, ["device cpu", "10 on cuda:0"]),
         ({"fallbacks": {"Conv on CPUExecutionProvider": 3}}, ["device cpu", "fell back", "CPUExecutionProvider (3)"]),
-        ({"tf32": {"matmul": False, "cudnn": True}}, ["TF32 is on for cudnn"]),
+        ({"short_formats": {"matmul": False, "cudnn": True}}, ["TF32 is on for cudnn"]),
     ],
 )
 def test_a_lie_is_denied_naming_both(lie, words):
@@ -54,6 +54,12 @@ def test_fp32_that_onednn_may_shorten_is_denied():
     evidence = replace(TRUE, dtype_share_pct={"fp32": 100.0})
     assert contradictions(case, open_device("cpu"), evidence) == []
     assert "fpmath mode BF16" in contradictions(case, open_device("cpu"), replace(evidence, fpmath_mode="BF16"))[0]
+    switched = replace(evidence, short_formats={"onednn_conv": True, "onednn_matmul": False})
+    assert contradictions(case, open_device("cpu"), switched) == [
+        "label says fp32, but oneDNN may shorten fp32: onednn_conv is on"
+    ]
+    bf16 = replace(TRUE, short_formats=switched.short_formats)
+    assert contradictions(CASE, open_device("cpu"), bf16) == [], "of other formats it says nothing"
 
 
 def test_tf32_needs_some_tf32_kernels_and_fp32_none():
@@ -63,7 +69,7 @@ def test_tf32_needs_some_tf32_kernels_and_fp32_none():
         dtype_share_pct={"fp32": 70.0, "tf32": 30.0},
         parameter_devices={"cuda:0": 1},
         clock="kernel",
-        tf32={"cudnn": True},
+        short_formats={"cudnn": True},
     )
     assert contradictions(case, open_device("cuda"), ran) == []
     assert contradictions(case, open_device("cuda"), replace(ran, dtype_share_pct={"fp32": 100.0}))

@@ -25,7 +25,7 @@ from harness.triton.repository import CONFIG, RepositoryError, write_model
 from harness.triton.served import measure_served
 from harness.triton.server import attach_server
 from selftests.inside import ROOT, TINY, run_here
-from selftests.test_triton_answers import clock, sabotage
+from selftests.triton.test_answers import clock, sabotage
 from selftests.triton.tritons import installation_or_skip, left_behind, linear_model, running, wait_until_gone
 
 OURS = f"visionmark_{os.getpid()}_"

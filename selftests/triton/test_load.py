@@ -24,7 +24,7 @@ from harness.triton.served import Served, measure_served
 from harness.triton.shared_memory import SharedMemoryClient
 from models.tasks import WrongAnswers
 from selftests.inside import ROOT, TINY, run_here
-from selftests.test_triton_answers import LATER, RUN, STALE, clock, sabotage
+from selftests.triton.test_answers import LATER, RUN, STALE, clock, sabotage
 from selftests.triton.tritons import installation_or_skip, linear_model, running
 
 

@@ -65,10 +65,17 @@ def linear_model(folder, name="linear", **changes):
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), file)
     images = random.standard_normal((IMAGES, 3, SIZE, SIZE), dtype=np.float32)
     labels = tuple(f"class_{n}" for n in range(CLASSES))
-    settings = {"model": name, "file": file, "size": SIZE, "labels": labels, "max_batch": 8, "threads": 1} | changes
+    settings = {
+        "model": name,
+        "file": file,
+        "size": (SIZE, SIZE),
+        "labels": labels,
+        "max_batch": 8,
+        "threads": 1,
+    } | changes
     return Exported(
         case=CASE,
-        spec=ModelSpec(name, "timm", name, None, InputSpec(SIZE, 1.0, "bicubic", (0, 0, 0), (1, 1, 1))),
+        spec=ModelSpec(name, "timm", name, None, InputSpec((SIZE, SIZE), 1.0, "bicubic", (0, 0, 0), (1, 1, 1))),
         artefact=ModelFiles(**settings),
         batches=[image[None] for image in images],
         reference=images.reshape(IMAGES, -1) @ weight,

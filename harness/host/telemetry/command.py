@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.host.parent_death import die_with_starter
 from harness.host.telemetry.collector import serve
 
 
-def main() -> None:
-    """Read the arguments and serve."""
+def main(given: Sequence[str] | None = None) -> None:
+    """Read the arguments, those of the process unless others are given, and serve."""
     parser = argparse.ArgumentParser(prog="python -m harness.telemetry", description=__doc__)
     parser.add_argument("--socket", type=Path, help="where commands come from; without one, sample from now on")
     parser.add_argument("--output", type=Path, required=True, help="folder for telemetry_N.csv and sources.json")
     parser.add_argument("--interval", type=float, default=0.2, help="seconds between two samples (0.2)")
     parser.add_argument("--starter", type=int, help="end with the process of this id, which has to be the parent")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
     if arguments.interval <= 0:
         parser.error("--interval has to be more than 0")
     if arguments.starter is not None:

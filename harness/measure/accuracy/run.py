@@ -103,7 +103,8 @@ def answer(
         report(seen + len(unreadable), len(images), f"top-1 {100 * right / seen:.2f}%")
     wall_s = perf_counter() - began
     if not differs:
-        raise WrongAnswers(f"all {seen} images get the same outputs: the model does not see its input")
+        names = " and ".join(first.names if first is not None else ())
+        raise WrongAnswers(f"all {seen} images get the same {names}: the model does not see its input")
     return Answers(top, tuple(unreadable), wall_s, batches)
 
 

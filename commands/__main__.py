@@ -1,0 +1,36 @@
+"""`visionmark SUBCOMMAND …`, or `python -m commands SUBCOMMAND …` where it is not installed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+# Subcommand to its module, which has `main(arguments) -> exit status`, and what it does.
+SUBCOMMANDS = {
+    "best": ("commands.best.command", "measure a model on every engine and precision, keep the fastest that is right"),
+    "telemetry": ("commands.telemetry", "the collector that samples the machine while something is measured"),
+}
+USAGE_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand. Returns its exit status; 2 where there is no such subcommand."""
+    name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help"):
+        print(_usage())
+        return 0
+    if name not in SUBCOMMANDS:
+        print(f"visionmark: no subcommand {name!r}\n{_usage()}", file=sys.stderr)
+        return USAGE_ERROR
+    status: int = import_module(SUBCOMMANDS[name][0]).main(rest)
+    return status
+
+
+def _usage() -> str:
+    lines = [f"  {name:<12}{text}" for name, (_, text) in SUBCOMMANDS.items()]
+    return "usage: visionmark SUBCOMMAND …; measurements are pytest runs\n" + "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
