@@ -1,1 +1,1 @@
-"""Owns what is run beside pytest: the command `visionmark`, one module or package a subcommand. Must not know pytest."""
+"""Owns what is run beside pytest: the command `visionmark`, a module for each subcommand. Must not know pytest."""

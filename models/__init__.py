@@ -1,1 +1,1 @@
-"""Owns what is measured: the catalogue, modules, weights, preprocessing, tasks. Must not know devices, engines, pytest."""
+"""Owns what is measured: catalogue, modules, weights, preprocessing, tasks. Must not know devices or engines."""
