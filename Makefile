@@ -12,7 +12,7 @@ TRITON_STAMP  := $(TRITON)/.installed
 HAS_TRITON    := $(shell $(TRITON_PYTHON) -m harness.triton.installation 2>/dev/null && echo $(TRITON_STAMP))
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup setup-triton serve bench best names-a-model test selftest smoke check bench-harness setup-ipex test-ipex clean
+.PHONY: help setup setup-triton serve serve-one bench best names-a-model test test-all selftest smoke check bench-harness setup-ipex test-ipex clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -49,11 +49,20 @@ best: names-a-model $(STAMP) ## measure MODEL on every engine and precision (BAT
 names-a-model:
 	@$(if $(MODEL),:,echo "make best MODEL=fbnetc_100 [BATCH=1] [DATA=DIR] [ARGS=...]: give a MODEL" >&2; exit 2)
 
-test: selftest smoke serve ## the suite's own tests, a smoke run of the product tests, the serving tests
+test: selftest smoke serve-one ## the suite's own tests but for the slow ones, a smoke run, one served model
+
+test-all: ## all of the suite's own tests, a smoke run, every served model
+	@$(MAKE) selftest SLOW=
+	@$(MAKE) smoke serve
+
+# Left out: what takes more than a few seconds and has a quicker test beside it. `make selftest SLOW=` runs all.
+SLOW ?= -m "not slow"
 
 selftest: $(STAMP) $(HAS_TRITON) ## the suite's own tests
-	@$(BIN)/python -m pytest selftests -q -n logical --maxprocesses 4 --dist loadfile --ignore-glob='*test_triton*' $(ARGS)
-	@$(BIN)/python -m pytest selftests/test_triton*.py -q $(ARGS)
+	@$(BIN)/python -m pytest selftests -q -n logical --maxprocesses 4 --dist loadgroup --durations 25 $(SLOW) $(ARGS)
+
+serve-one: $(STAMP) $(HAS_TRITON) ## serve one model with a real Triton server
+	@$(BIN)/python -m pytest tests_serial --model fbnetc_100
 
 smoke: $(STAMP) ## the smoke run of the product tests
 	@$(BIN)/python -m pytest

@@ -12,28 +12,23 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.options.table import OPTIONS
 from harness.engines import _ENGINES
 
 ROOT = Path(__file__).parent.parent
 # the smallest network of timm: every case takes a second or two
 TINY = "timm:test_efficientnet"
-VARIABLES = (
-    *("MODEL_NAME", "PLATFORM", "PRECISION", "BATCH_SIZE", "JIT", "AMP", "IPEX", "DUMMY", "DATASET_DIR", "NUM_INPUTS"),
-    *(
-        "STREAMS",
-        "OUTPUT_DIR",
-        "LATENCY_BOUND",
-        "LOAD_PATH",
-        "SAVE_PATH",
-        "SOCKET",
-        "PROFILE",
-        "VISIONMARK_CACHE_DIR",
-        "MIN_TEST_DURATION",
-        "MAX_TEST_DURATION",
-        "PYTEST_ADDOPTS",
-        "PYTEST_XDIST_WORKER",
-    ),
-)
+# What would change a run inside a run: the options' own variables, and pytest's.
+VARIABLES = {option.variable for option in OPTIONS.values() if option.variable} | {
+    "PYTEST_ADDOPTS",
+    "PYTEST_XDIST_WORKER",
+    "PYTEST_XDIST_WORKER_COUNT",
+}
+
+
+def clean_environment():
+    """The variables of this process without those that would change a run of pytest."""
+    return {name: value for name, value in os.environ.items() if name not in VARIABLES}
 
 
 @dataclass(frozen=True)
@@ -46,11 +41,10 @@ class Outcome:
 
 def run_command(*arguments: str, **variables: str) -> Outcome:
     """`python -m pytest` as a user types it, in the checkout, with these variables and none of the options' own."""
-    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
         cwd=ROOT,
-        env={**environment, **variables},
+        env={**clean_environment(), **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

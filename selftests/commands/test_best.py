@@ -1,7 +1,6 @@
 """`make best` and `--engine best`, run for real on the smallest network."""
 
 import json
-import os
 import subprocess
 import sys
 
@@ -10,17 +9,16 @@ import pytest
 from commands.best import command as best
 from commands.best import runs
 from harness.report.journal import read_journal
-from selftests.inside import ROOT, TINY, VARIABLES, Outcome, run_here
+from selftests.inside import ROOT, TINY, Outcome, clean_environment, run_here
 
 COMMON = ("--model", TINY, "--batch-size", "2", "--device", "cpu")
 
 
 def run_best(*arguments):
-    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     done = subprocess.run(
         [sys.executable, "-m", "commands", "best", *arguments],
         cwd=ROOT,
-        env=environment,
+        env=clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -30,6 +30,8 @@ def test_what_it_copies_is_enough_for_make_setup(tmp_path):
     shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*ignored, "selftests", "docs"))
     done = subprocess.run(["make", "-n", "setup"], cwd=copy, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "-r requirements.txt" in done.stdout
+    assert "-e ." in done.stdout
     named = re.findall(r"-r (\S+)", done.stdout + (copy / "requirements.txt").read_text())
+    named += re.findall(r'"(requirements/[\w.-]+)"', (copy / "pyproject.toml").read_text())
+    assert len(named) > 5
     assert all((copy / name).is_file() for name in named), named

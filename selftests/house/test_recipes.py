@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
 
 import pytest
 
-from selftests.inside import ROOT, TINY, VARIABLES
+from selftests.inside import ROOT, TINY, clean_environment
 
 ENGINE = '''
 """The engine toy: the module called as it is, on the host."""
@@ -156,11 +155,10 @@ def copy(tmp_path):
 
 
 def run(folder, *arguments):
-    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--model", TINY, *arguments],
         cwd=folder,
-        env=environment,
+        env=clean_environment(),
         capture_output=True,
         text=True,
         timeout=120,

@@ -23,7 +23,7 @@ from harness.jobs.spawn import JobFailed, open_jobs
 from harness.jobs.stream import BuildInputs, placements, stream_jobs
 from harness.measure.streams import StreamRun, Streams
 from models.catalog import find_spec, load_catalog
-from selftests.inside import ROOT, TINY, run_here
+from selftests.inside import ROOT, TINY, clean_environment, run_here
 from selftests.sabotage import Sabotaged
 
 CASE = Case(TINY, "cpu", "fp32", 2, "eager", streams=2)
@@ -140,6 +140,7 @@ def test_ctrl_c_leaves_no_stream(tmp_path):
         run = subprocess.Popen(
             [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments],
             cwd=ROOT,
+            env=clean_environment(),
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -164,7 +165,7 @@ time.sleep(60)
 """
 
 
-def test_a_process_with_a_lifeline_ends_with_a_starter_that_is_killed():
+def test_a_process_that_dies_with_its_starter_ends_where_that_is_killed():
     starter = subprocess.Popen([sys.executable, "-c", STARTER], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     child = psutil.Process(int(starter.stdout.readline()))
     starter.kill()

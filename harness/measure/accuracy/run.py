@@ -88,7 +88,9 @@ def answer(
         runner, transform, images, batch, pool, on_unreadable=lambda index, error: unreadable.append(str(error))
     ):
         if task.labels(outputs) != IMAGENET_CLASSES:
-            raise WrongAnswers(f"the model has {task.labels(outputs)} classes; the labels are of {IMAGENET_CLASSES}")
+            raise WrongAnswers(
+                f"the model has {task.labels(outputs)} classes; the labels are of {IMAGENET_CLASSES} classes"
+            )
         for name, array in zip(outputs.names, outputs, strict=True):
             if not np.isfinite(array).all():
                 is_whole = np.isfinite(array).reshape(len(array), -1).all(axis=1)
