@@ -111,9 +111,9 @@ def test_another_file_than_the_one_exported_rings(server, tmp_path):
     copy.mkdir()
     later = linear_model(copy, name="file")
     (copy / "model.onnx").write_bytes((copy / "model.onnx").read_bytes() + b"\x92\x03\x00")  # an unknown, empty field
-    changed = repository.Artefact.files
+    changed = repository.ModelFiles.files
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Contradiction, match="another ONNX file"):
-        patch.setattr(repository.Artefact, "files", lambda self, backend: changed(exported.artefact, backend))
+        patch.setattr(repository.ModelFiles, "files", lambda self, backend: changed(exported.artefact, backend))
         serve(later, server)
 
 

@@ -68,7 +68,7 @@ SERVES = """
     import sys, tempfile, time
     from pathlib import Path
     sys.path.insert(0, {root!r})
-    from harness.triton.serving import serve
+    from harness.triton.host import serve
     from selftests.triton.tritons import linear_model, running
     with tempfile.TemporaryDirectory() as folder, running() as server:
         serve(linear_model(folder), server)
