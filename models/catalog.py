@@ -85,7 +85,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One model.
+    """One model: a row of the catalogue, or a model of a library.
 
     Attributes:
         name: the model's name as in a case.
@@ -316,6 +316,6 @@ def _triple(values: Iterable[float]) -> tuple[float, float, float]:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    """Return a hint with the names nearest in spelling or, if none is near, with the first that share most letters."""
+    """Return a hint with the known names nearest in spelling; if none is near, a looser match is used."""
     close = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name, known, n=3, cutoff=0.1)
     return f" (did you mean {' or '.join(close)}?)" if close else ""

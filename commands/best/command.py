@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     worst = 0
     for asked in read_asked(arguments):
         worst = max(worst, best_of(asked))
-        if worst in (USAGE_ERROR, INTERRUPTED):  # either concerns all models: the command line, or a person's wish
+        if worst in (USAGE_ERROR, INTERRUPTED):  # a wrong command line or a person's wish concerns all models
             break
     return worst
 
@@ -68,7 +68,7 @@ def best_of(asked: Asked) -> int:
     for number, engine in enumerate(asked.engines, start=1):
         print(f"\n{asked.model}: engine {number} of {len(asked.engines)}: {engine}", flush=True)
         measured.append(measure(asked, engine))
-        if measured[-1].code == USAGE_ERROR:  # it holds for every engine; pytest has said what it is
+        if measured[-1].code == USAGE_ERROR:  # every engine would fail; pytest has said why
             return USAGE_ERROR
         if measured[-1].code == INTERRUPTED:
             break

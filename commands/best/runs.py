@@ -84,7 +84,7 @@ def measure(asked: Asked, engine: str) -> Measured:
         code = _run(command)
         journal = read_journal(path)
         is_dead = code < 0 or 128 < code < INTERRUPTED or code > INTERRUPTED
-        if code == USAGE_ERROR and not is_ours:  # the words are right here, so that environment is wrong
+        if code == USAGE_ERROR and not is_ours:  # here pytest accepts them, so that environment is wrong
             code = INTERNAL_ERROR
         if is_dead or code == INTERNAL_ERROR:
             where, why = journal.last or f"{asked.model} {engine}", "its process ended here; what it printed is above"

@@ -60,7 +60,7 @@ def _panel(axes: Any, rows: Sequence[Record], eligible: Mapping[str, Eligibility
     of = rows[0]
     axes.set_title(f"{of['model']} on {of['device']}, batch {of['batch']}")
     axes.set_ylabel("images/s")
-    # with either label, the rows whose answers are right are on the left
+    # with either label, the least wrong rows are on the left
     axes.set_xlabel("top-1 lost against fp32, points" if by_top1 else "SQNR against fp32, dB (less to the right)")
     x_of = {case: error if by_top1 else -error for case, (error, _) in points.items()}
     if front:

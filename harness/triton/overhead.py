@@ -71,7 +71,7 @@ def measure_overhead(served: ServedModel, duration: Duration, timed: TimedRounds
 
         def turn(index: int, keeps: bool) -> None:
             images = served.batches[index % len(served.batches)]
-            first = index % len(ways)  # rotates, because the first way finds caches that another process filled
+            first = index % len(ways)  # rotated: the way that comes first finds the caches of another process
             for name, infer in [*ways.items()][first:] + [*ways.items()][:first]:
                 began = perf_counter()
                 answer = infer(images)

@@ -79,6 +79,8 @@ class Process:
     def stop(self, fast: bool) -> int:
         """End the server and its guard, and return the server's exit code, which is 128 + N for signal N.
 
+        Should the guard have been killed, its own exit code is returned instead, which is negative.
+
         Args:
             fast: whether to kill the server rather than ask it to end.
         """

@@ -185,5 +185,5 @@ def is_supplied(repository: Path, name: str) -> bool:
 def upload(artefact: ModelFiles, backend: str) -> tuple[str, dict[str, bytes]]:
     """Return the configuration and the files of a load request for a server whose repository cannot be written here."""
     config = artefact.config(backend)
-    del config["output"][0]["label_filename"]  # such a request has no place for the file
+    del config["output"][0]["label_filename"]  # such a request has no place for the labels file
     return json.dumps(config), {f"file:{place}": path.read_bytes() for place, path in artefact.files(backend).items()}

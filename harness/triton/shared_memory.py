@@ -49,7 +49,7 @@ class SharedMemoryClient:
     def infer(self, images: ImageBatch) -> Logits:
         """See `SyncClient.infer`. The images are copied into the region and the answer out of it."""
         self._place[:] = images
-        self._answer[:] = np.nan  # so that an answer that the server did not write is not taken for one
+        self._answer[:] = np.nan  # so that an answer that the server did not write is recognised
         self._client.send([self._input], [self._output])
         answer: Logits = self._answer.copy()
         return answer

@@ -44,7 +44,7 @@ def tell(path: Path, command: str) -> None:
                 try:
                     client.connect(str(path))
                     break
-                except BlockingIOError:  # the FBNet sample's collector lets one connection wait, maybe our last
+                except BlockingIOError:  # the FBNet sample's collector queues one connection, maybe our last one
                     if monotonic() > late:
                         raise
                     sleep(0.002)
@@ -57,7 +57,7 @@ def tell(path: Path, command: str) -> None:
 
 
 class OutsideCollector:
-    """A collector that somebody else runs at a socket. It keeps its samples to itself."""
+    """A collector that somebody else runs at a socket. It keeps its samples itself."""
 
     def __init__(self, path: Path) -> None:
         """Remember the socket; nothing is sent yet."""

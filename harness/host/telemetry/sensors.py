@@ -57,7 +57,7 @@ class CpuSensor:
         self._throttles = sorted(cpus.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))
         if not self._throttles:
             self._missing["cpu throttled"] = "the kernel counts no thermal throttling here"
-        psutil.cpu_percent()  # the first call has no interval to answer for
+        psutil.cpu_percent()  # the first call has no interval to average over
 
     def _energy_zones(self, rapl: Path) -> list[tuple[Path, int]]:
         """Return each package's energy counter and the value at which it wraps round, in microjoules."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.host.telemetry import CLOCK, WALL
 
-# A shorter window is shorter than the step of some counters.
+# A shorter window would be shorter than the update step of some counters.
 LEAST_ENERGY_S = 1.0
 MARGIN_S = 0.05
 
@@ -26,7 +26,7 @@ def summarise(file: Path, begun_s: float, ended_s: float) -> dict[str, Any]:
     with file.open(newline="") as opened:
         rows = [row for row in csv.DictReader(opened)]
     about = json.loads((file.parent / "sources.json").read_text())
-    # the first sample is taken on hearing `start` and the last on hearing `stop`, each a moment after that end
+    # the first sample is taken on hearing `start` and the last on hearing `stop`, a moment after the window's ends
     within = [row for row in rows if begun_s - MARGIN_S <= float(row[CLOCK]) <= ended_s + MARGIN_S]
     columns = [name for name in (within[0] if within else {}) if name not in (CLOCK, WALL)]
     series = {name: [float(row[name]) for row in within if row[name]] for name in columns}
