@@ -1,1 +1,1 @@
-"""Owns what is run beside pytest: the command `visionmark`, a module for each subcommand. Must not know pytest."""
+"""Owns the command `visionmark`, run beside pytest, with a module for each subcommand. Must not know pytest."""

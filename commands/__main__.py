@@ -1,4 +1,4 @@
-"""`visionmark SUBCOMMAND …`, or `python -m commands SUBCOMMAND …` where it is not installed."""
+"""Runs `visionmark SUBCOMMAND …`, or `python -m commands SUBCOMMAND …` where the package is not installed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-# Subcommand to its module, which has `main(arguments) -> exit status`, and what it does.
+# For each subcommand, its module, which has `main(arguments) -> exit status`, and what it does.
 SUBCOMMANDS = {
     "best": ("commands.best.command", "measure a model on every engine and precision, keep the fastest that is right"),
     "telemetry": ("commands.telemetry", "the collector that samples the machine while something is measured"),
@@ -15,7 +15,7 @@ USAGE_ERROR = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one subcommand. Returns its exit status; 2 where there is no such subcommand."""
+    """Run one subcommand and return its exit status, or 2 if there is no such subcommand."""
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         print(_usage())

@@ -1,4 +1,4 @@
-"""`visionmark telemetry --socket PATH --output DIR`: the collector of telemetry."""
+"""The subcommand `visionmark telemetry --socket PATH --output DIR`, which runs the telemetry collector."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from harness.host.telemetry import command
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Collect until told to end. Returns 0."""
+    """Run the collector until it is told to end, and return 0."""
     command.main(arguments)
     return 0

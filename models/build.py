@@ -1,6 +1,7 @@
-"""From a catalogue row to a torch module with weights: random but alive, published, or of a file.
+"""Builds a torch module from a catalogue row, with weights that are random, published or from a file.
 
-Must not know devices, engines or pytest: the module is fp32, on the host, in evaluation mode.
+Random weights are adjusted so that no part of the network is switched off. Nothing here may depend on devices, engines
+or pytest: the module is fp32, on the host, in evaluation mode.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from models.catalog import InputSpec, ModelSpec
 from models.preprocess import generated_images, normalise
 
 CALIBRATION_IMAGES = 16
-# Parameters that scale a branch and start at or near zero switch it off: batch norms that ResNets start at 0,
-# LayerScale gammas that start at 1e-6 to 0.1.
+# A scale of a branch below this switches the branch off. Some start at or near zero: batch norms that ResNets start at
+# 0, LayerScale gammas that start at 1e-6 to 0.1.
 SWITCHED_OFF = 0.2
 BRANCH_SCALE = 0.5
 NORM_SHIFT = 1.0
@@ -28,17 +29,17 @@ KEYS_SHOWN = 3
 
 
 class WeightsError(RuntimeError):
-    """Weights that cannot be had or are not this model's; the message says what to do."""
+    """Weights cannot be had or are not this model's; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """A module and which weights it has.
+    """A module, and which weights it has.
 
     Attributes:
-        module: fp32, on the host, in evaluation mode.
+        module: the module, fp32, on the host, in evaluation mode.
         weights: `random`, `pretrained` or the name of a file.
-        weights_sha256: of the state dict, names, types and values, in the order of the names.
+        weights_sha256: the digest of the state dict; see `state_sha256`.
     """
 
     module: nn.Module
@@ -47,15 +48,15 @@ class Built:
 
 
 def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0) -> Built:
-    """The module of a row with the weights asked for. The global random state is left as it was.
+    """Return the module of a row with the weights asked for. The global random state is left as it was.
 
     Args:
-        spec: the row.
+        spec: the catalogue row.
         weights: `random`, `pretrained` or a file (.safetensors, .pth, .pt, .bin).
-        seed: of random weights.
+        seed: the seed of the random weights.
 
     Raises:
-        WeightsError: no such weights, no network to fetch them, or a file of another model.
+        WeightsError: if there are no such weights, if they cannot be fetched, or if the file is of another model.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -70,17 +71,17 @@ def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0)
 
 
 def make_alive(module: nn.Module, trained_input: InputSpec) -> None:
-    """Give random weights what training would have given them, so that no part hides its mistakes.
+    """Give random weights what training would have given them, so that no part of the network hides its mistakes.
 
-    A freshly initialised network gives nearly the same logits whatever it sees, has branches that are switched off,
-    and, once its batch norms are set, is chaotic: rounding noise grows with depth until the answers of bf16 resemble
-    no image's. So branches are switched on at half strength; batch norms shift by one standard deviation, which
-    leaves most rectifiers in their linear part; and their statistics are those of a forward pass in training mode
-    over generated images.
+    A freshly initialised network gives nearly the same logits whatever it sees, has branches that are switched off, and
+    is chaotic once its batch norms are set: rounding noise grows with depth until the answers of bf16 resemble no
+    image's. Therefore branches are switched on at half strength, and batch norms shift by one standard deviation, which
+    leaves most rectifiers in their linear part. The statistics of the batch norms are those of a forward pass in
+    training mode over generated images.
 
     Args:
-        module: in evaluation mode; changed in place.
-        trained_input: size and normalisation of its input.
+        module: the module in evaluation mode, which is changed in place.
+        trained_input: the size and the normalisation of its input.
     """
     for name, parameter in module.named_parameters():
         is_scale = name.rpartition(".")[2] in ("weight", "gamma") and parameter.dim() == 1 and parameter.numel() > 1
@@ -93,11 +94,11 @@ def make_alive(module: nn.Module, trained_input: InputSpec) -> None:
 
 
 def set_batchnorm_statistics(module: nn.Module, images: Tensor) -> None:
-    """Set every batch norm's running statistics to those of one batch, everything else in evaluation mode.
+    """Set every batch norm's running statistics to those of one batch, with everything else in evaluation mode.
 
     Args:
-        module: in evaluation mode, and again so on return.
-        images: fp32 `[n, 3, h, w]`.
+        module: the module, which is in evaluation mode before and after.
+        images: the batch, fp32 `[n, 3, h, w]`.
     """
     norms = _batchnorms(module)
     momenta = [norm.momentum for norm in norms]
@@ -117,7 +118,7 @@ def _batchnorms(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
 
 
 def state_sha256(module: nn.Module) -> str:
-    """sha256 of the state dict: names, types, shapes and bytes, in the order of the names."""
+    """Return the SHA-256 of the state dict: names, types, shapes and bytes, in the order of the names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -172,7 +173,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _mismatches(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """Missing, unexpected and differently shaped keys, each kind counted and the first few named."""
+    """Return the missing, unexpected and differently shaped keys, each kind counted and the first few named."""
     kinds = {
         "missing": [key for key in wanted if key not in found],
         "unexpected": [key for key in found if key not in wanted],

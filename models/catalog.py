@@ -1,7 +1,8 @@
-"""The catalogue: which models can be measured, with which weights, input and known gaps.
+"""The catalogue of the models that can be measured, with their weights, inputs and known gaps.
 
-Owns the row types and `catalog.yaml`. Must not know torch, devices or pytest: test collection reads it, so
-importing it is quick, and the model libraries are imported only for a model that is asked for by their name.
+The row types are here, and the reader of `catalog.yaml`. Nothing here may depend on torch, devices or pytest: test
+collection reads the catalogue, so that importing this module has to be quick, and a model library is imported only for
+a model that is asked for by that library's name.
 """
 
 from __future__ import annotations
@@ -22,23 +23,24 @@ GapKind = Literal["notimpl", "notyet", "never"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-# An accuracy may lie 1% below what it is compared with, relatively. Source: MLPerf inference rules, 99% of fp32.
+# How far a measured accuracy may lie below what it is compared with, in per cent of the latter.
+# Source: MLPerf inference rules, 99% of fp32.
 MARGIN_PCT = 1.0
 
 _REQUIRED = {"source", "weights", "size", "crop_pct", "interpolation"}
 _OPTIONAL = {"task", "arch", "crop_mode", "mean", "std", "published", "margin_pct", "gaps"}
-# What each task is scored by, in the order in which a row gives them.
+# The scores of each task, in the order in which a row gives them.
 SCORES: Mapping[TaskName, tuple[str, ...]] = {"classify": ("top1", "top5")}
 _GAP_REQUIRED = {"kind", "reason"}
 _GAP_OPTIONAL = {"device", "precision", "engine"}
 
 
 class CatalogError(ValueError):
-    """A catalogue that cannot be trusted; the message names the row and the key."""
+    """The catalogue cannot be trusted; the message names the row and the key."""
 
 
 class UnknownModel(ValueError):
-    """No such model; the message says what there is instead."""
+    """There is no such model; the message says what there is instead."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,11 @@ class InputSpec:
 
     Attributes:
         size: height and width in pixels.
-        crop_pct: centre crop as a share of the resized image, in (0, 1].
-        interpolation: resampling of the resize, in the source library's word.
-        mean: of each RGB channel, on inputs in 0..1.
-        std: of each RGB channel, on inputs in 0..1.
-        crop_mode: `center`, `squash` or `border`, as timm means them.
+        crop_pct: the centre crop as a share of the resized image, in (0, 1].
+        interpolation: the resampling of the resize, by the source library's name.
+        mean: the mean of each RGB channel, on inputs in 0..1.
+        std: the standard deviation of each RGB channel, on inputs in 0..1.
+        crop_mode: `center`, `squash` or `border`, with timm's meaning.
     """
 
     size: tuple[int, int]
@@ -64,7 +66,7 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Gap:
-    """What is known not to run, and why; None in device, precision or engine means any."""
+    """A combination that is known not to run, and why. A device, precision or engine of None means any."""
 
     kind: GapKind
     reason: str
@@ -73,7 +75,7 @@ class Gap:
     engine: str | None = None
 
     def covers(self, device: str, precision: str, engine: str) -> bool:
-        """Whether this gap applies; a gap on `cuda` also covers `cuda:1`."""
+        """Return whether this gap applies; a gap on `cuda` also covers `cuda:1`."""
         return (
             self.device in (None, device, device.partition(":")[0])
             and self.precision in (None, precision)
@@ -83,18 +85,18 @@ class Gap:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One model.
+    """One model: a row of the catalogue, or a model of a library.
 
     Attributes:
-        name: as in a case.
+        name: the model's name as in a case.
         source: the library that has the architecture.
-        arch: its name there.
-        weights: the library's tag of the trained weights, None where none exist.
-        input: what the weights were trained for.
+        arch: the architecture's name in that library.
+        weights: the library's tag of the trained weights, None if none exist.
+        input: the input that the weights were trained for.
         task: what the model does.
-        published: score to the published value of those weights in per cent, such as `top1` on ImageNet-1k; empty
-            where none is known.
-        margin_pct: how far below what it is compared with a measured score may lie, relatively, in per cent.
+        published: for each score, such as `top1` on ImageNet-1k, the published value of those weights in per cent;
+            empty if none is known.
+        margin_pct: how far a measured score may lie below what it is compared with, in per cent of the latter.
         gaps: what is known not to run.
     """
 
@@ -110,21 +112,21 @@ class ModelSpec:
 
 
 def load_catalog(path: Path = CATALOG_PATH) -> dict[str, ModelSpec]:
-    """Read a catalogue file: model name to row, in the file's order.
+    """Read a catalogue file and return the row of each model name, in the file's order.
 
     Raises:
-        CatalogError: on an unknown, missing or mistyped key, a bad value or a repeated row.
-        OSError: when the file cannot be read.
+        CatalogError: if a key is unknown, missing or mistyped, a value is bad, or a row is repeated.
+        OSError: if the file cannot be read.
     """
     rows = _mapping(_read_yaml(path), f"{path.name}: the catalogue")
     return {name: _parse_row(name, row) for name, row in rows.items()}
 
 
 def find_spec(name: str, catalog: Mapping[str, ModelSpec]) -> ModelSpec:
-    """The catalogue row of that name, or a model of a library: `timm:NAME[.TAG]`, `torchvision:NAME`.
+    """Return the catalogue row of that name, or a model of a library: `timm:NAME[.TAG]`, `torchvision:NAME`.
 
     Raises:
-        UnknownModel: when there is neither, naming the closest that exist.
+        UnknownModel: if there is neither; the message names the closest that exist.
     """
     library, colon, arch = name.partition(":")
     if name in catalog:
@@ -178,7 +180,7 @@ def _torchvision_spec(name: str, arch: str) -> ModelSpec:
 
 
 def torchvision_input(preset: Any) -> InputSpec:
-    """The input that a torchvision evaluation preset (`weights.transforms()`) makes."""
+    """Return the input that a torchvision evaluation preset (`weights.transforms()`) makes."""
     (size,), (resize,) = preset.crop_size, preset.resize_size
     return InputSpec((size, size), size / resize, preset.interpolation.value, _triple(preset.mean), _triple(preset.std))
 
@@ -196,7 +198,7 @@ def _read_yaml(path: Path) -> object:
 
 
 def _reject_repeated_keys(node: yaml.Node | None, place: str) -> None:
-    # YAML lets the last of two equal keys win in silence.
+    # In YAML the last of two equal keys wins silently.
     if not isinstance(node, yaml.MappingNode):
         return
     seen: set[str] = set()
@@ -286,7 +288,7 @@ def _published(value: object, scores: tuple[str, ...], place: str) -> dict[str, 
 
 
 def _pixels(row: Mapping[str, object], key: str, place: str) -> tuple[int, int]:
-    """Height and width: a whole number for both, or a list of the two."""
+    """Return height and width, given as a whole number for both or as a list of the two."""
     value = row[key]
     height, width = value if isinstance(value, list) and len(value) == 2 else (value, value)
     if type(height) is not int or type(width) is not int or min(height, width) <= 0:
@@ -314,6 +316,6 @@ def _triple(values: Iterable[float]) -> tuple[float, float, float]:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    """The names nearest in spelling; at a loss, the first that share most letters."""
+    """Return a hint with the known names nearest in spelling; if none is near, a looser match is used."""
     close = difflib.get_close_matches(name, known, n=3) or difflib.get_close_matches(name, known, n=3, cutoff=0.1)
     return f" (did you mean {' or '.join(close)}?)" if close else ""

@@ -1,12 +1,12 @@
-"""A module of ours: EfficientNet with group convolutions of 16 channels and group normalisation.
+"""EfficientNet with group convolutions of 16 channels and group normalisation, a module of this project.
 
-The variant of "Making EfficientNet More Efficient" (Masters et al., 2021, https://arxiv.org/abs/2106.03640)
-as Graphcore's inference examples configure it (`efficientnet-b0-g16-gn`, `efficientnet-b4-g16-gn` in
-https://github.com/graphcore/examples, `vision/cnns/pytorch`): 16 channels a group in place of depthwise
-convolutions, expansion ratio 4 in place of 6, group norm of 4 groups with epsilon 1e-3 in place of batch norm.
-Trained weights were never published. The blocks are timm's.
+It is the variant of "Making EfficientNet More Efficient" (Masters et al., 2021, https://arxiv.org/abs/2106.03640) as
+Graphcore's inference examples configure it (`efficientnet-b0-g16-gn`, `efficientnet-b4-g16-gn` in
+https://github.com/graphcore/examples, `vision/cnns/pytorch`): 16 channels per group in place of depthwise convolutions,
+expansion ratio 4 in place of 6, and group norm of 4 groups with epsilon 1e-3 in place of batch norm. Trained weights
+were never published. The blocks are timm's.
 
-Owns the architecture; must not know weights, inputs, devices or pytest.
+Only the architecture is here. Nothing here may depend on weights, inputs, devices or pytest.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ BlockArgs = list[list[dict[str, Any]]]
 
 
 def efficientnet_b0_g16_gn() -> EfficientNet:
-    """EfficientNet-B0 G16-GN: float images `[n, 3, h, w]` to logits `[n, 1000]`; made for 224 pixels."""
+    """Return EfficientNet-B0 G16-GN, made for 224 pixels: float images `[n, 3, h, w]` to logits `[n, 1000]`."""
     return _efficientnet(width=1.0, depth=1.0, drop_rate=0.2)
 
 
 def efficientnet_b4_g16_gn() -> EfficientNet:
-    """EfficientNet-B4 G16-GN: float images `[n, 3, h, w]` to logits `[n, 1000]`; made for 380 pixels."""
+    """Return EfficientNet-B4 G16-GN, made for 380 pixels: float images `[n, 3, h, w]` to logits `[n, 1000]`."""
     return _efficientnet(width=1.4, depth=1.8, drop_rate=0.4)
 
 
@@ -65,8 +65,8 @@ def _efficientnet(width: float, depth: float, drop_rate: float) -> EfficientNet:
 def _with_group_convolutions(blocks: BlockArgs, scale: Callable[[int], int]) -> BlockArgs:
     """Give every block the group size of its spatial convolution.
 
-    B4's second block is 24 channels wide, which 16 does not divide. As in the source, the number of groups is
-    rounded down, never below one: that layer is an ordinary convolution.
+    B4's second block is 24 channels wide, which 16 does not divide. As in the source, the number of groups is rounded
+    down, but never below one, so that this layer is an ordinary convolution.
     """
     grouped: BlockArgs = []
     channels = scale(_STEM_CHANNELS)

@@ -1,6 +1,6 @@
-"""The input of a model: the evaluation transform its weights were trained for, and generated images.
+"""The input of a model: the evaluation transform that its weights were trained for, and generated images.
 
-Must not know devices, data sets or pytest.
+Nothing here may depend on devices, data sets or pytest.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ Setting = str | int | float | list[float] | list[int]
 def generated_images(count: int, size: tuple[int, int], seed: int = 0) -> Tensor:
     """Make images that differ clearly in layout, colour, contrast and frequency content.
 
-    A network answers nearly the same to any two fields of independent noise, so noise would hide its mistakes.
-    Each image has a coarse layout of soft or hard-edged regions, a grating and a texture of its own. Image `i`
-    depends on `seed`, `size` and `i` alone, not on `count`.
+    A network answers nearly the same to any two fields of independent noise, so that noise would hide its mistakes.
+    Each image has a coarse layout of soft or hard-edged regions, a grating and a texture of its own. Image `i` depends
+    on `seed`, `size` and `i` alone, not on `count`.
 
     Args:
-        count: how many.
+        count: the number of images.
         size: height and width in pixels.
-        seed: of the generator.
+        seed: the seed of the random generator.
 
     Returns:
-        uint8 RGB, `[count, 3, height, width]`.
+        The images, uint8 RGB, `[count, 3, height, width]`.
     """
     images = torch.empty(count, 3, *size, dtype=torch.uint8)
     for index in range(count):
@@ -74,23 +74,23 @@ def _generated_image(size: tuple[int, int], generator: torch.Generator) -> Tenso
 
 
 def normalise(images: Tensor, trained_input: InputSpec) -> Tensor:
-    """Scale uint8 images `[n, 3, h, w]` to 0..1 and normalise each channel; float32 of the same shape."""
+    """Scale uint8 images `[n, 3, h, w]` to 0..1 and normalise each channel; return float32 of the same shape."""
     mean = torch.tensor(trained_input.mean).view(3, 1, 1)
     std = torch.tensor(trained_input.std).view(3, 1, 1)
     return images.to(torch.float32).div_(255).sub_(mean).div_(std)
 
 
 def build_transform(spec: ModelSpec) -> Callable[[Image.Image], Tensor]:
-    """The evaluation transform that the weights of `spec` were trained for.
+    """Return the evaluation transform that the weights of `spec` were trained for.
 
-    Resizing is Pillow's. For timm and our own modules it is timm's evaluation transform with the settings of
-    `spec.input`; for torchvision it is the preset of the weights.
+    Pillow does the resizing. For timm and for the modules of this project it is timm's evaluation transform with the
+    settings of `spec.input`; for torchvision it is the preset of the weights.
 
     Returns:
         A function from an RGB image of any size to float32 `[3, height, width]`.
 
     Raises:
-        ValueError: when a torchvision row states another input than the preset of its weights.
+        ValueError: if a torchvision row states another input than the preset of its weights.
     """
     if spec.source == "torchvision":
         return cast("Callable[[Image.Image], Tensor]", _torchvision_preset(spec))
@@ -109,13 +109,14 @@ def build_transform(spec: ModelSpec) -> Callable[[Image.Image], Tensor]:
 
 
 def preprocessing_identity(spec: ModelSpec) -> dict[str, Setting]:
-    """The settings that decide which tensor a picture becomes, and a short `fingerprint` of them.
+    """Return the settings that decide which tensor an image becomes, and a short `fingerprint` of them.
 
-    Flat and fit for JSON. Two records with equal fingerprints saw equal inputs, library versions permitting.
+    The result is flat and serialisable as JSON. Two records with equal fingerprints saw equal inputs, provided that the
+    library versions were equal too.
     """
     trained_input = spec.input
     height, width = trained_input.size
-    # timm rounds the resized side down, torchvision's presets state it.
+    # timm rounds the resized side down; torchvision's presets state it.
     resize = min(height, width) / trained_input.crop_pct
     settings: dict[str, Setting] = {
         "library": "torchvision" if spec.source == "torchvision" else "timm",

@@ -1,8 +1,8 @@
-"""`make best`: every engine and precision of a model measured by pytest, ranked, drawn, and the best of them kept.
+"""`make best` measures every engine and precision of a model with pytest, ranks and draws them, and keeps the best.
 
-`visionmark best --model NAME [PYTEST ARGUMENTS]`. Each engine is measured by a pytest process of its own: one
-that crashes takes no other with it, and the memory of one is not counted for the next. All numbers come from the
-records that those runs keep; nothing is measured here.
+The command is `visionmark best --model NAME [PYTEST ARGUMENTS]`. Each engine is measured by a pytest process of its
+own: one that crashes takes no other with it, and the memory of one is not counted for the next. All numbers come from
+the records that those runs keep; nothing is measured here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from harness.report.record_rows import Record, case_of_row, rows_of
 
 
 def read_asked(arguments: Sequence[str]) -> list[Asked]:
-    """One a model."""
+    """Parse the arguments and return what to measure, one entry per model."""
     parser = argparse.ArgumentParser(prog="make best", allow_abbrev=False, description=__doc__)
     parser.add_argument("--model", required=True, help="names, comma-separated: make best MODEL=fbnetc_100")
     parser.add_argument("--engine", default="all", help="default: all")
@@ -45,21 +45,22 @@ def read_asked(arguments: Sequence[str]) -> list[Asked]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, rank, draw, keep.
+    """Measure, rank and draw every model that is asked for, and keep the best.
 
     Returns:
-        0; 1 where a case failed by accident or no row passes its gate; 4 for a usage error; 130 if interrupted.
+        The exit status: 0; 1 if a case failed by accident or no row passes its gate; 4 for a usage error; 130 if
+        interrupted.
     """
     worst = 0
     for asked in read_asked(arguments):
         worst = max(worst, best_of(asked))
-        if worst in (USAGE_ERROR, INTERRUPTED):  # of the whole command line, or a person's wish
+        if worst in (USAGE_ERROR, INTERRUPTED):  # a wrong command line or a person's wish concerns all models
             break
     return worst
 
 
 def best_of(asked: Asked) -> int:
-    """One model: measure every engine, then rank. See `main`."""
+    """Measure every engine of one model, rank them, and return the exit status as in `main`."""
     asked.folder.mkdir(parents=True, exist_ok=True)
     for old in (*asked.folder.glob("*.json*"), *asked.folder.glob("table.txt"), *asked.folder.glob("picture.svg")):
         old.unlink()
@@ -67,7 +68,7 @@ def best_of(asked: Asked) -> int:
     for number, engine in enumerate(asked.engines, start=1):
         print(f"\n{asked.model}: engine {number} of {len(asked.engines)}: {engine}", flush=True)
         measured.append(measure(asked, engine))
-        if measured[-1].code == USAGE_ERROR:  # every engine's; pytest has said what
+        if measured[-1].code == USAGE_ERROR:  # every engine would fail; pytest has said why
             return USAGE_ERROR
         if measured[-1].code == INTERRUPTED:
             break
@@ -77,7 +78,7 @@ def best_of(asked: Asked) -> int:
 
 
 def report(asked: Asked, measured: Sequence[Measured], *, is_final: bool) -> int:
-    """Table, picture and, unless the run was cut short, the choices. Returns the exit status."""
+    """Write the table, the picture and, unless the run was cut short, the choices; return the exit status."""
     journals = [journal for one in measured for journal in one.journals]
     records, missing = joined(journals)
     rows = rows_of(records)
@@ -116,7 +117,10 @@ def _keep(
     environment: dict[str, Any],
     accidents: Sequence[str],
 ) -> bool:
-    """Keep the choice of one group; whether there is one. A choice that no row deserves any more is dropped."""
+    """Keep the choice of one group, and return whether there is one.
+
+    A kept choice that no row deserves any more is dropped.
+    """
     if not rows:
         return False
     of = rows[0]

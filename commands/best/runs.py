@@ -1,4 +1,4 @@
-"""The runs of `make best`: pytest, a process for each engine, and what each wrote. Knows nothing of ranking."""
+"""Runs pytest for `make best`, in a process for each engine, and reads what each process wrote."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from harness.report.journal import Journal, Missing, read_journal
 TESTS = ("tests_perf/test_latency.py", "tests_perf/test_throughput.py", "tests_accuracy/test_parity.py")
 INTERNAL_ERROR, USAGE_ERROR, NOTHING_RAN, INTERRUPTED = 3, 4, 5, 130
 LABELLED_TESTS = ("tests_accuracy/test_imagenet.py",)
-# An engine that has an environment of its own: the module that tells whether it is here, and where else it may be.
+# Engines that have an environment of their own: the module that tells whether the engine is here, and the interpreter
+# that may have it otherwise.
 ELSEWHERE = {"ipex": ("intel_extension_for_pytorch", CHECKOUT / ".venv-ipex" / "bin" / "python")}
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What to measure.
+    """What is to be measured.
 
     Attributes:
-        model: one name.
-        engines: to measure, in this order.
-        precision: as for pytest.
-        keyword: pytest's -k, None without.
-        rest: handed to pytest as it is.
-        choices: folder of kept choices; what a model's run writes is in a folder of its name there.
+        model: the name of one model.
+        engines: the engines to measure, in this order.
+        precision: the value of pytest's --precision.
+        keyword: the value of pytest's -k, None without one.
+        rest: further arguments, which pytest is given as they are.
+        choices: the folder of kept choices; the runs of a model write into a folder of its name there.
     """
 
     model: str
@@ -43,18 +44,18 @@ class Asked:
 
     @property
     def folder(self) -> Path:
-        """What the runs write, the table and the picture."""
+        """The folder for what the runs write, the table and the picture."""
         return self.choices / self.model.replace(":", "_")
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one engine's processes wrote.
+    """What the processes of one engine wrote.
 
     Attributes:
-        code: exit status of the last, as pytest's.
-        journals: one a process.
-        is_ours: whether it ran in this environment, where `--engine best` could use it.
+        code: the exit status of the last process, as pytest's.
+        journals: the journal of each process.
+        is_ours: whether the engine ran in this environment, where `--engine best` could use it.
     """
 
     code: int
@@ -63,7 +64,7 @@ class Measured:
 
 
 def measure(asked: Asked, engine: str) -> Measured:
-    """One engine; where its process dies, another goes on behind the case that it died in."""
+    """Measure one engine. If its process dies, another one goes on after the case in which it died."""
     python, is_ours = _python_of(engine)
     if is_ours and (reason := absent(engine)) is not None:
         print(f"skipped: {reason}")
@@ -83,7 +84,7 @@ def measure(asked: Asked, engine: str) -> Measured:
         code = _run(command)
         journal = read_journal(path)
         is_dead = code < 0 or 128 < code < INTERRUPTED or code > INTERRUPTED
-        if code == USAGE_ERROR and not is_ours:  # the same words are right here, so that environment is not
+        if code == USAGE_ERROR and not is_ours:  # here pytest accepts them, so that environment is wrong
             code = INTERNAL_ERROR
         if is_dead or code == INTERNAL_ERROR:
             where, why = journal.last or f"{asked.model} {engine}", "its process ended here; what it printed is above"
@@ -95,7 +96,10 @@ def measure(asked: Asked, engine: str) -> Measured:
 
 
 def _run(command: Sequence[str]) -> int:
-    """The exit status, `INTERRUPTED` where a person stopped it: pytest is told as well, and keeps what it has."""
+    """Run a command and return its exit status, or `INTERRUPTED` if a person stopped it.
+
+    Ctrl-C reaches pytest as well, which keeps what it has.
+    """
     process = subprocess.Popen(command, cwd=CHECKOUT)
     try:
         return process.wait()
@@ -105,7 +109,7 @@ def _run(command: Sequence[str]) -> int:
 
 
 def _python_of(engine: str) -> tuple[str, bool]:
-    """The interpreter that has the engine, and whether it is this one."""
+    """Return the interpreter that has the engine, and whether it is the present one."""
     module, other = ELSEWHERE.get(engine, (None, None))
     if module and other and find_spec(module) is None and other.exists():
         return str(other), False

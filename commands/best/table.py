@@ -1,4 +1,4 @@
-"""The table of `make best`: every row with its proof and its verdict, the chosen ones marked, and what gave no row."""
+"""Renders the table of `make best`: every row with its proof and verdict, the chosen rows, and what gave no row."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _MARKS = {"latency": "L", "throughput": "T"}
 
 
 def render_best(groups: Sequence[Sequence[Record]], eligible: Mapping[str, Eligibility], is_colour: bool) -> str:
-    """The table as text, one section a model, device and batch.
+    """Return the table as text, with one section per model, device and batch size.
 
     Args:
-        groups: rows of one model, device and batch each.
+        groups: groups of rows, each of one model, device and batch size.
         eligible: whether each case may be chosen.
         is_colour: whether the terminal shows colours.
     """
@@ -47,7 +47,7 @@ def render_best(groups: Sequence[Sequence[Record]], eligible: Mapping[str, Eligi
 
 
 def render_missing(missing: Sequence[Missing]) -> str:
-    """What gave no row: failures one by one with their reason, skips counted by theirs."""
+    """Return what gave no row: each failure with its reason, and the number of skips for each reason."""
     lines = [f"{one.outcome} {one.case}: {one.error}: {one.reason}" for one in missing if one.outcome != "skipped"]
     reasons = Counter(one.reason for one in missing if one.outcome == "skipped")
     lines += [f"skipped {number}: {reason}" for reason, number in reasons.most_common()]
@@ -80,7 +80,7 @@ def _number(value: float | None, digits: int | None = None) -> str:
 
 
 def _percentile(row: Record, name: str) -> str:
-    """The number, or how many rounds it would need."""
+    """Return the percentile as text, or how many rounds it would need."""
     latency = row.get("latency")
     if latency is None:
         return ""

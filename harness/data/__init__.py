@@ -1,7 +1,7 @@
 """Owns data sets: every form in which labelled images are kept, read as one list. Must not know engines or devices.
 
 `open_data_set` takes what a user names: a folder, the two archives as downloaded, TF-record shards, a URL, or one of
-timm's readers. In each form an image keeps its bytes, its name and its class of the 1,000.
+timm's readers. In each form an image keeps its bytes, its name and its class index among the 1,000 of ILSVRC2012.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ __all__ = [
 
 
 def open_data_set(name: str, cache: Path, report: Callable[[str], None] = lambda text: None) -> DataSet:
-    """The images that a user names, with their classes.
+    """Return the images that a user names, with their classes.
 
     Args:
         name: a folder, a URL that fsspec opens, or `hfds/…`, `wds/…`, `tfds/…` as timm names its readers.
-        cache: folder for what has to be fetched or unpacked once.
-        report: told what takes long.
+        cache: the folder for what has to be fetched or unpacked once.
+        report: called with a text before each step that takes long.
 
     Raises:
-        NoImages: nothing usable there; the message names what is wrong.
+        NoImages: if nothing usable is there; the message names what is wrong.
     """
     if readers.is_reader(name):
         images, route = readers.read(name, cache, report), name.partition("/")[0]

@@ -1,4 +1,4 @@
-"""The image file and the data set, decoding, and image files that are generated where no data set is at hand."""
+"""Image files and data sets, their decoding, and generated image files for when no data set is at hand."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ GENERATED_QUALITY = 92
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An encoded image and its class of the 1,000, or None where the data set does not say.
+    """An encoded image and its class index among the 1,000 of ILSVRC2012.
 
     Attributes:
-        path: the file, or what holds the image among others.
-        label: class index.
-        member: the image's own name where `path` holds others too.
-        opener: gives the encoded image where it is no file of its own.
+        path: the file of the image, or the file or data set that holds it among others.
+        label: the class index, None if the data set does not say.
+        member: the image's own name if `path` holds other images too.
+        opener: returns the encoded image if the image is not a file of its own.
     """
 
     path: Path
@@ -35,16 +35,16 @@ class ImageFile:
 
     @property
     def name(self) -> str:
-        """Its file name, without the folder: what the same image is called in every layout."""
+        """The image's file name without the folder, by which the same image is called in every layout."""
         return self.member or self.path.name
 
     @property
     def size_bytes(self) -> int:
-        """Of the encoded image."""
+        """The size of the encoded image in bytes."""
         return self.path.stat().st_size if self.opener is None else len(self.opener())
 
     def read(self) -> bytes:
-        """The encoded image."""
+        """Return the encoded image."""
         return self.path.read_bytes() if self.opener is None else self.opener()
 
     def __str__(self) -> str:
@@ -52,11 +52,11 @@ class ImageFile:
 
 
 class UnreadableImage(ValueError):
-    """A file that is no whole image; the message names it."""
+    """A file is not a whole image; the message names it."""
 
 
 class NoImages(ValueError):
-    """What cannot be used as a data set."""
+    """Something cannot be used as a data set; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ class DataSet:
     """Images and where they come from.
 
     Attributes:
-        name: as the user gave it.
-        route: how it was read: folder, archives, tfrecord, a URL's scheme, a reader of timm's.
-        images: all of them.
+        name: the name that the user gave.
+        route: how the data set was read: a folder, archives, tfrecord, a URL's scheme or one of timm's readers.
+        images: all images of the data set.
         is_validation_set: whether this is the whole ILSVRC2012 validation set.
     """
 
@@ -77,10 +77,10 @@ class DataSet:
 
 
 def decode(file: ImageFile) -> Image.Image:
-    """The file read and decoded to RGB.
+    """Read the file and decode it to RGB.
 
     Raises:
-        UnreadableImage: it is truncated, or no image.
+        UnreadableImage: if the file is truncated or not an image.
     """
     try:
         with Image.open(BytesIO(file.read())) as image:
@@ -91,7 +91,10 @@ def decode(file: ImageFile) -> Image.Image:
 
 
 def write_generated_jpegs(folder: Path, count: int) -> list[ImageFile]:
-    """Generated images as JPEG files, where no data set is at hand: 400 x 400 pixels, quality 92, no labels."""
+    """Write generated images as JPEG files, for when no data set is at hand.
+
+    They have 400 x 400 pixels, quality 92 and no labels.
+    """
     files = []
     for index, pixels in enumerate(generated_images(count, GENERATED_SIZE)):
         path = folder / f"{index:05d}.JPEG"

@@ -1,4 +1,4 @@
-"""Where data sets are kept that are fetched or unpacked once."""
+"""Names the folders for data sets that are fetched or unpacked once."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from pathlib import Path
 
 
 def kept_folder(cache: Path, *identity: str) -> Path:
-    """The folder of what these words identify. It may not be there yet."""
+    """Return the folder for the data set that these words identify. The folder need not exist yet."""
     return cache / "data" / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]

@@ -1,7 +1,8 @@
-"""timm's own readers: `hfds/NAME` (Hugging Face), `wds/FOLDER` (webdataset), `tfds/NAME` (TensorFlow Datasets).
+"""Reads data sets through timm's readers `hfds/NAME` (Hugging Face), `wds/FOLDER` (webdataset) and `tfds/NAME`.
 
-`NAME#SPLIT` chooses a split; `validation` is the default. A reader that can be indexed is read where it lies. One
-that only runs through is unpacked once into the cache, without loss, so that a sample can be drawn from it.
+`tfds` stands for TensorFlow Datasets. `NAME#SPLIT` chooses a split; `validation` is the default. A reader that can be
+indexed is read where its images lie. A reader that can only be run through is unpacked once into the cache, without
+loss, so that a sample can be drawn from it.
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ _LABELS = "labels.json"
 
 
 def is_reader(name: str) -> bool:
-    """Whether it names one of timm's readers."""
+    """Return whether the name is that of one of timm's readers."""
     return name.partition("/")[0] in _PREFIXES and "/" in name
 
 
 def read(name: str, cache: Path, report: Callable[[str], None]) -> list[ImageFile]:
-    """The images of one of timm's readers.
+    """Return the images of one of timm's readers.
 
     Raises:
-        NoImages: its package is not installed, it cannot be opened, or its classes are not the 1,000.
+        NoImages: if its package is not installed, if it cannot be opened, or if its classes are not the 1,000 of
+            ILSVRC2012.
     """
     from timm.data.readers import create_reader
 
@@ -94,7 +96,7 @@ def _unpacked(reader: Any, name: str, cache: Path, report: Callable[[str], None]
                 labels[file] = int(target)
             promised = len(reader)
             if promised and promised != len(labels):
-                # webdataset's reader leaves a broken sample out with no more than a log line
+                # webdataset's reader leaves out a broken sample with no more than a log line
                 raise NoImages(f"{name} promises {promised} images and gave {len(labels)}: some of them are damaged")
             if not labels:
                 raise NoImages(f"{name} gave no images")
@@ -104,6 +106,6 @@ def _unpacked(reader: Any, name: str, cache: Path, report: Callable[[str], None]
 
 
 def _state_of(root: Path) -> list[str]:
-    """What lies in a local folder, so that what was unpacked from other files is not used."""
+    """Return what lies in a local folder, so that images that were unpacked from other files are not used."""
     files = sorted(root.iterdir()) if root.is_absolute() and root.is_dir() else []
     return [f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]

@@ -1,4 +1,4 @@
-"""Data sets behind a URL: fetched once into a folder of the cache, through fsspec."""
+"""Fetches data sets behind a URL once into a folder of the cache, through fsspec."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]*(::|://)", re.IGNORECASE)
 
 
 def is_url(name: str) -> bool:
-    """Whether fsspec has to open it: `gs://…`, `s3://…`, `zip://…::https://…`."""
+    """Return whether fsspec has to open the name, as for `gs://…`, `s3://…` and `zip://…::https://…`."""
     return _URL.match(name) is not None
 
 
 def fetch(url: str, cache: Path, report: Callable[[str], None]) -> Path:
-    """The folder that holds what lies at `url`, fetched if it has not been before. It appears whole or not at all.
+    """Return the folder that holds what lies at `url`, which is fetched if it has not been before.
+
+    The folder appears whole or not at all.
 
     Raises:
-        NoImages: the URL cannot be opened, or what it needs is not installed.
+        NoImages: if the URL cannot be opened, or if a package that it needs is not installed.
     """
     from fsspec.core import url_to_fs
 

@@ -1,4 +1,4 @@
-"""Drawing images from a data set: a sample to evaluate, and others to calibrate on."""
+"""Draws images from a data set: a sample to evaluate, and others to calibrate on."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from collections.abc import Iterable, Sequence
 from harness.data.images import ImageFile, NoImages
 
 CALIBRATION_IMAGES = 128
-# Ranges of fewer images than these say more of the images than of the model.
+# Activation ranges from fewer images than this say more about the images than about the model.
 LEAST_CALIBRATION_IMAGES = 8
-# Another seed than that of a sample that is evaluated.
+# Not the seed of a sample that is evaluated.
 CALIBRATION_SEED = 1
 
 
 def sample_images(images: Sequence[ImageFile], count: int | None, seed: int = 0) -> list[ImageFile]:
-    """`count` of the images, or all for None, drawn without replacement and stratified over the classes.
+    """Draw `count` of the images, or all for None, without replacement and stratified over the classes.
 
-    A class's images are shuffled and spread evenly over the whole order from a random start, so that every first
-    part of the sample holds each class in its proportion, within one image. The result depends on the images' names
-    and classes alone, not on the order in which they are given. Unlabelled images are one class.
+    A class's images are shuffled and spread evenly over the whole order from a random start, so that the first images
+    of the sample, however many are taken, hold each class in its proportion, within one image. The result depends on
+    the images' names and classes alone, not on the order in which they are given. Unlabelled images count as one class.
 
     Args:
-        images: all of them.
-        count: how many; more than there are means all.
-        seed: of the generator.
+        images: all images to draw from.
+        count: how many images to draw; more than there are means all.
+        seed: the seed of the random draw.
     """
     classes: dict[int | None, list[ImageFile]] = defaultdict(list)
     for image in sorted(images, key=lambda one: (one.name, str(one))):
@@ -42,7 +42,7 @@ def sample_images(images: Sequence[ImageFile], count: int | None, seed: int = 0)
 
 
 def images_sha256(images: Iterable[ImageFile]) -> str:
-    """Which images these are, in which order: a digest of their names and classes."""
+    """Return a digest of the images' names and classes, which identifies the images and their order."""
     digest = hashlib.sha256()
     for image in images:
         digest.update(f"{image.name}\0{image.label}\n".encode())
@@ -50,10 +50,12 @@ def images_sha256(images: Iterable[ImageFile]) -> str:
 
 
 def split_calibration(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[ImageFile]]:
-    """A seeded sample to calibrate on, at most half of the files, and the others, in their order, to evaluate.
+    """Split the files into a sample to calibrate on and the others, in their order, to evaluate.
+
+    The sample is drawn with a fixed seed and holds at most half of the files.
 
     Raises:
-        NoImages: too few for both.
+        NoImages: if there are too few files for both.
     """
     count = min(CALIBRATION_IMAGES, len(files) // 2)
     if count < LEAST_CALIBRATION_IMAGES:

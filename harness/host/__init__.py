@@ -1,1 +1,1 @@
-"""Owns what is known of the machine: cores, threads, versions, telemetry. Must not know devices or engines."""
+"""Owns the description of the machine: cores, threads, versions, telemetry. Must not know devices or engines."""

@@ -1,4 +1,4 @@
-"""The machine and the software that a number holds for."""
+"""Describes the machine and the software for which a measured number holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LIBRARIES = (
     *("openvino", "nncf", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "torchao"),
     *("intel-extension-for-pytorch", "tensorrt", "tensorrt-cu13"),
 )
-# Variables that change what a number means.
+# The environment variables that change what a number means.
 VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -35,21 +35,21 @@ VARIABLES = (
 
 
 class Described(Protocol):
-    """A device, as far as its description goes."""
+    """The part of a device that is needed to describe it."""
 
     @property
     def name(self) -> str:
-        """The name as in a case id."""
+        """The device's name as in a case id."""
 
     def describe(self) -> dict[str, str | int | float | bool | None]:
-        """What the device is."""
+        """Return what the device is."""
 
 
 def describe_environment(devices: Iterable[Described], root: Path) -> dict[str, Any]:
-    """What a reader of a number has to know of the machine and its software, fit for JSON.
+    """Return what a reader of a number has to know of the machine and its software, serialisable as JSON.
 
     Args:
-        devices: those that were measured.
+        devices: the devices that were measured.
         root: the checkout.
     """
     return {
@@ -88,7 +88,7 @@ def _library_versions() -> dict[str, str]:
 
 
 def _git_state(root: Path) -> dict[str, str | bool] | None:
-    """Commit of the checkout and whether it is changed, None where there is no git."""
+    """Return the commit of the checkout and whether the checkout is changed, or None if there is no git."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -102,7 +102,9 @@ def _git_state(root: Path) -> dict[str, str | bool] | None:
 
 
 def fpmath_mode() -> str | None:
-    """Whether oneDNN may compute fp32 in a shorter format, as the environment says for the whole process; None for no.
+    """Return the oneDNN floating-point math mode that the environment sets for the whole process, None if it sets none.
+
+    The mode says whether oneDNN may compute fp32 in a shorter format.
 
     Source: oneDNN developer guide, "Primitive attributes: floating-point math mode".
     """

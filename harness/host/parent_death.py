@@ -1,4 +1,7 @@
-"""A process that another one starts ends with it, however that one ends. Imports nothing heavy: it comes first."""
+"""Makes a process end with the process that started it, however that one ends.
+
+Nothing heavy is imported here, because this is the first thing that such a process does.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def die_with_starter(starter: int) -> None:
-    """Ask the kernel to kill this process when the one that started it ends. Linux only; elsewhere nothing is done.
+    """Ask the kernel to kill this process when the process that started it ends.
+
+    This works on Linux only; elsewhere nothing is done.
 
     Args:
-        starter: process id of the one that started us, as it gave it, for it may have ended just before.
+        starter: the process id of the starter, as the starter itself gave it, because it may have ended just before.
     """
     if platform.system() == "Linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

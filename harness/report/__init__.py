@@ -1,1 +1,1 @@
-"""Owns what is made of records: rows, choices, files. It reads dicts, and must not know how they were measured."""
+"""Owns what is made of records, read as dicts: rows, choices, files. Must not know how the records were measured."""

@@ -1,7 +1,7 @@
-"""Which row is the fastest of those that are right: what speaks against a row, and the choice among the others.
+"""Chooses the fastest row among those that are right, and says what speaks against each of the others.
 
-A row is one of `record_rows.rows_of`. Whether it may be chosen is an `Eligibility`, which `judge` makes of what the row
-holds. Choosing looks at nothing else, so that a better gate changes `judge` alone.
+A row is one of `record_rows.rows_of`. Whether it may be chosen is an `Eligibility`, which `judge` derives from what the
+row holds. The choice looks at nothing else, so that a better gate changes `judge` alone.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from harness.report.record_rows import Record, case_of_row
 
 @dataclass(frozen=True)
 class Objective:
-    """What "fastest" means: a measurement, its field, and which end of it is best."""
+    """What "fastest" means: a measurement, its field, and whether the least or the greatest number is best."""
 
     measurement: str
     field: str
     best: Callable[[Iterable[float]], float]
 
     def of(self, row: Record) -> float | None:
-        """The row's number, None where it has none."""
+        """Return the row's number, or None if it has none."""
         value: float | None = row.get(self.measurement, {}).get(self.field)
         return value
 
@@ -39,9 +39,9 @@ class Eligibility:
     """Whether a row may be chosen.
 
     Attributes:
-        reasons: why not; empty for a row that passes its gate.
+        reasons: why the row may not be chosen; empty for a row that passes its gate.
         basis: what its answers were judged by: `top-1` or `parity`.
-        top1_loss_points: percentage points of top-1 under the reference on the same images, None without labels.
+        top1_loss_points: percentage points of top-1 below the reference on the same images, None without labels.
     """
 
     reasons: tuple[str, ...]
@@ -55,12 +55,14 @@ class Eligibility:
 
 
 def judge(row: Record, peers: Sequence[Record], *, allow_undecided: bool = False) -> Eligibility:
-    """What speaks against a row: no proof, answers too far from fp32, or an accuracy that does not hold.
+    """Return whether a row may be chosen, with everything that speaks against it.
+
+    A row is refused without proof, with answers too far from fp32, or with an accuracy that does not hold.
 
     Args:
-        row: to be judged.
-        peers: all rows of the run; an accuracy holds for every batch, so one measured at another batch will do.
-        allow_undecided: whether a loss within the margin will do where the images are too few to be sure of it.
+        row: the row to be judged.
+        peers: all rows of the run. An accuracy holds for every batch size, so that one measured at another will do.
+        allow_undecided: whether a loss within the margin will do if the images are too few to be sure of it.
     """
     reasons = [*_unproven(row), *_far(row)]
     if not any("accuracy" in peer for peer in peers):
@@ -74,7 +76,10 @@ def judge(row: Record, peers: Sequence[Record], *, allow_undecided: bool = False
 
 
 def accuracy_of(row: Record, peers: Sequence[Record]) -> Record | None:
-    """The record of accuracy that holds for a row: its own, or that of the same but for the batch."""
+    """Return the accuracy that holds for a row: its own, or that of a row that differs only in batch size.
+
+    The result is None if there is neither.
+    """
     axes = ("model", "device", "precision", "engine")
     for peer in (row, *peers):
         is_same = all(peer[axis] == row[axis] for axis in axes) and peer["identity"] == row["identity"]
@@ -85,12 +90,12 @@ def accuracy_of(row: Record, peers: Sequence[Record]) -> Record | None:
 
 
 def fastest(rows: Iterable[Record], eligible: Mapping[str, Eligibility], objective: str) -> Record | None:
-    """The row that is best by an objective among those that pass, None where none does.
+    """Return the row that is best by an objective among those that pass, or None if none passes.
 
     Args:
-        rows: of one model, device and batch.
+        rows: the rows of one model, device and batch size.
         eligible: whether each case may be chosen.
-        objective: a name of `OBJECTIVES`.
+        objective: a name in `OBJECTIVES`.
     """
     aim = OBJECTIVES[objective]
     numbers = {row["case"]: aim.of(row) for row in rows if eligible[row["case"]].passes}
@@ -102,7 +107,10 @@ def fastest(rows: Iterable[Record], eligible: Mapping[str, Eligibility], objecti
 
 
 def error_of(row: Record, standing: Eligibility) -> float | None:
-    """How wrong a row is, less is better: points of top-1 lost, or without labels the SQNR in dB, negated."""
+    """Return how wrong a row is, where less is better, or None if that was not measured.
+
+    It is the points of top-1 lost, or without labels the SQNR in dB, negated.
+    """
     if standing.basis == "top-1":
         return standing.top1_loss_points
     sqnr: float | None = row.get("parity", {}).get("sqnr_db")
@@ -110,10 +118,10 @@ def error_of(row: Record, standing: Eligibility) -> float | None:
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Cases that no other beats in speed without being more wrong, from the least wrong on.
+    """Return the cases that no other case beats in speed without being more wrong, the least wrong first.
 
     Args:
-        points: case to its error (less is better) and images per second (more is better).
+        points: for each case, its error (less is better) and its images per second (more is better).
     """
     front: list[str] = []
     fastest_so_far = float("-inf")
@@ -125,9 +133,9 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 
 def _unproven(row: Record) -> list[str]:
-    """What is wrong with a row's evidence. A record is kept only where its label was proven.
+    """Return what is wrong with a row's evidence. A record is kept only if its label was proven.
 
-    What is calibrated on no real image is proven to be int8, and nothing else.
+    A model that is calibrated on no real image is proven to be int8, and nothing else.
     """
     evidence: dict[str, Any] = row.get("evidence") or {}
     if not evidence.get("dtype_share_pct"):

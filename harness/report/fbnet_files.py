@@ -1,6 +1,7 @@
-"""The FBNet sample's result files, from the same records as the JSON: `results.yaml`, `results.json`, `results_N.json`.
+"""Makes the FBNet sample's result files from the same records as the JSON report.
 
-Nothing is measured or averaged here: what a record does not have is null.
+The files are `results.yaml`, `results.json` and `results_N.json`. Nothing is measured or averaged here; a value that
+the records do not have is null.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _STATISTICS = ("avg", "min", "max", "stdev")
 
 
 def results_yaml(records: Sequence[Record]) -> str:
-    """`results.yaml`: throughput, latency and top-1 accuracy of one case."""
+    """Return the text of `results.yaml`: throughput, latency and top-1 accuracy of one case."""
     metrics = _metrics(records, None)
     rows = (
         ("throughput", "throughput", "img/s"),
@@ -45,15 +46,15 @@ def results_json(
     link: str | None,
     stream: int | None = None,
 ) -> dict[str, Any]:
-    """`results.json`, or `results_N.json` of one stream.
+    """Return the contents of `results.json`, or of `results_N.json` for one stream.
 
     Args:
-        records: of one case; at least one.
-        environment: machine and software.
-        status: `passed` or `failed`: of the case's tests.
-        is_dummy: whether its inputs were generated.
-        link: where the weights come from.
-        stream: counted from 1, or None for all together.
+        records: the records of one case, at least one.
+        environment: the machine and its software.
+        status: `passed` or `failed`, for the tests of the case.
+        is_dummy: whether the inputs were generated.
+        link: where the weights come from, None if that is not known.
+        stream: the number of the stream, counted from 1, or None for all streams together.
     """
     case = records[0]
     metrics: dict[str, Any] = {**_metrics(records, stream), **_counts(records, stream)}
@@ -103,7 +104,7 @@ def _tester() -> str | None:
 
 
 def _metrics(records: Sequence[Record], stream: int | None) -> dict[str, dict[str, Any]]:
-    """The four measured metrics, in the sample's units, with the variance within the run."""
+    """Return the four measured metrics in the sample's units, with their variation within the run."""
     kinds = {record["measurement"]: record for record in records}
     several = kinds.get("streams")
     rate, requests = kinds.get("throughput"), kinds.get("latency")
@@ -126,12 +127,12 @@ def _statistics(record: Record | None, units: str, *keys: str) -> dict[str, Any]
 
 
 def _alone(value: float | None, units: str) -> dict[str, Any]:
-    """One number of the whole set: without a variance."""
+    """Return the metric of one number that stands for the whole set, and so has no deviation."""
     return {"avg": value, "min": value, "max": value, "stdev": None if value is None else 0.0, "units": units}
 
 
 def _counts(records: Sequence[Record], stream: int | None) -> dict[str, dict[str, Any]]:
-    """How much was really run, timed; per stream over the streams, and in all."""
+    """Return how many batches and images were really run and timed, per stream and in all."""
     kinds = {record["measurement"]: record for record in records}
     case = records[0]
     if "streams" in kinds:

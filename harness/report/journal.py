@@ -1,4 +1,4 @@
-"""Reading a journal (`--journal`): what a run measured, what gave no row, which case took its process with it."""
+"""Reads a journal (`--journal`): what a run measured, what gave no row, and which case ended its process."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from harness.report.record_rows import Record
 
-# Failures that are findings: the row is not what its label says, or not right.
+# Failures that are findings: the case is not what its label says, or its answers are not right.
 FINDINGS = {"Contradiction", "WrongAnswers", "AssertionError", "AccuracyFailure"}
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A case without a number, or with fewer: `outcome` is skipped, failed, gap or died."""
+    """A case without a number, or with fewer than it should have; `outcome` is skipped, failed, gap or died."""
 
     case: str
     outcome: str
@@ -25,7 +25,7 @@ class Missing:
 
     @property
     def is_accident(self) -> bool:
-        """Whether it says nothing of the case: it might have been the best."""
+        """Whether the outcome says nothing about the case, which might have been the best."""
         return self.outcome == "died" or (self.outcome == "failed" and self.error not in FINDINGS)
 
 
@@ -34,10 +34,10 @@ class Journal:
     """What one process wrote.
 
     Attributes:
-        environment: of the process, None where it did not get so far.
-        records: as in `extra_info`.
-        missing: one a case.
-        opened: cases, in the order in which they were begun.
+        environment: the environment of the process, None if it ended before it wrote it.
+        records: the records as they are in `extra_info`.
+        missing: one entry for each case without a number.
+        opened: the cases in the order in which they were begun.
     """
 
     environment: dict[str, Any] | None
@@ -47,15 +47,15 @@ class Journal:
 
     @property
     def last(self) -> str | None:
-        """The case that was open when the journal ended."""
+        """The case that was open when the journal ended, None if none was begun."""
         return self.opened[-1] if self.opened else None
 
 
 def read_journal(path: Path) -> Journal:
-    """A journal, whole or as far as its process got; empty where there is none.
+    """Return a journal, whole or as far as its process got; it is empty if there is no file.
 
     Raises:
-        ValueError: a line that is no JSON, other than the last, which a process may have died in.
+        ValueError: if a line is not JSON, other than the last, which a process may have died in.
     """
     lines = path.read_text().splitlines() if path.exists() else []
     entries: list[dict[str, Any]] = []
@@ -78,6 +78,6 @@ def read_journal(path: Path) -> Journal:
 
 
 def joined(journals: Iterable[Journal]) -> tuple[list[Record], list[Missing]]:
-    """Records and missing cases of several."""
+    """Return the records and the missing cases of several journals."""
     read = list(journals)
     return [record for one in read for record in one.records], [gone for one in read for gone in one.missing]

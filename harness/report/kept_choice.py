@@ -1,7 +1,7 @@
-"""The kept choice: which engine and precision were the fastest that were right, and what that was true of.
+"""The kept choice: which engine and precision were the fastest that were right, and under which conditions.
 
-A file for each model, device, batch and weights. It is worth nothing on another machine, with other library versions,
-threads or weights: `differences` names what changed.
+There is one file for each model, device, batch size and weights. A choice is worth nothing on another machine or with
+other library versions, threads or weights: `differences` names what changed.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from harness.files import RESULTS, write_whole
 # Format history of the file:
 #   1  first
 SCHEMA = 1
-# What a device says of itself and that changes by the minute.
+# The parts of a device's description that change by the minute.
 _PASSING = {"governor"}
-# Where choices are kept unless a folder is named.
+# The folder of the kept choices unless another is named.
 DEFAULT_CHOICES = RESULTS / "best"
-# Among the conditions: weights and preprocessing of the model.
+# The name, among the conditions, of the model's weights and preprocessing.
 IDENTITY = "identity"
 
 
 class NoChoice(ValueError):
-    """There is no choice that holds here; the message says why."""
+    """No choice that holds here is kept; the message says why."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen.
+    """What was chosen, and under which conditions it holds.
 
     Attributes:
-        cases: objective (`latency`, `throughput`) to the chosen case.
-        numbers: objective to the number it was chosen for.
-        conditions: what it holds for; see `conditions_of`.
-        missing: cases that failed by accident, and so did not compete.
+        cases: for each objective (`latency`, `throughput`), the chosen case.
+        numbers: for each objective, the number for which the case was chosen.
+        conditions: the conditions under which the choice holds; see `conditions_of`.
+        missing: the cases that failed by accident, and so did not compete.
     """
 
     cases: Mapping[str, Case]
@@ -48,11 +48,11 @@ class Choice:
 
 
 def conditions_of(environment: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """What of a run's environment decides which row is fastest, JSON-able.
+    """Return what in a run's environment decides which row is fastest, serialisable as JSON.
 
     Args:
-        environment: `environment.describe_environment`'s.
-        device: the name in the case.
+        environment: the result of `environment.describe_environment`.
+        device: the device's name in the case.
     """
     described: Mapping[str, Any] = environment["devices"][device]
     return {
@@ -68,15 +68,15 @@ def conditions_of(environment: Mapping[str, Any], device: str) -> dict[str, Any]
 
 
 def choice_path(folder: Path, model: str, device: str, batch: int, weights: str | Path, torch: str) -> Path:
-    """Where the choice of these lies: its name tells what it is for.
+    """Return the file that keeps the choice for these, with a name that tells what it is for.
 
     Args:
-        folder: of all choices.
-        model: of the case.
-        device: of the case.
-        batch: of the case.
+        folder: the folder of all choices.
+        model: the model of the case.
+        device: the device of the case.
+        batch: the batch size of the case.
         weights: `random`, `pretrained` or a file.
-        torch: torch's version, so that two environments keep a choice each.
+        torch: the version of torch, so that two environments keep a choice each.
     """
     of = weights if isinstance(weights, str) else weights.name
     name = f"{model}-{device}-bs{batch}-{of}-torch{torch}.json"
@@ -95,10 +95,10 @@ def keep(path: Path, choice: Choice) -> None:
 
 
 def read(path: Path) -> Choice:
-    """A choice as it was kept.
+    """Return a choice as it was kept.
 
     Raises:
-        NoChoice: there is none, or the file is no choice.
+        NoChoice: if there is none, or if the file does not hold a choice.
     """
     try:
         written = json.loads(path.read_text())
@@ -119,19 +119,19 @@ def read(path: Path) -> Choice:
 
 
 def differences(kept: Mapping[str, Any], here: Mapping[str, Any], at: str = "") -> list[str]:
-    """What is not the same here as where the choice was made, each with both values.
+    """Return what differs between here and where the choice was made, each with both values.
 
     Args:
-        kept: conditions of the choice.
-        here: conditions of this run.
-        at: where nested ones stand.
+        kept: the conditions of the choice.
+        here: the conditions of this run.
+        at: the names of the conditions around nested ones, for the messages.
     """
     found = []
     for key in sorted({*kept, *here}):
         then, now = kept.get(key), here.get(key)
         if isinstance(then, Mapping) and isinstance(now, Mapping):
             found.extend(differences(then, now, f"{at}{key} "))
-        elif json.dumps(then) != json.dumps(now):  # what was read back has lists for tuples
+        elif json.dumps(then) != json.dumps(now):  # what was read back has lists in place of tuples
             found.append(f"{at}{key} was {_word(then)}, is {_word(now)}")
     return found
 

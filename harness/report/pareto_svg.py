@@ -1,7 +1,7 @@
-"""A picture of a choice: throughput against how wrong a row is, the Pareto front and the chosen row marked. SVG.
+"""Draws a choice as an SVG: throughput against error, with the Pareto front and the chosen row marked.
 
-Drawn by matplotlib: maintained for twenty years, needs no browser and no network, and writes an SVG whose text stays
-text, so that a case can be searched for in it.
+matplotlib draws it: it has been maintained for twenty years, needs no browser and no network, and writes an SVG whose
+text stays text, so that a case can be searched for in it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ WIDTH_INCHES, HEIGHT_INCHES = 9.0, 5.5
 
 
 def plotted(rows: Sequence[Record], eligible: Mapping[str, Eligibility]) -> dict[str, tuple[float, float]]:
-    """Case to its error (less is better; see `choice.error_of`) and images per second, where a row has both."""
+    """Return the error and the images per second of each case whose row has both.
+
+    For the error, less is better; see `choice.error_of`.
+    """
     points = {}
     for row in rows:
         error = error_of(row, eligible[row["case"]])
@@ -28,16 +31,16 @@ def plotted(rows: Sequence[Record], eligible: Mapping[str, Eligibility]) -> dict
 
 
 def draw(path: Path, groups: Sequence[Sequence[Record]], eligible: Mapping[str, Eligibility]) -> None:
-    """Write the picture, one panel a group of rows.
+    """Write the picture, with one panel for each group of rows.
 
     Args:
-        path: of the SVG.
-        groups: rows of one model, device and batch each.
+        path: the SVG file to write.
+        groups: groups of rows, each of one model, device and batch size.
         eligible: whether each case may be chosen.
     """
     import matplotlib
 
-    # no display is asked for, and the process's own settings stay as they are
+    # this asks for no display, and leaves the process's own settings as they are
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
@@ -57,7 +60,7 @@ def _panel(axes: Any, rows: Sequence[Record], eligible: Mapping[str, Eligibility
     of = rows[0]
     axes.set_title(f"{of['model']} on {of['device']}, batch {of['batch']}")
     axes.set_ylabel("images/s")
-    # the right answers are on the left in both
+    # with either label, the least wrong rows are on the left
     axes.set_xlabel("top-1 lost against fp32, points" if by_top1 else "SQNR against fp32, dB (less to the right)")
     x_of = {case: error if by_top1 else -error for case, (error, _) in points.items()}
     if front:

@@ -1,6 +1,6 @@
-"""Profiles: predefined use cases as a CSV, one case a row, and what is kept of each row so that a run can be resumed.
+"""Profiles: predefined use cases as a CSV, one case per row, and the kept results by which a run can be resumed.
 
-What an option means is not known here.
+The meaning of the options is not known here.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# The sample's word for both durations at once.
+# The FBNet sample's name for both durations at once.
 TEST_DURATION = "test_duration"
 
 
 class BadProfile(ValueError):
-    """A profile that cannot be read; the message names the row and the column."""
+    """A profile cannot be read; the message names the row and the column."""
 
 
 @dataclass(frozen=True)
 class ProfileRow:
-    """One row.
+    """One row of a profile.
 
     Attributes:
-        number: from 1, the heading not counted.
-        columns: name to value, as they stand; empty values are left out.
+        number: the number of the row, from 1, not counting the heading.
+        columns: for each column, its value as it stands; empty values are left out.
     """
 
     number: int
@@ -36,14 +36,15 @@ class ProfileRow:
 
 
 def read_profile(path: Path, known: Iterable[str]) -> list[ProfileRow]:
-    """The rows of a profile.
+    """Return the rows of a profile.
 
     Args:
-        path: the CSV.
-        known: columns that there are, beside `test_duration`.
+        path: the CSV file.
+        known: the names of the columns that exist, beside `test_duration`.
 
     Raises:
-        BadProfile: no such file, no rows, an unknown column, or a row with more or fewer values than columns.
+        BadProfile: if there is no such file, no row or an unknown column, or if a row has more or fewer values than
+            columns.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -68,13 +69,13 @@ def read_profile(path: Path, known: Iterable[str]) -> list[ProfileRow]:
 
 
 def identity_of_row(row: ProfileRow, case: str, terms: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
-    """What a kept record must have been measured as, to stand for this row: hexadecimal.
+    """Return a hexadecimal digest of what a kept record must have been measured as, to stand for this row.
 
     Args:
         row: the row as it stands.
-        case: its case.
+        case: the case of the row.
         terms: what else changes the number: weights, durations, data.
-        environment: `describe_environment`'s.
+        environment: the result of `describe_environment`.
     """
     same = {key: environment[key] for key in ("devices", "libraries", "variables", "fpmath_mode")}
     text = json.dumps([dict(row.columns), case, dict(terms), same], sort_keys=True, default=str)
@@ -82,7 +83,7 @@ def identity_of_row(row: ProfileRow, case: str, terms: Mapping[str, Any], enviro
 
 
 def is_complete(path: Path, identity: str) -> bool:
-    """Whether a kept record is whole, of a row that passed, and of the same identity."""
+    """Return whether a kept record is whole, of a row that passed, and of the same identity."""
     try:
         kept = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -91,7 +92,7 @@ def is_complete(path: Path, identity: str) -> bool:
 
 
 def flattened(document: Any, prefix: str = "") -> dict[str, Any]:
-    """A nested document as one level of dotted keys."""
+    """Return a nested document as one level of dotted keys."""
     if isinstance(document, Mapping):
         pairs = document.items()
     elif isinstance(document, list | tuple):
@@ -105,7 +106,7 @@ def flattened(document: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def summary_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV, the union of their keys as columns in the order in which they appear."""
+    """Return rows as CSV. The columns are the union of the rows' keys, in the order in which they appear."""
     out = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(out, names, lineterminator="\n")

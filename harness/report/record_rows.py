@@ -1,4 +1,4 @@
-"""A row: the records of one case side by side."""
+"""Makes a row of the records of one case, side by side."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 from harness.cases.case import Case
 
 Record = dict[str, Any]
-# Of batch over p50, between which a throughput has to lie; the two are timed some seconds apart.
+# A throughput has to lie between these shares of the batch size over p50; the two are timed some seconds apart.
 LEAST_SHARE_PCT, MOST_SHARE_PCT = 67, 150
 
 
 def rows_of(records: Iterable[Record]) -> list[Record]:
-    """One row a case, each measurement under its kind, fastest first within a model and batch.
+    """Return one row per case that holds each measurement under its kind, fastest first within a model and batch size.
 
     Args:
-        records: as they are in `extra_info`: one a measurement.
+        records: the records as they are in `extra_info`, one per measurement.
     """
     rows: dict[str, Record] = {}
     for record in records:
         row = rows.setdefault(record["case"], dict(record))
         row[record["measurement"]] = record
-        if record["measurement"] in ("streams", "served", "open_loop"):  # one window has both
+        if record["measurement"] in ("streams", "served", "open_loop"):  # one window gives both
             row["latency"] = row["throughput"] = record
         if record["measurement"] in ("served", "open_loop"):
             row["parity"] = {"sqnr_db": record["answers_sqnr_db"]}
@@ -31,11 +31,12 @@ def rows_of(records: Iterable[Record]) -> list[Record]:
 
 
 def disagreement(row: Record) -> str | None:
-    """What is wrong where a row's latency and throughput deny each other, None where they do not.
+    """Return what is wrong if a row's latency and throughput contradict each other, or None if they do not.
 
-    Batches one after the other, each waited for, give batch over p50. A window of them can only be faster, and on the
-    host, which has computed when `submit` returns, not even that. Far from it, something else had the machine, or its
-    clocks changed, while one of the two was timed.
+    Batches that run one after the other, each waited for, give a throughput of the batch size over p50. A window of
+    several open batches can only be faster, and on the host, which has computed when `submit` returns, not even that.
+    If the throughput is far from this, something else had the machine, or its clocks changed, while one of the two was
+    timed.
     """
     latency, throughput = row.get("latency"), row.get("throughput")
     if latency is None or throughput is None or latency is throughput or latency["p50_ms"] is None:
@@ -48,7 +49,7 @@ def disagreement(row: Record) -> str | None:
 
 
 def case_of_row(row: Record) -> Case:
-    """The case that a row or a record is of."""
+    """Return the case of a row or of a record."""
     several = row.get("streams", 1), row.get("replicas", 1), tuple(row.get("settings", "").split())
     return Case(row["model"], row["device"], row["precision"], row["batch"], row["engine"], *several)
 

@@ -1,1 +1,1 @@
-"""Owns the Triton server: finding, starting, what it serves, who asks it. Must not know pytest or jobs."""
+"""Owns the Triton server: finding and starting it, its models and its clients. Must not know pytest or jobs."""

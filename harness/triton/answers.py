@@ -1,4 +1,7 @@
-"""Are these the model's own answers to these very images? Tells swapped, stale and empty ones apart."""
+"""Checks that a server's answers are the model's own answers to the images that were sent.
+
+Wrong answers are told apart by kind: another image's (swapped or stale), empty, or those of other weights.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +18,18 @@ SHOWN = 3
 
 
 def answers_db(reference: Logits, images: Sequence[Sequence[int]], answers: Sequence[Logits]) -> list[float]:
-    """Signal to noise of every single image's answer, in dB, in the order asked.
+    """Return the signal-to-noise ratio of each image's answer in dB, in the order in which the images were sent.
 
-    As in `parity.sqnr_db`, but for one image at a time: signal is what tells the image from the mean of all, so that
-    another image's answer is about -3 dB.
+    The ratio is that of `models.tasks.classify.sqnr_db`, but for one image at a time. The signal is the difference of
+    the image's reference logits from the mean over all images, so that another image's answer gets about -3 dB.
 
     Args:
-        reference: the model's own logits in process, [n, classes].
-        images: of each request, which images of the reference it sent.
-        answers: of each request, [images, classes].
+        reference: the model's own logits, computed in process, [n, classes].
+        images: for each request, the indices of the reference images that it sent.
+        answers: for each request, the logits that it got, [images, classes].
 
     Raises:
-        WrongAnswers: an answer of another shape, or a reference that cannot tell images apart.
+        WrongAnswers: if an answer has another shape, or if the reference logits do not tell the images apart.
     """
     if spread(reference) < LEAST_SPREAD:
         raise WrongAnswers(
@@ -52,10 +55,12 @@ def _db(signal: float, noise: float) -> float:
 def require_own_answers(
     reference: Logits, images: Sequence[Sequence[int]], answers: Sequence[Logits], floor_db: float
 ) -> float:
-    """The worst answer's signal to noise, in dB. For the arguments see `answers_db`.
+    """Return the worst answer's signal-to-noise ratio in dB, or raise an error if it is below `floor_db`.
+
+    The other arguments are those of `answers_db`.
 
     Raises:
-        WrongAnswers: one is below the floor, with what kind of wrong it is.
+        WrongAnswers: if an answer is below the floor; the message says what kinds of mistake there are.
     """
     found = answers_db(reference, images, answers)
     which = [image for asked in images for image in asked]

@@ -1,7 +1,7 @@
-"""Who asks the server: one client each for gRPC and HTTP, waiting (sync) or on an event loop (async).
+"""Clients that ask a Triton server over gRPC or HTTP, either blocking (sync) or on an event loop (async).
 
-A client has one connection of its own and one request open at a time. Here a request is put into the protocol, and an
-answer is taken out of it.
+Each client has a connection of its own and at most one request open at a time. It encodes requests for its protocol and
+decodes the answers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PROTOCOLS = ("grpc", "http")
 MODES = ("sync", "async")
 CLIENTS = (1, 4, 8)
 DEADLINE_S = 30.0
-# Without the first, all clients of a process would share one connection; the others lift the limits of 4 MB.
+# Without the first, all clients of a process would share one connection; the others lift gRPC's limits of 4 MB.
 CHANNEL = [
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_send_message_length", -1),
@@ -34,7 +34,7 @@ CHANNEL = [
 
 @dataclass(frozen=True)
 class Traffic:
-    """Who asks: protocol, mode and how many clients. `str(traffic)` is a part of the test id."""
+    """The load on a server: protocol, mode and number of clients. `str(traffic)` is a part of the test id."""
 
     protocol: str
     mode: str
@@ -46,7 +46,7 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Target:
-    """Which model to ask, and what its ends are called."""
+    """The model to ask for, and the names of its input and output tensors."""
 
     model: str
     input: str = INPUT
@@ -54,25 +54,25 @@ class Target:
 
 
 class RequestFailed(RuntimeError):
-    """A request that was not answered; the message is the server's or the connection's."""
+    """A request got no answer, or an error; the message is the server's or the connection's."""
 
 
 class SyncClient(Protocol):
-    """Asks and waits. To be used by the thread that opened it, and no other."""
+    """A client that blocks until it has the answer. Only the thread that opened it may use it."""
 
     def infer(self, images: ImageBatch) -> Logits:
-        """Logits [n, classes] of images fp32 [n, 3, h, w].
+        """Return the logits [n, classes] of images, fp32 [n, 3, h, w].
 
         Raises:
-            RequestFailed: there was no answer, or it was an error.
+            RequestFailed: if there was no answer, or if the answer was an error.
         """
 
     def close(self) -> None:
-        """Close the connection: a server waits for one that is left open."""
+        """Close the connection, because a server waits for a connection that is left open."""
 
 
 class AsyncClient(Protocol):
-    """Asks on the running event loop."""
+    """A client that runs on the current event loop."""
 
     async def infer(self, images: ImageBatch) -> Logits:
         """See `SyncClient.infer`."""
@@ -82,7 +82,7 @@ class AsyncClient(Protocol):
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """What the client libraries raise where a request fails, in each protocol and on each broken connection."""
+    """Return the exceptions that the client libraries raise for a failed request or a broken connection."""
     from aiohttp import ClientError
     from geventhttpclient.response import HTTPConnectionClosed, HTTPProtocolViolationError
     from tritonclient.utils import InferenceServerException
@@ -90,7 +90,7 @@ def _failures() -> tuple[type[Exception], ...]:
     return (
         *(InferenceServerException, OSError, asyncio.TimeoutError),
         *(ClientError, HTTPConnectionClosed, HTTPProtocolViolationError),
-        ValueError,  # an answer that ends in the middle
+        ValueError,  # raised for an answer that ends in the middle
     )
 
 
@@ -100,17 +100,17 @@ def _explain(error: Exception) -> RequestFailed:
 
 
 def request_of(module: Any, target: Target, images: ImageBatch) -> Any:
-    """The input tensor of a request, of either client library."""
+    """Return the input tensor of a request, made with either client library as `module`."""
     asked = module.InferInput(target.input, list(images.shape), "FP32")
     asked.set_data_from_numpy(images)
     return asked
 
 
 def answer_of(result: Any, target: Target) -> Logits:
-    """The logits of a result.
+    """Return the logits of a result.
 
     Raises:
-        RequestFailed: it has none.
+        RequestFailed: if the result has no logits.
     """
     logits: Logits | None = result.as_numpy(target.output)
     if logits is None:
@@ -119,10 +119,10 @@ def answer_of(result: Any, target: Target) -> Logits:
 
 
 class GrpcClient:
-    """gRPC, waiting."""
+    """A blocking gRPC client."""
 
     def __init__(self, endpoint: Endpoint, target: Target, deadline_s: float = DEADLINE_S) -> None:
-        """Nothing is sent yet."""
+        """Prepare the connection; nothing is sent yet."""
         import tritonclient.grpc as module
 
         self._module, self._target, self._deadline_s = module, target, deadline_s
@@ -135,10 +135,10 @@ class GrpcClient:
         return answer_of(self.send([request_of(self._module, self._target, images)], self._outputs), self._target)
 
     def send(self, inputs: list[Any], outputs: list[Any]) -> Any:
-        """One request as the client library takes it, and its result.
+        """Send one request, given in the client library's own types, and return its result.
 
         Raises:
-            RequestFailed: there was no answer, or it was an error.
+            RequestFailed: if there was no answer, or if the answer was an error.
         """
         try:
             return self._client.infer(self._target.model, inputs, outputs=outputs, client_timeout=self._deadline_s)
@@ -151,10 +151,10 @@ class GrpcClient:
 
 
 class HttpClient:
-    """HTTP, waiting."""
+    """A blocking HTTP client."""
 
     def __init__(self, endpoint: Endpoint, target: Target, deadline_s: float = DEADLINE_S) -> None:
-        """Nothing is sent yet."""
+        """Prepare the connection; nothing is sent yet."""
         import tritonclient.http as module
 
         self._module, self._target = module, target
@@ -177,7 +177,7 @@ class HttpClient:
             raise _explain(error) from None
 
     def close(self) -> None:
-        """See `SyncClient.close`. The event loop that the library made for this thread goes with it."""
+        """See `SyncClient.close`. This also ends the event loop that the library made for this thread."""
         import gevent
 
         self._client.close()
@@ -185,10 +185,10 @@ class HttpClient:
 
 
 class AioGrpcClient:
-    """gRPC on an event loop."""
+    """A gRPC client on an event loop."""
 
     def __init__(self, endpoint: Endpoint, target: Target, deadline_s: float = DEADLINE_S) -> None:
-        """Nothing is sent yet."""
+        """Prepare the connection; nothing is sent yet."""
         import tritonclient.grpc.aio as module
 
         self._module, self._target, self._deadline_s = module, target, deadline_s
@@ -217,10 +217,10 @@ class AioGrpcClient:
 
 
 class AioHttpClient:
-    """HTTP on an event loop."""
+    """An HTTP client on an event loop."""
 
     def __init__(self, endpoint: Endpoint, target: Target, deadline_s: float = DEADLINE_S) -> None:
-        """Nothing is sent yet."""
+        """Prepare the connection; nothing is sent yet."""
         import tritonclient.http.aio as module
 
         self._module, self._target, self._deadline_s = module, target, deadline_s

@@ -1,7 +1,7 @@
-"""A closed loop: N clients, each sends its next request when its last is answered.
+"""A closed loop of N clients: each sends its next request when its previous one has been answered.
 
-A request is due when its client is free; it is done when its answer is decoded. Answers are kept in the order asked,
-whatever order they came in.
+A request is due when its client is free, and done when its answer is decoded. Answers are kept in the order in which
+the requests were issued, whatever order they arrived in.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from harness.triton.clients import ASYNC, SYNC, AsyncClient, ImageBatch, Request
 from harness.triton.server import Server
 from models.tasks.classify import Logits
 
-# Whether one more request is due, after so many and so many seconds since the first.
+# Whether one more request is due, given how many were issued and the seconds since the first.
 WantsMore = Callable[[int, float], bool]
 REASONS_SHOWN = 3
 # Requests fail a moment before the process that should have answered them is seen to have ended.
@@ -27,12 +27,12 @@ TROUBLE_S = 0.5
 
 
 class RequestsFailed(AssertionError):
-    """Requests failed under load: nothing of it is a measurement."""
+    """Requests failed under load, so that nothing of the load counts as a measurement."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request and its answer, times in seconds of the same clock."""
+    """One request and its answer. Both times are in seconds of the same clock."""
 
     index: int
     due_s: float
@@ -42,30 +42,30 @@ class Request:
 
 @dataclass(frozen=True)
 class ClosedLoop:
-    """What a closed loop came to: every request answered, in the order asked.
+    """The result of a closed loop.
 
     Attributes:
-        requests: in the order asked.
-        wall_s: from the first request's due time until the last answer was decoded.
+        requests: all requests with their answers, in the order in which they were issued.
+        wall_s: seconds from the first request's due time until the last answer was decoded.
     """
 
     requests: tuple[Request, ...]
     wall_s: float
 
     def latencies_s(self) -> list[float]:
-        """Of each request, in the order asked."""
+        """Return the latency of each request in seconds, in the order in which they were issued."""
         return [request.done_s - request.due_s for request in self.requests]
 
     def answers(self) -> list[Logits]:
-        """Of each request, in the order asked."""
+        """Return the answer to each request, in the order in which they were issued."""
         return [request.answer for request in self.requests]
 
 
 class Feed:
-    """Deals out request numbers to all clients of one loop, until enough are sent or one has failed."""
+    """Hands out request numbers to all clients of one loop, until enough are issued or a request has failed."""
 
     def __init__(self, wants_more: WantsMore, batches: Sequence[ImageBatch]) -> None:
-        """Nothing is dealt yet; the clock starts with the first. `batches` are sent in rotation."""
+        """Prepare to send `batches` in rotation. The clock starts when the first number is handed out."""
         self.batches = batches
         self._wants_more = wants_more
         self._lock = threading.Lock()
@@ -76,7 +76,7 @@ class Feed:
         self.failures: list[str] = []
 
     def next(self) -> int | None:
-        """The next request's number, None when there is none."""
+        """Return the number of the next request, or None if no more is due."""
         with self._lock:
             now = perf_counter()
             self._began = now if self._began is None else self._began
@@ -87,19 +87,19 @@ class Feed:
             return self._dealt - 1
 
     def stop(self) -> None:
-        """Deal no more."""
+        """Hand out no more numbers."""
         self._is_over = True
 
     def fail(self, reason: str) -> None:
-        """Note a request that failed; no more are dealt."""
+        """Record the reason of a failed request, and hand out no more numbers."""
         self.failures.append(reason)
         self.stop()
 
     def load(self, server: Server) -> ClosedLoop:
-        """What came of it.
+        """Return the result of the loop.
 
         Raises:
-            RequestsFailed: requests failed, counted by their reasons.
+            RequestsFailed: if requests failed or the server can no longer be used; the message counts the reasons.
         """
         trouble = server.trouble(patience_s=TROUBLE_S if self.failures else 0.0)
         if self.failures or trouble:
@@ -114,10 +114,10 @@ class Feed:
 
 
 class Clients:
-    """The clients of one traffic, connected; `run` may be called again and again. A context manager."""
+    """The clients of one traffic, as a context manager. `run` may be called again and again."""
 
     def __init__(self, traffic: Traffic, server: Server, target: Target, batches: Sequence[ImageBatch]) -> None:
-        """Remember whom to ask for what; `batches` are sent in rotation."""
+        """Prepare clients of `server` that ask for `target` and send `batches` in rotation."""
         self._server = server
         self._batches = batches
         self._crew: _Threads | _Loop
@@ -129,14 +129,14 @@ class Clients:
             self._crew = _Loop(traffic.clients, lambda: aio(server.endpoint, target))
 
     def run(self, wants_more: WantsMore, batches: Sequence[ImageBatch] | None = None) -> ClosedLoop:
-        """One closed loop.
+        """Run one closed loop and return its result.
 
         Args:
-            wants_more: whether one more request is due.
-            batches: to send in rotation, in place of those given at first.
+            wants_more: tells whether one more request is due.
+            batches: the requests to send in rotation, in place of those given to the constructor.
 
         Raises:
-            RequestsFailed: a request failed, or the server is gone.
+            RequestsFailed: if a request failed or the server is gone.
         """
         feed = Feed(wants_more, batches or self._batches)
         self._crew.run(feed)
@@ -152,7 +152,7 @@ class Clients:
 
 
 class _Threads:
-    """A thread a client, for a client belongs to the thread that opened it."""
+    """Runs each client in a thread of its own, because a client belongs to the thread that opened it."""
 
     def __init__(self, count: int, opener: Callable[[], SyncClient]) -> None:
         self._jobs: list[SimpleQueue[Feed | None]] = [SimpleQueue() for _ in range(count)]
@@ -176,7 +176,7 @@ class _Threads:
                     feed.done.append(Request(index, due_s, perf_counter(), answer))
             except RequestFailed as error:
                 feed.fail(str(error))
-            except BaseException as error:  # noqa: B036 - handed to the thread that waits, which raises it
+            except BaseException as error:  # noqa: B036 - handed to the waiting thread, which raises it
                 feed.stop()
                 failure = error
             self._ended.put(failure)
@@ -203,7 +203,7 @@ class _Threads:
 
 
 class _Loop:
-    """All clients on one event loop, which runs while a load does."""
+    """Runs all clients on one event loop, which runs only while a load does."""
 
     def __init__(self, count: int, opener: Callable[[], AsyncClient]) -> None:
         self._loop = asyncio.new_event_loop()

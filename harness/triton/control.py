@@ -1,6 +1,7 @@
-"""Loading and unloading models on a server, and what the server itself says of them: readiness, metadata, statistics.
+"""Loads and unloads a server's models, and reads what the server reports of them, such as statistics.
 
-Every call has a deadline: a load can hang for ever in the server (a model without its `model.py` does).
+Every call has a deadline, because a load can hang in the server for ever: it does so for a model without its
+`model.py`.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ _NOT_OURS_TO_LOAD = "explicit model load / unload is not allowed"
 
 
 class ModelNotServed(RuntimeError):
-    """The server did not take the model; the message is its own, with the way out."""
+    """The server did not load or unload a model; the message quotes the server."""
 
 
 class NoBackend(ModelNotServed):
-    """The server has none of the backends that can run the file."""
+    """The server has none of the backends that can run the model's file."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,14 @@ class Statistics:
     """What the server has counted for one model since it was loaded.
 
     Attributes:
-        images: inferences, an image each.
-        executions: batches that were formed and run.
-        requests: answered.
-        failures: requests answered with an error.
-        queue_s: summed over the requests.
-        input_s: taking the inputs, summed over the requests.
-        compute_s: running the model, summed over the requests.
-        output_s: giving the outputs, summed over the requests.
+        images: the number of inferences, one for each image.
+        executions: the number of batches that the server formed and ran.
+        requests: the number of requests that were answered successfully.
+        failures: the number of requests that were answered with an error.
+        queue_s: seconds in the queue, summed over the requests.
+        input_s: seconds spent on taking the inputs, summed over the requests.
+        compute_s: seconds spent on running the model, summed over the requests.
+        output_s: seconds spent on giving the outputs, summed over the requests.
     """
 
     images: int
@@ -59,18 +60,18 @@ class Statistics:
     output_s: float
 
     def since(self, before: Statistics) -> Statistics:
-        """What has come since."""
+        """Return what was counted after the reading `before`, up to this one."""
         names = self.__dataclass_fields__
         return Statistics(**{name: getattr(self, name) - getattr(before, name) for name in names})
 
     def mean_ms(self, part: str) -> float:
-        """Mean of `queue`, `input`, `compute` or `output` a request, in milliseconds."""
+        """Return the mean milliseconds per request of `queue`, `input`, `compute` or `output`."""
         return 1e3 * float(getattr(self, f"{part}_s")) / max(1, self.requests)
 
 
 @contextmanager
 def calling(server: Server) -> Iterator[Any]:
-    """A control connection over gRPC, closed again."""
+    """Open a gRPC connection for control calls, and close it at the end."""
     import tritonclient.grpc as module
 
     client = module.InferenceServerClient(server.endpoint.grpc, channel_args=CHANNEL)
@@ -81,16 +82,18 @@ def calling(server: Server) -> Iterator[Any]:
 
 
 def load_model(server: Server, artefact: ModelFiles, deadline_s: float = LOAD_S) -> str | None:
-    """Have the server load a model, by the first of its backends that it has, unless the user supplies the model.
+    """Have the server load a model, with the first of the model's backends that the server has.
+
+    A model that the user supplies is loaded as it is.
 
     Returns:
-        The backend, None for a model that the user supplies.
+        The backend, or None for a model that the user supplies.
 
     Raises:
-        NoBackend: the server has no backend for the file.
-        ModelNotServed: the server refused.
-        ServerFailed: the load hung; the server is not to be used any more.
-        RepositoryError: its folder cannot be written.
+        NoBackend: if the server has no backend for the file.
+        ModelNotServed: if the server refused the model for another reason.
+        ServerFailed: if the load hung; the server must not be used any more.
+        RepositoryError: if the model's folder cannot be written.
     """
     if server.repository is not None and is_supplied(server.repository, artefact.name):
         request_load(server, artefact.name, deadline_s)
@@ -123,11 +126,11 @@ def request_load(
     config: str | None = None,
     files: dict[str, bytes] | None = None,
 ) -> None:
-    """Have the server load one model of its repository, or one sent along.
+    """Have the server load one model, from its repository or from the files that are sent along.
 
     Raises:
-        ModelNotServed: it refused, with its words.
-        ServerFailed: it did not answer in time, or has gone.
+        ModelNotServed: if the server refused; the message quotes it.
+        ServerFailed: if the server did not answer in time, or has ended.
     """
     from tritonclient.utils import InferenceServerException
 
@@ -147,10 +150,10 @@ def request_load(
 
 
 def unload_model(server: Server, name: str) -> None:
-    """Have the server let a model go, and wait until it has: the call itself returns at once.
+    """Have the server unload a model, and wait until it has, because the call itself returns at once.
 
     Raises:
-        ModelNotServed: it refused, or has not let go in time.
+        ModelNotServed: if the server refused, or has not unloaded the model in time.
     """
     from tritonclient.utils import InferenceServerException
 
@@ -167,14 +170,14 @@ def unload_model(server: Server, name: str) -> None:
 
 
 def _state(client: Any, name: str) -> str:
-    """What the server's index says of a model: `UNAVAILABLE` also for one that it has forgotten."""
+    """Return a model's state in the server's index: `UNAVAILABLE` also for a model that it no longer lists."""
     entries = client.get_model_repository_index(client_timeout=CALL_S).models
     states = [str(entry.state) for entry in entries if entry.name == name]
     return next((state for state in states if state not in ("", "UNAVAILABLE")), "UNAVAILABLE")
 
 
 def is_ready(server: Server, name: str) -> bool:
-    """Whether the server says that the model is ready."""
+    """Return whether the server reports that the model is ready."""
     from tritonclient.utils import InferenceServerException
 
     with calling(server) as client:
@@ -185,7 +188,7 @@ def is_ready(server: Server, name: str) -> bool:
 
 
 def statistics(server: Server, name: str) -> Statistics:
-    """The server's own statistics of a model."""
+    """Return the server's own statistics of a model."""
     with calling(server) as client:
         told = client.get_inference_statistics(name, client_timeout=CALL_S).model_stats[0]
     sums = told.inference_stats
@@ -206,20 +209,23 @@ def statistics(server: Server, name: str) -> Statistics:
 
 
 def server_version(server: Server) -> str:
-    """Triton's own version."""
+    """Return the version of the Triton server."""
     with calling(server) as client:
         return str(client.get_server_metadata(client_timeout=CALL_S).version)
 
 
 def served_config(server: Server, name: str) -> dict[str, Any]:
-    """The configuration that the server runs a model with, as JSON has it."""
+    """Return the configuration with which the server runs a model, in its JSON form."""
     with calling(server) as client:
         config: dict[str, Any] = client.get_model_config(name, as_json=True, client_timeout=CALL_S)["config"]
     return config
 
 
 def session_of(server: Server, name: str) -> dict[str, str] | None:
-    """What the Python backend's model says that it loaded; None where it says nothing, or nobody listens there."""
+    """Return what the Python backend's model reports that it loaded, read from the server's metrics.
+
+    The result is None if the model reports nothing, or if nobody listens on the metrics port.
+    """
     if server.endpoint.metrics is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""A second opinion: this suite's closed loop beside NVIDIA's perf_analyzer, in turns, on the same server and load."""
+"""Compares this suite's closed loop with NVIDIA's perf_analyzer, in turns, on the same server under the same load."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ from harness.triton.perf_analyzer import TRIALS, NoMeasurement, Opinion, ask_per
 
 AGREEMENT_PCT = 5.0
 PAIRS = 5
-# perf_analyzer gives up where nothing is answered in one of its windows, as when a machine stalls for a moment. So many
-# pairs have to have both sides.
+# perf_analyzer gives up if nothing is answered in one of its windows, as when a machine stalls for a moment. At least
+# this many pairs must have been measured by both.
 LEAST_PAIRS = 3
-# perf_analyzer counts what was answered within its windows: too few requests in one, and its ends decide the number.
+# perf_analyzer counts what was answered within its windows: with too few requests in a window, where the window begins
+# and ends decides the number.
 WINDOW_REQUESTS = 16
 LEAST_WINDOW_S, MOST_WINDOW_S = 0.5, 1.5
 
 
 @dataclass(frozen=True)
 class CrossCheck:
-    """This suite's closed loop and NVIDIA's perf_analyzer on the same server and load, in turns.
+    """A comparison of this suite's closed loop with perf_analyzer, in turns, on the same server under the same load.
 
-    A ratio is ours over theirs, the median of the pairs, with the lowest and highest pair beside it. A pair that
-    perf_analyzer did not measure is counted and not compared.
+    Each ratio is this suite's number over perf_analyzer's. It is the median of the pairs, with the lowest and the
+    highest pair beside it. A pair that perf_analyzer did not measure is counted but not compared.
     """
 
     kind: ClassVar[str] = "cross_check"
@@ -52,15 +53,15 @@ class CrossCheck:
 
 
 class Disagreement(AssertionError):
-    """Every pair of measurements says that the two differ by more than the agreement."""
+    """Every pair of measurements shows the two further apart than the agreement allows."""
 
 
 def cross_check(served: ServedModel, traffic: Traffic, program: Path, scratch: Path, timed: TimedRounds) -> CrossCheck:
-    """Pairs of short loads by both, compared pair by pair.
+    """Measure pairs of short loads, one by each of the two, and compare them pair by pair.
 
     Raises:
-        LoadFailed: a request of ours failed.
-        NoMeasurement: perf_analyzer measured nothing in too many of the pairs.
+        RequestsFailed: if a request of this suite failed.
+        NoMeasurement: if perf_analyzer measured nothing in too many of the pairs.
     """
     ours: list[Opinion] = []
     theirs: list[Opinion] = []
@@ -91,7 +92,7 @@ def cross_check(served: ServedModel, traffic: Traffic, program: Path, scratch: P
 def compare(
     ours: Sequence[Opinion], theirs: Sequence[Opinion], traffic: Traffic, batch: int, unmeasured: int = 0
 ) -> CrossCheck:
-    """What the pairs come to, beside those that perf_analyzer did not measure."""
+    """Return the comparison of the measured pairs. `unmeasured` counts those that perf_analyzer did not measure."""
     rates = [mine.requests_per_second / other.requests_per_second for mine, other in zip(ours, theirs, strict=True)]
     medians = [mine.p50_ms / other.p50_ms for mine, other in zip(ours, theirs, strict=True)]
     return CrossCheck(
@@ -113,9 +114,11 @@ def compare(
 
 
 def verdict_of(*ratios: Sequence[float]) -> str:
-    """`agree` where the median of every ratio is within 5% of 1; `differ` where all pairs of one lie beyond it.
+    """Return `agree`, `differ` or `cannot tell` for the ratios of all pairs.
 
-    Between the two the pairs scatter across the bound: `cannot tell`, on a machine that others use too.
+    The verdict is `agree` if the median of every ratio is within 5% of 1, and `differ` if all pairs of one ratio lie
+    beyond that bound on the same side. Otherwise the pairs scatter across the bound and the verdict is `cannot tell`,
+    as happens on a machine that others use too.
     """
     bound = AGREEMENT_PCT / 100
     if any(min(found) > 1 + bound or max(found) < 1 - bound for found in ratios):
@@ -124,10 +127,10 @@ def verdict_of(*ratios: Sequence[float]) -> str:
 
 
 def require_no_disagreement(check: CrossCheck) -> None:
-    """Raise where the two differ.
+    """Raise an error if the two differ.
 
     Raises:
-        Disagreement: with the numbers of both.
+        Disagreement: if the verdict is `differ`; the message has the numbers of both.
     """
     if check.verdict == "differ":
         raise Disagreement(

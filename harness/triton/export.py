@@ -1,4 +1,4 @@
-"""From a case to what a server is handed: the exported file, requests to send, and the answers they should get."""
+"""Prepares what a case needs on a server: the exported file, the requests to send and the answers to expect."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from models.build import Built, build_module
 from models.catalog import ModelSpec
 from models.tasks.classify import Logits
 
-# Different images that are sent: more than clients, so that no two of them ask for the same one at a time.
+# The number of different images that are sent. There are more than clients, so that no two clients ask for the same
+# image at the same time.
 IMAGES = 12
-# Engine of a case to the file that is served.
+# For each engine of a case, the file that is served.
 FILES = {"onnxruntime": onnx_export.FILE_NAME, "tensorrt": onnx_export.FILE_NAME, "trace": "model.pt"}
 
 
 def unsupported(case: Case) -> str | None:
-    """None, or the reason why this case cannot be served."""
+    """Return the reason why this case cannot be served, or None if it can."""
     kind = case.device_kind
     if case.engine not in FILES:
         return f"served models run on {' or '.join(FILES)}, not on {case.engine}"
@@ -47,17 +48,17 @@ def unsupported(case: Case) -> str | None:
 
 @dataclass(frozen=True)
 class Exported:
-    """What is made once for a case, whatever server serves it.
+    """What is prepared once for a case, whichever server serves it.
 
     Attributes:
-        case: the label; its batch is images a request.
+        case: the case; its batch is the number of images per request.
         spec: the catalogue row.
-        artefact: for the server.
-        batches: different requests, to be sent in rotation: fp32 [batch, 3, h, w].
-        reference: the model's own logits in process for the images of all batches, in their order.
-        export_s: exporting, or checking what an earlier run exported.
-        identity: weights and preprocessing.
-        module: fp32, on the host, for more answers in process.
+        artefact: the files that the server is given.
+        batches: different requests, to be sent in rotation, each fp32 [batch, 3, h, w].
+        reference: the model's own logits, computed in process for the images of all batches, in their order.
+        export_s: seconds that it took to export the model, or to check what an earlier run exported.
+        identity: the weights and the preprocessing.
+        module: the module in fp32 on the host, for computing further answers in process.
     """
 
     case: Case
@@ -78,7 +79,7 @@ def export_case(
     threads: int,
     report: ReportPhase,
 ) -> Exported:
-    """Export the case's model and compute its own answers in process."""
+    """Export the case's model and compute its answers in process."""
     report("loading")
     built = build_module(spec, weights)
     count = max(IMAGES, 2 * case.batch)
@@ -106,7 +107,10 @@ def export_case(
 
 
 def export(built: Built, spec: ModelSpec, example: torch.Tensor, name: str, cache: ArtefactCache) -> Path:
-    """The module as a file for any batch, of an earlier run where there is one: ONNX, or TorchScript for `model.pt`."""
+    """Return the path of the module's file for any batch size: ONNX, or TorchScript if `name` is `model.pt`.
+
+    A file that an earlier run exported is used again.
+    """
     is_onnx = name == onnx_export.FILE_NAME
     key = key_of(
         "onnx" if is_onnx else "torchscript",
@@ -129,5 +133,5 @@ def export(built: Built, spec: ModelSpec, example: torch.Tensor, name: str, cach
 
 
 def labels_of(classes: int) -> tuple[str, ...]:
-    """The names of the classes: wnids where they are ImageNet's."""
+    """Return the names of the classes, which are the wnids if the classes are ImageNet's."""
     return tuple(class_indices()) if classes == IMAGENET_CLASSES else tuple(f"class_{n}" for n in range(classes))

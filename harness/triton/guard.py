@@ -1,14 +1,14 @@
-"""A process that stands between a test run and its server, and leaves nothing behind however either of them ends.
+"""A process between a test run and its server that leaves nothing behind, however either of them ends.
 
-Run as a script, by path, with nothing but the standard library: `guard.py SHM_PREFIX SCRATCH -- COMMAND …`. It starts
-the command in a process group of its own, prints the command's pid (what the command
-prints goes to standard error), and waits for the first of three:
+It is run as a script, by path, and needs only the standard library: `guard.py SHM_PREFIX SCRATCH -- COMMAND …`. It
+starts the command in a process group of its own, prints the command's pid (the command's own output goes to standard
+error), and waits for the first of three events:
 
-* the command ends: its group is killed and cleaned up after, its exit code handed on (128 + N for signal N);
-* SIGTERM, from the one who started the guard: the command is asked to end, and killed after a while;
-* the one who started the guard is gone: the group is killed at once.
+* the command ends: its group is killed and cleaned up after, and its exit code is passed on (128 + N for signal N);
+* SIGTERM arrives from the process that started the guard: the command is asked to end, and killed after a while;
+* the process that started the guard is gone: the group is killed at once.
 
-Should the guard itself be killed, the kernel kills the command: Triton's backend processes then end by themselves.
+If the guard itself is killed, the kernel kills the command, and Triton's backend processes then end by themselves.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def main(arguments: list[str]) -> int:
-    """Guard one command; its exit code."""
+    """Guard one command and return its exit code."""
     prefix, scratch, dashes, *command = arguments
     assert dashes == "--" and command and len(prefix) > 4, "guard.py SHM_PREFIX SCRATCH -- COMMAND"
     parent = os.getppid()
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     watched = os.pidfd_open(parent)
     asked, ask = os.pipe()
     signal.signal(signal.SIGTERM, lambda *_: os.write(ask, b"x"))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the test run's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the test run handles Ctrl-C
     process = subprocess.Popen(
         command, stdout=sys.stderr, preexec_fn=_die_with(os.getpid()), start_new_session=True, close_fds=True
     )
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
 
 
 def clean_up(prefix: str, scratch: Path | None) -> None:
-    """Remove shared memory of that prefix, and a scratch folder."""
+    """Remove the shared memory whose name begins with the prefix, and the scratch folder if there is one."""
     for left_over in SHARED_MEMORY.glob(f"{prefix}*"):
         left_over.unlink(missing_ok=True)
     if scratch is not None:
@@ -76,24 +76,24 @@ def clean_up(prefix: str, scratch: Path | None) -> None:
 
 
 def _become_reaper() -> None:
-    """Have the command's orphans handed to this process, so that they can be waited for."""
+    """Have the command's orphans handed to this process, so that it can wait for them."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def _die_with(parent: int) -> Callable[[], None]:
-    """What a child does first: have the kernel kill it when its parent ends."""
+    """Return what a child has to do first: have the kernel kill it when its parent ends."""
     libc = ctypes.CDLL(None)
 
     def prepare() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it ended before the line above
+        if os.getppid() != parent:  # the parent ended before the line above
             os._exit(1)
 
     return prepare
 
 
 def _wait(process: subprocess.Popen[bytes], seconds: float, give_up: int) -> int | None:
-    """The exit code, None if it does not end in time, or the one who asked has gone."""
+    """Return the exit code, or None if the process does not end in time or the starter of the guard has gone."""
     until = time.monotonic() + seconds
     while time.monotonic() < until and not select.select([give_up], [], [], 0)[0]:
         try:
@@ -104,7 +104,7 @@ def _wait(process: subprocess.Popen[bytes], seconds: float, give_up: int) -> int
 
 
 def kill_group(group: int) -> None:
-    """Kill every process of the group and wait until they are gone. The group's leader has been waited for."""
+    """Kill every process of the group and wait until all are gone. The group's leader must have been waited for."""
     until = time.monotonic() + AFTERMATH_S
     while time.monotonic() < until:
         try:

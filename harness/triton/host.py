@@ -1,6 +1,7 @@
-"""A run's server and the model it serves, proven: loaded, its session read back, its first answers compared.
+"""Serves one model at a time on the server of a run, and proves that it is the model of the case.
 
-One model is served at a time: it is unloaded before the next is loaded, so none competes with it for memory.
+The model is loaded, its session is read back and its first answers are compared. It is unloaded before the next is
+loaded, so that no other model competes with it for memory.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ class ServedModel:
     """A model that is being served.
 
     Attributes:
-        exported: what the server was handed, and what it should answer.
-        server: who serves it.
-        target: how to ask for it.
-        load_s: from the load request until the server had it ready.
-        answers_db: the worst of the answers that were checked first.
-        evidence: what runs, as the server and the model's session tell.
+        exported: the files that the server was given, and the answers that it should give.
+        server: the server that serves the model.
+        target: the names by which requests ask for the model.
+        load_s: seconds from the load request until the server had the model ready.
+        answers_db: the worst signal-to-noise ratio of the answers that were checked first, in dB.
+        evidence: what runs, as the server and the model's session report it.
     """
 
     exported: Exported
@@ -52,7 +53,7 @@ class ServedModel:
 
     @property
     def case(self) -> Case:
-        """The label; its batch is images a request."""
+        """The case; its batch is the number of images per request."""
         return self.exported.case
 
     @property
@@ -62,30 +63,30 @@ class ServedModel:
 
     @property
     def name(self) -> str:
-        """The model's, as the server knows it."""
+        """The model's name on the server."""
         return self.target.model
 
     def require_own_answers(self, answers: Sequence[Logits], asked: Sequence[int] | None = None) -> float:
-        """The worst of the answers, in dB.
+        """Return the worst answer's signal-to-noise ratio in dB.
 
         Args:
-            answers: in the order asked.
-            asked: which of the batches each answers; None for all in rotation.
+            answers: the answers, in the order in which they were asked for.
+            asked: for each answer, the index of its batch; None if all batches were sent in rotation.
 
         Raises:
-            WrongAnswers: one is not the model's own answer to its image.
+            WrongAnswers: if an answer is not the model's own answer to its image.
         """
         return check_answers(self.exported, answers, asked)
 
 
 @dataclass
 class Host:
-    """The server of a run, and the model it serves.
+    """The server of a run, and the model that it serves.
 
     Attributes:
-        open_server: starts or attaches to one; called again where one has died.
-        cache: of exported models.
-        threads: that one operator of a served model may use.
+        open_server: starts a server or attaches to one; it is called again if the server has died.
+        cache: the cache of exported models.
+        threads: the number of threads that one operator of a served model may use.
     """
 
     open_server: Callable[[], Server]
@@ -96,7 +97,7 @@ class Host:
     _exported: Exported | None = None
 
     def server(self) -> Server:
-        """One that is usable: the one there is, else a fresh one."""
+        """Return a usable server: the present one, or a new one if the present one can no longer be used."""
         if self._server is not None and self._server.trouble():
             self._server.stop(fast=True)
             self._server = self._served = None
@@ -105,18 +106,18 @@ class Host:
         return self._server
 
     def serve(self, case: Case, spec: ModelSpec, weights: str | Path, report: ReportPhase) -> ServedModel:
-        """The case's model, served and proven; the one before it is unloaded.
+        """Unload the previous model, serve the case's model and prove it; return the served model.
 
         Raises:
-            ModelNotServed: the server refused it.
-            ServerFailed: it died or hung over it.
-            Contradiction: something else runs than the label says.
-            WrongAnswers: its answers are not the model's own.
+            ModelNotServed: if the server refused the model.
+            ServerFailed: if the server died or hung while it loaded the model.
+            Contradiction: if something else runs than the label says.
+            WrongAnswers: if the answers are not the model's own.
         """
         if self._served is not None and self._served.server is self.server() and self._served.case == case:
             if is_answering(self._served):
                 return self._served
-            self._served = None  # loaded again, over what is there
+            self._served = None  # the model is loaded again, over what is there
         self.clear()
         server = self.server()
         if self._exported is None or self._exported.case != case:
@@ -127,7 +128,10 @@ class Host:
         return self._served
 
     def clear(self) -> None:
-        """Unload what is served. A server that cannot is given up: one whose backend process died hangs over it."""
+        """Unload the model that is served.
+
+        A server that cannot unload it is given up: one whose backend process died hangs over the unload.
+        """
         served, self._served = self._served, None
         if served is None or served.server.trouble():
             return
@@ -140,7 +144,7 @@ class Host:
             served.server.spoil(str(stuck))
 
     def close(self) -> None:
-        """Unload, and end the server; also one that was attached to is left without the model."""
+        """Unload the model and end the server. A server that was attached to is left running, without the model."""
         try:
             self.clear()
         finally:
@@ -149,7 +153,10 @@ class Host:
 
 
 def is_answering(served: ServedModel) -> bool:
-    """Whether the model answers a request: the server says that one is ready whose backend process has died."""
+    """Return whether the model answers a request.
+
+    The server's word does not suffice: it reports that a model is ready whose backend process has died.
+    """
     client = GrpcClient(served.server.endpoint, served.target)
     try:
         client.infer(served.batches[0])
@@ -164,8 +171,8 @@ def serve(exported: Exported, server: Server) -> ServedModel:
     """Load the model into the server, read back what runs, and compare its first answers.
 
     Raises:
-        Contradiction: something else runs than the label says.
-        WrongAnswers: the answers are not the model's own.
+        Contradiction: if something else runs than the label says.
+        WrongAnswers: if the answers are not the model's own.
     """
     artefact = exported.artefact
     began = perf_counter()
@@ -196,10 +203,10 @@ def serve(exported: Exported, server: Server) -> ServedModel:
 
 
 def check_answers(exported: Exported, answers: Sequence[Logits], asked: Sequence[int] | None = None) -> float:
-    """See `Served.require_own_answers`.
+    """Compare answers with the model's own; see `ServedModel.require_own_answers`.
 
     Raises:
-        WrongAnswers: one is below the floor of the precision.
+        WrongAnswers: if an answer is below the floor of the precision.
     """
     batch, count = exported.case.batch, len(exported.batches)
     turns = [turn % count for turn in range(len(answers))] if asked is None else asked
@@ -212,7 +219,7 @@ def check_answers(exported: Exported, answers: Sequence[Logits], asked: Sequence
 
 
 def contradictions(exported: Exported, evidence: dict[str, Any]) -> list[str]:
-    """Where what the server runs denies the label."""
+    """Return every point in which what the server runs contradicts the case's label."""
     kind = exported.case.device.partition(":")[0]
     session = evidence["session"]
     found = []

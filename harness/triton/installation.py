@@ -1,8 +1,8 @@
-"""Where a tritonserver is, what it runs its backends with, and whether that can be trusted.
+"""Finds a tritonserver and the Python that runs its backends, and checks whether they can be trusted.
 
-As a script it says why none can be installed, and needs nothing but Python: `python -m harness.triton.installation`.
-Knows the two layouts there are: NVIDIA's container or a build (bin/, backends/ beside each other), and the wheel
-nvidia-pytriton, whose stubs for the Python backend lie apart.
+Run as a script (`python -m harness.triton.installation`), it says why no server can be installed, and needs nothing but
+Python. It knows two layouts: NVIDIA's container or a build (bin/ and backends/ beside each other), and the wheel
+nvidia-pytriton, which keeps the stubs for the Python backend in another place.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 SETUP = "run `make setup-triton`, put a tritonserver on PATH, or give --triton-server PATH"
 ENVIRONMENT = ".venv-triton"
 STUB = "triton_python_backend_stub"
-# A stub whose pybind11 knows numpy 2 looks for this module. One without it reads zeros out of numpy 2's arrays and
-# sends nothing back, and raises no error.
+# A stub whose pybind11 supports numpy 2 looks for this module. A stub without it reads zeros from numpy 2's arrays,
+# sends nothing back and raises no error.
 _KNOWS_NUMPY_2 = b"numpy._core"
 PROBE_S = 30.0
 LEAST_GLIBC = (2, 35)
@@ -38,11 +38,11 @@ print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "libdir": sysconfig.
 
 
 class NoServer(RuntimeError):
-    """There is no server here; the message says why and the way out."""
+    """There is no server here; the message says why and what to do."""
 
 
 class UntrustworthyServer(RuntimeError):
-    """There is a server, and it would answer wrongly or not at all; the message says why and the way out."""
+    """There is a server, but it would answer wrongly or not at all; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Installation:
     """A server that can be started.
 
     Attributes:
-        binary: tritonserver.
-        backends: folder of its backends, None for the server's own default.
-        caches: folder of its response caches, likewise.
-        stub: of the Python backend.
-        python: what the stub has to find as its Python, None for the one on PATH.
+        binary: the program tritonserver.
+        backends: the folder of its backends, None for the server's own default.
+        caches: the folder of its response caches, None for the server's own default.
+        stub: the stub program of its Python backend, None if it has none.
+        python: the interpreter that the stub must find as its Python, None for the one on PATH.
     """
 
     binary: Path
@@ -69,10 +69,10 @@ class Serving:
     """The Python that runs the Python backend's models.
 
     Attributes:
-        python: version, such as `3.11`.
-        library_folder: of libpython.
-        numpy: version, None where there is none.
-        onnxruntime: likewise.
+        python: its version, such as `3.11`.
+        library_folder: the folder of its libpython.
+        numpy: the version of numpy, None if it is not installed.
+        onnxruntime: the version of ONNX Runtime, None if it is not installed.
     """
 
     python: str
@@ -82,15 +82,15 @@ class Serving:
 
 
 def find_installation(asked: Path | None, root: Path, environment: Mapping[str, str] = os.environ) -> Installation:
-    """The server that was asked for, else the one on PATH, else the one in the wheel in `.venv-triton`.
+    """Return the server that was asked for, else the one on PATH, else the one in the wheel in `.venv-triton`.
 
     Args:
-        asked: a tritonserver, or a folder: of an environment with the wheel, or of an installation with bin/.
-        root: the checkout, where .venv-triton is.
-        environment: for PATH.
+        asked: a tritonserver, or the folder of an environment with the wheel or of an installation with bin/.
+        root: the checkout, in which .venv-triton lies.
+        environment: the environment variables, of which PATH is used.
 
     Raises:
-        NoServer: there is none.
+        NoServer: if there is none.
     """
     if asked is not None:
         found = asked if asked.is_file() else _in_folder(asked)
@@ -112,7 +112,7 @@ def find_installation(asked: Path | None, root: Path, environment: Mapping[str, 
 
 
 def not_installable() -> str | None:
-    """Why `make setup-triton` cannot install the wheel with this Python on this machine, None if it can."""
+    """Return why `make setup-triton` cannot install the wheel with this Python on this machine, None if it can."""
     library, version = platform.libc_ver()
     if (platform.system(), platform.machine(), library) != ("Linux", "x86_64", "glibc"):
         return (
@@ -132,10 +132,10 @@ def _in_folder(folder: Path) -> Path | None:
 
 
 def describe_installation(binary: Path) -> Installation:
-    """The parts that belong to a tritonserver, by the layout around it.
+    """Return the parts that belong to a tritonserver, found by the layout around it.
 
     Raises:
-        NoServer: it is no program that this user may run.
+        NoServer: if this user cannot run the program, or if the environment of its wheel has no Python.
     """
     binary = binary.resolve()
     if not os.access(binary, os.X_OK):
@@ -159,7 +159,11 @@ def describe_installation(binary: Path) -> Installation:
 
 
 def probe(python: Path | str) -> Serving:
-    """Ask a Python for its version, its library and the packages that models need."""
+    """Return a Python's version, its library, and the versions of the packages that served models need.
+
+    Raises:
+        NoServer: if the Python cannot be run.
+    """
     done = subprocess.run([str(python), "-c", _PROBE], capture_output=True, text=True, timeout=PROBE_S, check=False)
     if done.returncode:
         raise NoServer(f"{python} cannot be run ({done.stderr.strip().rpartition(chr(10))[2]}); {SETUP}")
@@ -168,10 +172,11 @@ def probe(python: Path | str) -> Serving:
 
 
 def require_trustworthy(installation: Installation) -> Serving | None:
-    """What will run models of the Python backend, checked; None where the server has no such backend.
+    """Return the Python that will run models of the Python backend, checked; None if the server has no such backend.
 
     Raises:
-        UntrustworthyServer: the stub is missing, or its Python's numpy is one that the stub misreads.
+        UntrustworthyServer: if the stub or a needed package is missing, or if the stub would misread the Python's
+            numpy.
     """
     backends = installation.backends
     if backends is None or not (backends / "python").is_dir():

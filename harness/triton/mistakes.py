@@ -1,4 +1,4 @@
-"""Requests that a server has to refuse, each with words that tell what was wrong."""
+"""Requests that a server has to refuse, each with the words by which the refusal says what was wrong."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Mistake:
     """A wrong request.
 
     Attributes:
-        name: for the test id.
-        words: a pattern of the refusal.
-        send: sends it and gives the refusal, empty where there was none.
+        name: the name of the mistake in the test id.
+        words: a regular expression that the refusal has to match.
+        send: sends the request and returns the refusal, empty if there was none.
     """
 
     name: str
@@ -41,7 +41,7 @@ def _refused(
     output: str | None = None,
     timeout_s: float = 10.0,
 ) -> str:
-    """The refusal of a gRPC request that differs from a right one in what is given."""
+    """Return the refusal of a gRPC request that differs from a right one only in the arguments given."""
     import tritonclient.grpc as module
     from tritonclient.utils import InferenceServerException
 
@@ -95,7 +95,7 @@ def _timeout(served: ServedModel) -> str:
 
 
 def _refusal(client: SyncClient, served: ServedModel) -> str:
-    """Why a client of ours is refused, empty where it is answered."""
+    """Return why the server refuses a request of one of this suite's clients, empty if it is answered."""
     try:
         client.infer(served.batches[0])
     except RequestFailed as refusal:
@@ -120,7 +120,7 @@ MISTAKES = (
 
 
 def label_of(served: ServedModel) -> str:
-    """The label that the server itself gives its likeliest class of the first image."""
+    """Return the label that the server itself gives to the likeliest class of the first image."""
     import tritonclient.grpc as module
 
     client = GrpcClient(served.server.endpoint, served.target)
@@ -132,4 +132,4 @@ def label_of(served: ServedModel) -> str:
     finally:
         client.close()
     answer: bytes = result.as_numpy(served.target.output).reshape(-1)[0]
-    return answer.decode().rpartition(":")[2]  # score:index:label
+    return answer.decode().rpartition(":")[2]  # the answer is score:index:label

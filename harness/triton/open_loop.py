@@ -1,7 +1,7 @@
-"""An open loop: requests come at random times, whether or not the last is answered. MLPerf LoadGen sends them.
+"""An open loop: MLPerf LoadGen sends requests at random times, whether or not earlier ones have been answered.
 
-Its server scenario draws a Poisson process; latency is from the scheduled time of a request until its answer is
-decoded. One gRPC client carries all of them, any number open at a time.
+LoadGen's server scenario draws the times from a Poisson process. Latency is measured from the scheduled time of a
+request until its answer is decoded. One gRPC client carries all requests, with any number of them open at a time.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from harness.triton.host import ServedModel
 from harness.triton.served import require_counted, settled_statistics
 from models.tasks.classify import Logits
 
-# The rate where none is given, as a share of what a closed loop of eight clients gets.
+# The rate if none is given, as a share of the rate of a closed loop of eight clients.
 DEFAULT_SHARE = 0.5
 CLOSED_S = 1.0
-# LoadGen breaks a run off when two seconds' requests are open (ten times this, if that is more): a server that cannot
-# keep up, or has gone.
+# LoadGen breaks a run off when as many requests are open as are sent in two seconds, or in ten times this bound if that
+# is longer: the server cannot keep up, or has gone.
 BOUND_S = 0.2
 
 
 class TooFast(AssertionError):
-    """Requests come faster than the server answers: their waiting grows for as long as the run lasts."""
+    """Requests arrive faster than the server answers them, so that they wait longer and longer as the run goes on."""
 
 
 @dataclass(frozen=True)
 class OpenLoop(Percentiles):
-    """Requests at random times of a given rate, each from its scheduled time until its answer is decoded.
+    """Requests at random times of a given mean rate, each from its scheduled time until its answer is decoded.
 
-    A round is a request. Times are MLPerf LoadGen's own; a percentile that too few requests support is None.
+    A round is a request. All times are MLPerf LoadGen's own. A percentile that too few requests support is None.
     """
 
     kind: ClassVar[str] = "open_loop"
@@ -63,10 +63,10 @@ class OpenLoop(Percentiles):
 
 
 class ServerUnderTest:
-    """A served model as LoadGen's system under test. A context manager: the connection is closed at its end."""
+    """A served model as LoadGen's system under test. It is a context manager that closes the connection at its end."""
 
     def __init__(self, served: ServedModel) -> None:
-        """Nothing is sent yet."""
+        """Prepare the connection; nothing is sent yet."""
         import tritonclient.grpc as module
 
         self._module = module
@@ -89,7 +89,7 @@ class ServerUnderTest:
             )
 
     def work(self, is_over: threading.Event) -> None:
-        """See `SystemUnderTest.work`: only waits, for answers come on the client's own thread."""
+        """See `SystemUnderTest.work`. It only waits, because answers arrive on the client's own thread."""
         while not is_over.wait(0.02):
             if self._failed.is_set():
                 raise self.failure or RequestFailed("a request failed")
@@ -109,7 +109,7 @@ class ServerUnderTest:
         return take
 
     def library(self) -> Library:
-        """The requests, all of them in memory already."""
+        """Return the library of requests, all of which are in memory already."""
         count = len(self._served.batches)
         return Library(count, count, lambda indices: None, lambda indices: None)
 
@@ -121,7 +121,7 @@ class ServerUnderTest:
 
 
 def closed_rate(served: ServedModel) -> tuple[float, int]:
-    """Requests a second that a closed loop of eight clients is answered, and how many it sent."""
+    """Return how many requests per second a closed loop of eight clients gets answered, and how many it sent."""
     with Clients(Traffic("grpc", "sync", 8), served.server, served.target, served.batches) as clients:
         load = clients.run(lambda sent, s: s < CLOSED_S or sent < 16)
     return len(load.requests) / load.wall_s, len(load.requests)
@@ -130,19 +130,22 @@ def closed_rate(served: ServedModel) -> tuple[float, int]:
 def measure_open_loop(
     served: ServedModel, rate: float | None, duration: Duration, folder: Path, timed: TimedRounds
 ) -> OpenLoop | None:
-    """Requests at one rate, every answer compared with the model's own.
+    """Send requests at one rate, and compare every answer with the model's own.
 
     Args:
-        served: who is asked.
-        rate: requests a second, None for half of what a closed loop gets.
-        duration: least and most seconds, and least requests.
-        folder: for LoadGen's logs.
+        served: the served model.
+        rate: requests per second, None for half of what a closed loop gets.
+        duration: the least and the most seconds, and the least number of requests.
+        folder: the folder for LoadGen's logs.
         timed: the clock.
 
+    Returns:
+        The measurement, or None if timing is switched off.
+
     Raises:
-        LoadFailed: a request was not answered.
-        TooFast: the server cannot keep up with the rate.
-        WrongAnswers: an answer is not the model's own.
+        RequestsFailed: if a request was not answered.
+        TooFast: if the server cannot keep up with the rate.
+        WrongAnswers: if an answer is not the model's own.
     """
     before = statistics(served.server, served.name)
     if rate is None:
@@ -200,10 +203,10 @@ def measure_open_loop(
 
 
 def _run(load: LoadgenSettings, sut: ServerUnderTest, served: ServedModel, folder: Path) -> LoadgenVerdict:
-    """One LoadGen run.
+    """Run LoadGen once.
 
     Raises:
-        LoadFailed: a request was not answered, with what has become of the server.
+        RequestsFailed: if a request was not answered; the message says what has become of the server.
     """
     try:
         return run_load(load, sut, sut.library(), folder)
@@ -213,20 +216,20 @@ def _run(load: LoadgenSettings, sut: ServerUnderTest, served: ServedModel, folde
 
 
 def require_answered(served: ServedModel, answered: Sequence[tuple[int, Logits]]) -> float:
-    """The worst of these answers, in dB. See `Served.require_own_answers`."""
+    """Return the worst of these answers in dB; see `ServedModel.require_own_answers`."""
     return served.require_own_answers([answer for _, answer in answered], [index for index, _ in answered])
 
 
 def find_highest_rate(
     served: ServedModel, bound_s: float, least_s: float, folder: Path, timed: TimedRounds
 ) -> Scenario:
-    """The highest rate at which p99 keeps to a bound, by LoadGen's own search and judgement.
+    """Find the highest rate at which the p99 latency keeps to a bound, by LoadGen's own search and verdict.
 
     Args:
-        served: who is asked.
-        bound_s: for 99% of the requests, from the scheduled time.
-        least_s: of the run that confirms the rate.
-        folder: for LoadGen's logs.
+        served: the served model.
+        bound_s: the latency in seconds that 99% of the requests must keep to, counted from their scheduled times.
+        least_s: the least duration in seconds of the run that confirms the rate.
+        folder: the folder for LoadGen's logs.
         timed: the clock.
     """
     rate, _ = closed_rate(served)

@@ -1,6 +1,6 @@
-"""What serving adds to a model: the same file, the same ONNX Runtime settings, in this process and behind the server.
+"""Measures what serving adds to a model: the same file and ONNX Runtime settings, in this process and on a server.
 
-The ways are measured in turns, a request each, so that a machine that gets slower slows them all.
+The ways of asking are measured in turns, one request each, so that a machine that slows down slows all of them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ Infer = Callable[[ImageBatch], Logits]
 
 @dataclass(frozen=True)
 class Overhead:
-    """What serving adds to one request at a time: the median over each way less that of the same file in process.
+    """What each way of serving adds to the median latency of one request at a time, over the same file in process.
 
-    Measured in turns. `shared_memory` is gRPC with images and answers in shared memory; None for a server elsewhere.
+    The ways are measured in turns. `shared_memory` is gRPC with images and answers in shared memory; it is None for a
+    server that was not started here.
     """
 
     kind: ClassVar[str] = "overhead"
@@ -46,10 +47,13 @@ class Overhead:
 
 
 def measure_overhead(served: ServedModel, duration: Duration, timed: TimedRounds) -> Overhead | None:
-    """One request at a time, over each way; every answer is the model's own.
+    """Send one request at a time by each of the ways, and check that every answer is the model's own.
+
+    Returns:
+        The measurement, or None if timing is switched off.
 
     Raises:
-        WrongAnswers: one is not.
+        WrongAnswers: if an answer is not the model's own.
     """
     with ExitStack() as stack:
         ways: dict[str, Infer] = {IN_PROCESS: in_process(served)}
@@ -58,7 +62,7 @@ def measure_overhead(served: ServedModel, duration: Duration, timed: TimedRounds
             client: Any = opener(served.server.endpoint, served.target)
             stack.callback(client.close)
             ways[name] = client.infer
-        if served.server.pid is not None:  # on this machine for certain
+        if served.server.pid is not None:  # the server is certain to be on this machine
             shared = SharedMemoryClient(served)
             stack.callback(shared.close)
             ways["shared_memory"] = shared.infer
@@ -67,7 +71,7 @@ def measure_overhead(served: ServedModel, duration: Duration, timed: TimedRounds
 
         def turn(index: int, keeps: bool) -> None:
             images = served.batches[index % len(served.batches)]
-            first = index % len(ways)  # another way each time: who comes first finds the caches of another process
+            first = index % len(ways)  # rotated: the way that comes first finds the caches of another process
             for name, infer in [*ways.items()][first:] + [*ways.items()][:first]:
                 began = perf_counter()
                 answer = infer(images)
@@ -111,7 +115,7 @@ def measure_overhead(served: ServedModel, duration: Duration, timed: TimedRounds
 
 
 def in_process(served: ServedModel) -> Infer:
-    """The served file in this process, as the Python backend runs it."""
+    """Return a function that runs the served file in this process, as the Python backend runs it."""
     import onnxruntime
 
     artefact = served.exported.artefact

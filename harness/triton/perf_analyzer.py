@@ -1,7 +1,7 @@
-"""NVIDIA's perf_analyzer, for a second opinion on the same server and the same load.
+"""Runs NVIDIA's perf_analyzer, which gives a second opinion on the same server under the same load.
 
-Its program comes out of a tritonclient wheel, two libraries it misses out of nvidia-pytriton's. As a script this file
-unpacks them: `python -m harness.triton.perf_analyzer WHEELS ENVIRONMENT`.
+The program comes from a tritonclient wheel, and two libraries that it lacks come from nvidia-pytriton's wheel. Run as a
+script, this file unpacks them: `python -m harness.triton.perf_analyzer WHEELS ENVIRONMENT`.
 """
 
 from __future__ import annotations
@@ -20,34 +20,35 @@ from harness.triton.server import Server
 
 FOLDER = "perf_analyzer"
 _MEMBER = "/data/bin/perf_analyzer"
-# What the program is linked with, and the pattern of the file in the wheel's libraries that is it.
+# The libraries that the program is linked with, each with the pattern of its file among the wheel's libraries.
 _LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.so.12*"}
-# Its own criterion never refuses: shared cores do not meet it, and the comparison, pair by pair, is ours.
+# So large that perf_analyzer's own stability criterion never refuses a run: shared cores do not meet a small one, and
+# this suite makes the comparison itself, pair by pair.
 STABILITY_PCT = 10_000
 TRIALS = 3
 
 
 class NoPerfAnalyzer(RuntimeError):
-    """It is not here, or does not run; the message says why."""
+    """There is no perf_analyzer here, or it does not run; the message says why."""
 
 
 class NoMeasurement(RuntimeError):
-    """It ran and measured nothing; the message is its own."""
+    """perf_analyzer ran and measured nothing; the message has its output."""
 
 
 @dataclass(frozen=True)
 class Opinion:
-    """What perf_analyzer measured: requests answered a second, and the median request."""
+    """What one of the two measured: requests answered per second, and the median latency of a request."""
 
     requests_per_second: float
     p50_ms: float
 
 
 def find_perf_analyzer(root: Path) -> Path:
-    """The program in the serving environment.
+    """Return the path of perf_analyzer in the serving environment.
 
     Raises:
-        NoPerfAnalyzer: it is not there.
+        NoPerfAnalyzer: if it is not there.
     """
     program = root / ENVIRONMENT / FOLDER / "perf_analyzer"
     if not program.is_file():
@@ -58,21 +59,22 @@ def find_perf_analyzer(root: Path) -> Path:
 def ask_perf_analyzer(
     program: Path, server: Server, target: Target, traffic: Traffic, batch: int, window_s: float, scratch: Path
 ) -> Opinion:
-    """Have it load a model as many clients would, measured over windows of time.
+    """Have perf_analyzer load a model as many clients would, and return what it measured.
 
-    Windows, for with a number of requests its throughput is wrong: it divides by whole seconds.
+    It measures over windows of time, because over a number of requests its throughput is wrong: it divides by whole
+    seconds.
 
     Args:
-        program: perf_analyzer.
-        server: who is asked.
-        target: which model.
-        traffic: protocol, mode and clients.
-        batch: images a request.
-        window_s: seconds of each of its windows.
-        scratch: a folder to write in.
+        program: the path of perf_analyzer.
+        server: the server that is asked.
+        target: the model that is asked for.
+        traffic: the protocol, the mode and the number of clients.
+        batch: the number of images per request.
+        window_s: the seconds of each of its windows.
+        scratch: a folder that it may write in.
 
     Raises:
-        NoMeasurement: it has no row, whatever its exit code says.
+        NoMeasurement: if its table has no row, whatever its exit code says.
     """
     table = scratch / "perf_analyzer.csv"
     table.unlink(missing_ok=True)
@@ -92,7 +94,7 @@ def ask_perf_analyzer(
         check=False,
     )
     rows = list(csv.DictReader(table.read_text().splitlines())) if table.exists() else []
-    if not rows:  # its exit code is 0 for some of these
+    if not rows:  # in some of these cases its exit code is 0
         raise NoMeasurement(
             f"perf_analyzer measured nothing (exit code {done.returncode}):\n{(done.stdout + done.stderr)[-2000:]}"
         )
@@ -100,10 +102,10 @@ def ask_perf_analyzer(
 
 
 def unpack(wheels: Path, environment: Path) -> Path:
-    """Unpack the program into the serving environment; where it lies.
+    """Unpack the program into the serving environment, and return its path.
 
     Raises:
-        NoPerfAnalyzer: the wheel has none, or a library is missing.
+        NoPerfAnalyzer: if no wheel has the program, or if a library is missing.
     """
     folder = environment / FOLDER
     (folder / "lib").mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Image files through the server and through the model in process: the same class for every single one?"""
+"""Checks that every image file gets the same class through the server as from the model in process."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ from harness.triton.host import ServedModel
 from models.tasks import task_of
 from models.tasks.classify import Logits
 
-CHUNK = 16  # larger ones take memory anew for every batch
+CHUNK = 16  # larger chunks allocate memory anew for every batch
 TRAFFIC = Traffic("grpc", "async", 8)
 
 
 @dataclass(frozen=True)
 class Photographs:
-    """Image files through the server and in process: how many get the same first class; top-1 where all have labels."""
+    """How many image files get the same first class through the server as in process.
+
+    The top-1 accuracies are None unless all files have labels.
+    """
 
     kind: ClassVar[str] = "photographs"
 
@@ -41,16 +44,16 @@ class Photographs:
 
 
 class OtherClasses(AssertionError):
-    """Photographs that get another first class through the server than in process."""
+    """Some photographs get another first class through the server than in process."""
 
 
 def fewer_than(count: int) -> WantsMore:
-    """So many requests, however long they take."""
+    """Return a condition that asks for `count` requests, however long they take."""
     return lambda sent, elapsed_s: sent < count
 
 
 def logits_in_process(module: torch.nn.Module, images: torch.Tensor) -> Logits:
-    """Logits [n, classes] of the module itself, fp32 on the CPU, all images in one batch."""
+    """Return the logits [n, classes] of the module itself, in fp32 on the CPU, with all images in one batch."""
     with Cpu().settings("fp32"), torch.inference_mode():
         logits: Logits = module(images).float().numpy()
     return logits
@@ -63,11 +66,16 @@ def compare_photographs(
     timed: TimedRounds,
     report: Callable[[str], None],
 ) -> Photographs | None:
-    """Every photograph, a request each, eight open at a time; its logits and class beside those in process.
+    """Send every photograph in a request of its own, and compare its logits and class with those in process.
+
+    Eight requests are open at a time.
+
+    Returns:
+        The comparison, or None if timing is switched off.
 
     Raises:
-        OtherClasses: naming the first photographs that get another class.
-        WrongAnswers: logits that are not the model's own.
+        OtherClasses: if photographs get another class; the message names the first of them.
+        WrongAnswers: if logits are not the model's own.
     """
     spec = served.exported.spec
     transform = task_of(spec).transform(spec)

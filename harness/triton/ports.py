@@ -1,6 +1,6 @@
-"""TCP ports on the loopback: taking free ones so that nobody else gets them, and who listens on which.
+"""TCP ports on the loopback: reserving free ones so that nobody else gets them, and finding who listens on which.
 
-Linux only, like the server.
+It works on Linux only, like the server.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ class PortTaken(OSError):
 
 
 def reserve_port() -> int:
-    """A free port that the kernel hands to nobody else for the next minute.
+    """Return a free port that the kernel hands to nobody else for the next minute.
 
-    A connection to it is made and closed, which leaves the port in TIME_WAIT: the kernel then gives it to nobody who
-    asks for any free port, while a server that names it (with SO_REUSEADDR, as Triton's three do) may have it.
+    A connection to the port is made and closed, which leaves the port in TIME_WAIT. The kernel then gives it to nobody
+    who asks for any free port, while a server that names it may have it if it sets SO_REUSEADDR, as Triton's three
+    servers do.
 
     Source: the method of Yelp's ephemeral-port-reserve.
     """
@@ -32,16 +33,16 @@ def reserve_port() -> int:
         with socket.socket() as client:
             client.connect(listener.getsockname())
             accepted, _ = listener.accept()
-            accepted.close()  # who closes first keeps the port in TIME_WAIT
+            accepted.close()  # the side that closes first keeps the port in TIME_WAIT
             client.recv(1)
         return int(listener.getsockname()[1])
 
 
 def require_free(port: int) -> int:
-    """The port, if nobody listens on it.
+    """Return the port if nobody listens on it.
 
     Raises:
-        PortTaken: naming it.
+        PortTaken: if the port cannot be used; the message names it.
     """
     with _reusable() as probe:
         try:
@@ -59,14 +60,14 @@ def _reusable() -> socket.socket:
 
 
 def listening_ports(pid: int) -> set[int]:
-    """TCP ports on which this very process listens; none if it has gone.
+    """Return the TCP ports on which the process itself listens; the set is empty if the process has gone.
 
     Source: proc(5): sockets of /proc/PID/fd, states and ports of /proc/PID/net/tcp.
     """
     inodes = set()
     with suppress(OSError):
         for entry in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):  # closed since
+            with suppress(OSError):  # the descriptor was closed in the meantime
                 target = os.readlink(entry)
                 if target.startswith("socket:["):
                     inodes.add(target[8:-1])

@@ -1,6 +1,6 @@
-"""The process of a server under its guard: started, watched, its log read, its end told in words, stopped.
+"""The process of a server under its guard: starts, watches and stops it, reads its log, says how it ended.
 
-Knows no Triton: what it starts is a command.
+Nothing here depends on Triton: what is started is a command.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ LOG_BYTES = 16_384
 
 
 class ServerFailed(RuntimeError):
-    """The server did not start, or is no longer there; the message has the tail of its log."""
+    """The server did not start or is no longer there; the message has the tail of its log."""
 
 
 class Process:
-    """A command under its guard."""
+    """A command that runs under its guard."""
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], prefix: str, log: Path, scratch: Path | None
     ) -> None:
-        """Start the guard, which starts the command. `scratch` is removed at the end, however it comes."""
+        """Start the guard, which starts the command and removes `scratch` at the end, however the end comes."""
         self.prefix = prefix
         script = [sys.executable, "-I", "-S", guard.__file__, prefix, str(scratch or ""), "--", *command]
         self._scratch = scratch
-        self._log = log.open("w+b")  # held open: it is still there to be read when the folder has gone
+        self._log = log.open("w+b")  # held open, so that it can still be read when the folder has gone
         self._guard = subprocess.Popen(
             script,
             stdin=subprocess.DEVNULL,
@@ -55,11 +55,11 @@ class Process:
         self.pid = int(line)
 
     def is_running(self) -> bool:
-        """Whether the server's own process is alive."""
+        """Return whether the server's own process is alive."""
         return self._guard.poll() is None and _state(self.pid) not in ("Z", "X", None)
 
     def how_it_ended(self) -> str:
-        """In words."""
+        """Return words that say how the server ended."""
         try:
             code = self._guard.wait(guard.AFTERMATH_S + 1)
         except subprocess.TimeoutExpired:
@@ -71,13 +71,19 @@ class Process:
         return f"ended by itself with exit code {code}"
 
     def log_tail(self) -> str:
-        """The last lines of the log."""
+        """Return the last lines of the log."""
         size = os.fstat(self._log.fileno()).st_size
         text = os.pread(self._log.fileno(), LOG_BYTES, max(0, size - LOG_BYTES)).decode(errors="replace")
         return "\n".join(text.splitlines()[-LOG_LINES:])
 
     def stop(self, fast: bool) -> int:
-        """End the server, the guard with it, and return the server's exit code: 128 + N for signal N."""
+        """End the server and its guard, and return the server's exit code, which is 128 + N for signal N.
+
+        Should the guard have been killed, its own exit code is returned instead, which is negative.
+
+        Args:
+            fast: whether to kill the server rather than ask it to end.
+        """
         if fast and self.is_running():
             os.kill(self.pid, signal.SIGKILL)
         elif self._guard.poll() is None:
@@ -87,19 +93,19 @@ class Process:
         except subprocess.TimeoutExpired:
             self._guard.kill()  # the kernel kills the server with it
             code = self._guard.wait()
-        if code < 0:  # the guard itself was killed and has cleaned up after nobody
+        if code < 0:  # the guard itself was killed and has cleaned nothing up
             guard.kill_group(self.pid)
             guard.clean_up(self.prefix, self._scratch)
         return code
 
 
 def shared_memory_prefix() -> str:
-    """A name that no other server's shared memory begins with."""
+    """Return a name with which no other server's shared memory begins."""
     return f"visionmark_{os.getpid()}_{secrets.token_hex(3)}_"
 
 
 def _state(pid: int) -> str | None:
-    """The process's state letter of proc(5), None if it has gone."""
+    """Return the process's state letter as in proc(5), None if the process has gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:

@@ -1,6 +1,6 @@
-"""Runs an ONNX file behind Triton's Python backend. Copied into the model repository as `model.py`.
+"""Runs an ONNX file behind Triton's Python backend; it is copied into the model repository as `model.py`.
 
-Runs in the serving environment, with nothing of this project beside it. It tells what it runs as a metric of the
+It runs in the serving environment, with nothing of this project beside it. It reports what it runs as a metric of the
 server, `visionmark_session`, so that a client can read what was loaded rather than what was asked for.
 """
 
@@ -17,7 +17,7 @@ import triton_python_backend_utils as pb_utils
 
 
 class TritonPythonModel:
-    """One instance: one ONNX Runtime session."""
+    """One instance of the model, which has one ONNX Runtime session."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the session as the model's configuration says."""
@@ -29,7 +29,7 @@ class TritonPythonModel:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(parameters["intra_op_thread_count"])
         options.inter_op_num_threads = 1
-        # A thread that spins takes a core from whoever answers the next request.
+        # A thread that spins takes a core from the thread that answers the next request.
         options.add_session_config_entry("session.intra_op.allow_spinning", parameters["allow_spinning"])
         on_gpu = args["model_instance_kind"] == "GPU"
         providers: list[Any] = ["CPUExecutionProvider"]
@@ -39,7 +39,10 @@ class TritonPythonModel:
         self._tell(args["model_name"], path, int(parameters["intra_op_thread_count"]))
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer the requests of one batch that the server formed: one run, split again in the same order."""
+        """Answer the requests of one batch that the server formed.
+
+        All images go through the session in one run, and the logits are split again in the order of the requests.
+        """
         inputs = [pb_utils.get_input_tensor_by_name(request, self._input).as_numpy() for request in requests]
         images = inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
         (logits,) = self._session.run([self._output], {self._input: images})
@@ -52,7 +55,7 @@ class TritonPythonModel:
         return responses
 
     def _tell(self, model: str, path: Path, threads: int) -> None:
-        """Publish what was loaded."""
+        """Publish what was loaded as a metric of the server."""
         self._family = pb_utils.MetricFamily(
             name="visionmark_session",
             description="What a served model's session is; the labels tell, the value is 1",

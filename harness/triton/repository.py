@@ -1,6 +1,6 @@
-"""What a server serves: a model's files and configuration, written into a repository or uploaded.
+"""What a server is given to serve: a model's files and configuration, written into a repository or uploaded.
 
-A server that has a backend for ONNX files runs the file itself, any other runs it through the Python backend.
+A server that has a backend for ONNX files runs the file itself; any other server runs it through the Python backend.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ INPUT, OUTPUT = "images", "logits"
 VERSION = "1"
 LABELS = "labels.txt"
 CONFIG = "config.pbtxt"
-# In the folder of every model that is written here: a model without it is the user's, and served as it is.
+# A file in the folder of every model that is written here. A model without it is the user's, and is served as it is.
 MARK = "visionmark.json"
 _PYTHON_MODEL = Path(__file__).with_name("python_model.py")
-# As many as the most clients that are measured: a batch can hold a request of each.
+# The largest number of clients that are measured, so that a batch can hold a request of each.
 LEAST_MAX_BATCH = 8
-# Which runs an ONNX file, in the order of preference.
+# The backends that can run an ONNX file, in the order of preference.
 ONNX_BACKENDS = ("onnxruntime", "python")
 TORCHSCRIPT_BACKENDS = ("pytorch",)
 
 
 class RepositoryError(OSError):
-    """The repository cannot be written; the message says what to do."""
+    """The model repository cannot be written; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,15 @@ class ModelFiles:
     """A model to be served.
 
     Attributes:
-        model: its name in the catalogue.
+        model: the model's name in the catalogue.
         file: `model.onnx`, or `model.pt` for TorchScript.
-        size: height and width of its input, in pixels.
-        labels: the name of each class, in their order.
-        max_batch: images that one execution may hold.
-        threads: that one operator may use, on the CPU.
-        gpu: index of the GPU, None for the CPU.
-        accelerator: what ONNX Runtime hands the graph to, such as `tensorrt`, None for its own.
+        size: height and width of the model's input, in pixels.
+        labels: the name of each class, in the order of the classes.
+        max_batch: the largest number of images in one execution.
+        threads: the number of threads that one operator may use on the CPU.
+        gpu: the index of the GPU, None for the CPU.
+        accelerator: the accelerator to which ONNX Runtime hands the graph, such as `tensorrt`, None for its own
+            execution.
     """
 
     model: str
@@ -59,17 +60,17 @@ class ModelFiles:
 
     @property
     def name(self) -> str:
-        """As the server knows it: the catalogue's name, in letters that a folder and a URL can have."""
+        """The model's name on the server: the catalogue's name in characters that a folder and a URL can have."""
         return re.sub(r"[^\w.-]", "_", self.model)
 
     def backends(self) -> tuple[str, ...]:
-        """The backends that can run its file, in the order of preference."""
+        """Return the backends that can run the model's file, in the order of preference."""
         if self.file.suffix == ".pt":
             return TORCHSCRIPT_BACKENDS
         return ONNX_BACKENDS if self.accelerator is None else ONNX_BACKENDS[:1]
 
     def files(self, backend: str) -> dict[str, Path]:
-        """Path in the model's folder to the file that belongs there."""
+        """Return the model's files: for each path in the model's folder, the file that belongs there."""
         found = {f"{VERSION}/{'model' + self.file.suffix}": self.file}
         with_data = self.file.with_name(self.file.name + ".data")  # weights beyond 2 GB lie beside the graph
         if with_data.exists():
@@ -79,8 +80,8 @@ class ModelFiles:
         return found
 
     def config(self, backend: str) -> dict[str, Any]:
-        """The model's configuration, as Triton's protocol buffer has it in JSON."""
-        is_torch = backend == "pytorch"  # whose inputs and outputs go by position
+        """Return the model's configuration, in the JSON form of Triton's protocol buffer."""
+        is_torch = backend == "pytorch"  # this backend identifies inputs and outputs by position
         made: dict[str, Any] = {
             "name": self.name,
             "backend": backend,
@@ -101,7 +102,7 @@ class ModelFiles:
                 }
             ],
             "version_policy": {"specific": {"versions": [int(VERSION)]}},
-            "dynamic_batching": {},  # whatever has queued up, without waiting for more
+            "dynamic_batching": {},  # batches take whatever has queued up, without waiting for more
             "instance_group": [
                 {"count": 1, "kind": "KIND_CPU"}
                 if self.gpu is None
@@ -127,10 +128,12 @@ class ModelFiles:
 
 
 def config_text(config: Mapping[str, Any]) -> str:
-    """A configuration as config.pbtxt: through Triton's own protocol buffer, which refuses unknown fields.
+    """Return a configuration as the text of config.pbtxt.
+
+    The text is made by Triton's own protocol buffer, which refuses unknown fields.
 
     Raises:
-        google.protobuf.json_format.ParseError: a field that the configuration does not have.
+        google.protobuf.json_format.ParseError: if Triton's configuration does not have one of the fields.
     """
     from google.protobuf import json_format, text_format
     from tritonclient.grpc import model_config_pb2
@@ -140,10 +143,12 @@ def config_text(config: Mapping[str, Any]) -> str:
 
 
 def write_model(repository: Path, artefact: ModelFiles, backend: str) -> Path:
-    """Write one model's folder, over what lies there of ours. Large files are linked where the file system can.
+    """Write one model's folder over what was written there before, and return the folder.
+
+    Files are hard links where the file system allows them, since they can be large.
 
     Raises:
-        RepositoryError: no room, or no permission.
+        RepositoryError: if there is no room, or no permission.
     """
     folder = repository / artefact.name
     try:
@@ -162,7 +167,7 @@ def write_model(repository: Path, artefact: ModelFiles, backend: str) -> Path:
 
 
 def _place(source: Path, target: Path) -> None:
-    """A hard link, or a copy where there can be none."""
+    """Make `target` a hard link to `source`, or a copy if there can be no link."""
     if target.exists() and target.samefile(source):
         return
     target.unlink(missing_ok=True)
@@ -173,12 +178,12 @@ def _place(source: Path, target: Path) -> None:
 
 
 def is_supplied(repository: Path, name: str) -> bool:
-    """Whether the repository already has a model of that name that is not of our making."""
+    """Return whether the repository already has a model of that name that was not written here."""
     return (repository / name / CONFIG).exists() and not (repository / name / MARK).exists()
 
 
 def upload(artefact: ModelFiles, backend: str) -> tuple[str, dict[str, bytes]]:
-    """The same model as the load request of a server whose repository is not ours: configuration and files."""
+    """Return the configuration and the files of a load request for a server whose repository cannot be written here."""
     config = artefact.config(backend)
-    del config["output"][0]["label_filename"]  # no place for the file in such a request
+    del config["output"][0]["label_filename"]  # such a request has no place for the labels file
     return json.dumps(config), {f"file:{place}": path.read_bytes() for place, path in artefact.files(backend).items()}

@@ -1,4 +1,4 @@
-"""What clients get from a server in a closed loop, beside what the server counted."""
+"""Measures what clients get from a server in a closed loop, beside what the server itself counted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.triton.host import ServedModel
 from models.tasks.classify import Logits
 
 WARMUP_S = 0.2
-WARMUP_REQUESTS = 1  # a client: what it takes to connect; the model itself is warm by then
+WARMUP_REQUESTS = 1  # per client, which suffices to connect; the model itself is warm by then
 # The server counts a request a moment after it has answered it.
 SETTLE_S = 5.0
 
@@ -27,9 +27,10 @@ SETTLE_S = 5.0
 class Served(Percentiles):
     """A closed loop of clients on a server: each request from when its client is free until its answer is decoded.
 
-    A round is a request. `images_per_second` is images answered over wall time, of all clients together. The server's
-    own times are means a request, from its statistics; `mean_batch` is images an execution, of the batches it formed.
-    `answers_sqnr_db` is that of the worst answer of all.
+    A round is a request. `images_per_second` is the images answered to all clients together over the wall time. The
+    server's own times are means per request, from its statistics. `mean_batch` is the mean number of images per
+    execution, that is, in the batches that the server formed. `answers_sqnr_db` is the signal-to-noise ratio of the
+    worst answer.
     """
 
     kind: ClassVar[str] = "served"
@@ -67,7 +68,10 @@ class Served(Percentiles):
         executions: int,
         server_ms: Mapping[str, float],
     ) -> Served:
-        """From each request's seconds, in the order asked, the wall time of all and what the server counted."""
+        """Return the measurement for each request's seconds, the wall time of all and what the server counted.
+
+        The requests are in the order in which they were issued.
+        """
         images = len(rounds_s) * batch
         return cls(
             protocol=protocol,
@@ -93,12 +97,17 @@ class Served(Percentiles):
 
 
 def measure_served(served: ServedModel, traffic: Traffic, duration: Duration, timed: TimedRounds) -> Served | None:
-    """A closed loop: every answer compared with the model's own, every request found in the server's statistics.
+    """Measure a closed loop, with every answer compared with the model's own.
+
+    Every request is also looked for in the server's statistics.
+
+    Returns:
+        The measurement, or None if timing is switched off.
 
     Raises:
-        RequestsFailed: a request failed; nothing is a measurement.
-        WrongAnswers: an answer is not the model's own to its image.
-        Contradiction: the server counted other requests than these.
+        RequestsFailed: if a request failed, so that nothing is a measurement.
+        WrongAnswers: if an answer is not the model's own to its image.
+        Contradiction: if the server counted other requests than these.
     """
     loads: list[ClosedLoop] = []
     with Clients(traffic, served.server, served.target, served.batches) as clients:
@@ -130,27 +139,27 @@ def measure_served(served: ServedModel, traffic: Traffic, duration: Duration, ti
 
 
 def ask_once(served: ServedModel, traffic: Traffic) -> list[Logits]:
-    """The answers to one request for each of the batches, in the order asked.
+    """Send one request for each of the batches, and return the answers in the same order.
 
     Raises:
-        RequestsFailed: a request failed.
+        RequestsFailed: if a request failed.
     """
     with Clients(traffic, served.server, served.target, served.batches) as clients:
         return clients.run(lambda sent, s: sent < len(served.batches)).answers()
 
 
 def ask_first(served: ServedModel) -> list[Logits]:
-    """The answer to the first request alone.
+    """Send the first batch alone, and return a list of its one answer.
 
     Raises:
-        RequestsFailed: it failed.
+        RequestsFailed: if the request failed.
     """
     with Clients(Traffic("grpc", "sync", 1), served.server, served.target, served.batches) as clients:
         return clients.run(lambda sent, s: sent < 1).answers()
 
 
 def settled_statistics(served: ServedModel, before: Statistics, requests: int) -> Statistics:
-    """The server's statistics, once it has counted so many requests since `before`, or will not."""
+    """Return the server's statistics once it has counted `requests` requests since `before`, or after a few seconds."""
     until = time.monotonic() + SETTLE_S
     while True:
         now = statistics(served.server, served.name)
@@ -160,10 +169,10 @@ def settled_statistics(served: ServedModel, before: Statistics, requests: int) -
 
 
 def require_counted(served: ServedModel, requests: int, counted: Statistics) -> None:
-    """Compare what the clients got with what the server says it answered.
+    """Compare what the clients got with what the server counted.
 
     Raises:
-        Contradiction: they differ: somebody else asks too, or answers come from elsewhere.
+        Contradiction: if they differ, because somebody else asks too or answers come from elsewhere.
     """
     images = requests * served.case.batch
     if (counted.requests, counted.images) != (requests, images):

@@ -1,6 +1,6 @@
-"""A Triton server, started here or attached to: one type, so that nobody who has one can tell which.
+"""A Triton server that was started here or attached to, in one type, so that its users cannot tell which it is.
 
-Owns its process, its ports, its log and its end. Knows no model.
+The type covers the server's process, ports, log and end. Models are handled elsewhere.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _POLL_S = 0.01
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a server listens, as `host:port` each; metrics None where it is not known."""
+    """The addresses on which a server listens, each as `host:port`; `metrics` is None if it is not known."""
 
     http: str
     grpc: str
@@ -35,15 +35,17 @@ class Server:
     """A server that is up.
 
     Attributes:
-        endpoint: where it listens.
-        repository: folder that its models are loaded from, None if it is not ours to write to.
-        shared_memory_prefix: of every region of its and of its clients, cleaned up with it.
-        started_s: from its start until it was ready, None for one that was running already.
-        exit_code: of the process, once stopped.
+        endpoint: the addresses on which it listens.
+        repository: the folder from which its models are loaded, None if that must not be written here.
+        shared_memory_prefix: the prefix of every shared memory region of the server and of its clients, which are
+            cleaned up with it.
+        started_s: seconds from its start until it was ready, None for a server that was running already.
+        exit_code: the exit code of its process, None until that is stopped.
+        spoilt: why it must not be used any more although it answers, None if it may be used.
     """
 
     def __init__(self, endpoint: Endpoint, repository: Path | None = None, process: Process | None = None) -> None:
-        """Take over a process, or none for a server that somebody else runs."""
+        """Take over a process, or None for a server that somebody else runs."""
         self.endpoint = endpoint
         self.repository = repository
         self.shared_memory_prefix = process.prefix if process else shared_memory_prefix()
@@ -55,14 +57,14 @@ class Server:
 
     @property
     def pid(self) -> int | None:
-        """Of tritonserver itself, None for one that somebody else runs."""
+        """The process id of tritonserver itself, None for a server that somebody else runs."""
         return self._process.pid if self._process else None
 
     def trouble(self, patience_s: float = 0.0) -> str | None:
-        """Why this server can no longer be used, None while it can.
+        """Return why this server can no longer be used, or None while it can.
 
         Args:
-            patience_s: look again for so long, for one whose end is on its way.
+            patience_s: the seconds for which to look again, for a server that is about to end.
         """
         until = time.monotonic() + patience_s
         while not (found := self._trouble()) and time.monotonic() < until:
@@ -77,28 +79,30 @@ class Server:
         return self.spoilt
 
     def spoil(self, reason: str) -> None:
-        """Note that it answers but is not to be used any more, such as while a load hangs in it."""
+        """Record that the server answers but must not be used any more, such as while a load hangs in it."""
         self.spoilt = reason
 
     def require_usable(self) -> None:
-        """Raise the trouble, if there is any.
+        """Raise an error if the server can no longer be used.
 
         Raises:
-            ServerFailed: saying it.
+            ServerFailed: if there is trouble; the message says what it is.
         """
         trouble = self.trouble()
         if trouble:
             raise ServerFailed(trouble)
 
     def log_tail(self) -> str:
-        """The last lines of its log, empty where somebody else runs it."""
+        """Return the last lines of the server's log, empty if somebody else runs the server."""
         return self._process.log_tail() if self._process else ""
 
     def stop(self, fast: bool = False) -> None:
-        """End it and all that belongs to it, within a few seconds; nothing for one that somebody else runs.
+        """End the server and all that belongs to it, within a few seconds.
+
+        Nothing is done to a server that somebody else runs.
 
         Args:
-            fast: kill it rather than ask it to end.
+            fast: whether to kill the server rather than ask it to end.
         """
         if self._process is not None and not self._is_stopped:
             self.exit_code = self._process.stop(fast or self.spoilt is not None)
@@ -116,16 +120,16 @@ def start_server(
     """Start a server on the loopback, with no model loaded, and wait until it is ready.
 
     Args:
-        installation: what to start.
-        serving: the Python of its Python backend, if it has one.
-        scratch: a folder of its own, which is removed when the server ends.
-        repository: folder of models, None for one inside `scratch`.
-        grpc_port: a port that was asked for, None for a free one.
-        environment: variables it inherits.
+        installation: the installation to start.
+        serving: the Python of its Python backend, None if it has no such backend.
+        scratch: a folder for this server alone, which is removed when the server ends.
+        repository: the folder of models, None for one inside `scratch`.
+        grpc_port: the gRPC port that was asked for, None for a free one.
+        environment: the environment variables that the server inherits.
 
     Raises:
-        ServerFailed: it ended, or was not ready in time; with the tail of its log.
-        PortTaken: somebody listens on `grpc_port`.
+        ServerFailed: if the server ended or was not ready in time; the message has the tail of its log.
+        PortTaken: if somebody listens on `grpc_port`.
     """
     ports = reserve_port(), require_free(grpc_port) if grpc_port else reserve_port(), reserve_port()
     models = repository or scratch / "models"
@@ -135,7 +139,7 @@ def start_server(
         str(installation.binary),
         f"--model-repository={models}",
         "--model-control-mode=explicit",
-        "--strict-readiness=false",  # else one model that does not load makes it not ready for good
+        "--strict-readiness=false",  # otherwise one model that does not load would keep it from ever being ready
         "--disable-auto-complete-config",
         f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
         f"--backend-config=python,shm-region-prefix-name={prefix}",
@@ -162,10 +166,10 @@ def start_server(
 
 
 def attach_server(host: str, http_port: int, grpc_port: int, metrics_port: int = DEFAULT_PORTS[2]) -> Server:
-    """A server that somebody else runs.
+    """Return a server that somebody else runs.
 
     Raises:
-        ServerFailed: nobody answers there, or it is not live.
+        ServerFailed: if nobody answers there, or if the server is not live.
     """
     server = Server(Endpoint(f"{host}:{http_port}", f"{host}:{grpc_port}", f"{host}:{metrics_port}"))
     if not is_live(server.endpoint.http, timeout_s=5.0):
@@ -174,7 +178,7 @@ def attach_server(host: str, http_port: int, grpc_port: int, metrics_port: int =
 
 
 def is_live(address: str, timeout_s: float = 1.0) -> bool:
-    """Whether a server answers that it is live, over a connection that is closed again."""
+    """Return whether a server answers that it is live, over a connection that is closed again."""
     connection = http.client.HTTPConnection(address, timeout=timeout_s)
     try:
         connection.request("GET", "/v2/health/live", headers={"Connection": "close"})
@@ -186,7 +190,7 @@ def is_live(address: str, timeout_s: float = 1.0) -> bool:
 
 
 def _wait_until_ready(server: Server, ports: set[int], seconds: float = READY_S) -> None:
-    """Ready is: our own process is alive, listens on all its ports itself, and says so."""
+    """Wait until the server's own process is alive, listens on all its ports itself, and answers that it is live."""
     assert server.pid is not None
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -198,7 +202,7 @@ def _wait_until_ready(server: Server, ports: set[int], seconds: float = READY_S)
 
 
 def _backend_folder(installation: Installation, scratch: Path) -> Path:
-    """A folder of backends with the stub beside the Python backend, where Triton looks for it."""
+    """Return a folder of backends with the stub beside the Python backend, where Triton looks for it."""
     assert installation.backends is not None
     if installation.stub is None or installation.stub.parent == installation.backends / "python":
         return installation.backends
@@ -215,7 +219,7 @@ def _backend_folder(installation: Installation, scratch: Path) -> Path:
 def _server_environment(
     installation: Installation, serving: Serving | None, environment: Mapping[str, str]
 ) -> dict[str, str]:
-    """The variables under which the stub finds its own Python, library and packages, and nobody else's."""
+    """Return the environment in which the stub finds its own Python, library and packages, and nobody else's."""
     made = {name: value for name, value in environment.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     if installation.python is not None and serving is not None:
         made["PATH"] = f"{installation.python.parent}:{made.get('PATH', '')}"

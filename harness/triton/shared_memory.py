@@ -1,6 +1,6 @@
-"""A gRPC client whose images and answers lie in shared memory: only their places go through the connection.
+"""A gRPC client whose images and answers lie in shared memory, so that the connection carries only their places.
 
-The region's name is taken away as soon as the server has mapped it: whatever happens then, nothing is left behind.
+The region's name is removed as soon as the server has mapped the region. Whatever happens then, nothing is left behind.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from models.tasks.classify import Logits
 
 
 class SharedMemoryClient:
-    """Asks and waits, as `GrpcClient` does. For a server on this machine."""
+    """A blocking client, like `GrpcClient`, for a server on this machine."""
 
     def __init__(self, served: ServedModel) -> None:
-        """Make a region for one request and its answer, and have the server map it."""
+        """Create a region for one request and its answer, and have the server map it."""
         import tritonclient.grpc as module
 
         images, classes = served.batches[0], served.exported.reference.shape[1]
@@ -49,13 +49,13 @@ class SharedMemoryClient:
     def infer(self, images: ImageBatch) -> Logits:
         """See `SyncClient.infer`. The images are copied into the region and the answer out of it."""
         self._place[:] = images
-        self._answer[:] = np.nan  # an answer that the server did not write is none
+        self._answer[:] = np.nan  # so that an answer that the server did not write is recognised
         self._client.send([self._input], [self._output])
         answer: Logits = self._answer.copy()
         return answer
 
     def close(self) -> None:
-        """See `SyncClient.close`; the server lets the region go."""
+        """See `SyncClient.close`. The server also lets the region go."""
         self._client.close()
         with calling(self._server) as control:
             control.unregister_system_shared_memory(self._region, client_timeout=DEADLINE_S)
@@ -64,7 +64,7 @@ class SharedMemoryClient:
 
 
 def _map(name: str, size: int) -> mmap.mmap:
-    """A new region of that name, mapped here."""
+    """Create a shared memory region of that name, and map it here."""
     descriptor = os.open(f"/dev/shm/{name}", os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     try:
         os.ftruncate(descriptor, size)

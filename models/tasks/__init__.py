@@ -1,6 +1,6 @@
-"""Owns what depends on the task of a model, such as classification: a file a task, behind one protocol.
+"""The tasks of models, such as classification: one module for each task, behind one protocol.
 
-It must not know devices, engines or pytest. No module outside this folder asks which task a model has.
+Nothing here may depend on devices, engines or pytest. No module outside this folder asks which task a model has.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from models.tasks.protocol import Agreement, Pixels, Scores, Task, WrongAnswers
 
 __all__ = ["Agreement", "Outputs", "Pixels", "Scores", "Task", "WrongAnswers", "output_names", "task_of"]
 
-# A module with the functions of the protocol is a task.
+# A task is a module that has the functions of the protocol.
 _TASKS: dict[str, Task] = {"classify": classify}
 
 
 def task_of(spec: ModelSpec) -> Task:
-    """The task of a model."""
+    """Return the task of a model."""
     return _TASKS[spec.task]

@@ -1,4 +1,4 @@
-"""Classification: one output, `logits` [n, classes]. Answers are compared as signal to quantisation noise."""
+"""The task of classification: one output, `logits` [n, classes], compared by signal to quantisation noise."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from models.tasks.protocol import Agreement, Pixels, Scores, WrongAnswers
 Logits = npt.NDArray[np.float32]
 
 OUTPUT = "logits"
-# Ranks that are kept of each answer: a top-5 accuracy needs no more.
+# The number of ranks that are kept of each answer: a top-5 accuracy needs no more.
 TOP = 5
-# Identical logits have no noise; the record holds a number all the same.
+# The SQNR of identical logits, which have no noise, so that the record holds a number all the same.
 EXACT_DB = 200.0
-# The reference's own images must differ by this, or swapped answers could not be told from right ones.
+# The reference's logits must differ between images by this share, or swapped answers could not be told from right ones.
 LEAST_SPREAD = 0.02
 
 
@@ -36,12 +36,12 @@ def generated(spec: ModelSpec, count: int, seed: int = 0) -> Tensor:
 
 
 def decode(outputs: Outputs) -> list[int]:
-    """See `Task.decode`: the index of the likeliest class."""
+    """See `Task.decode`. An answer is the index of the likeliest class."""
     return [int(index) for index in outputs[OUTPUT].argmax(axis=1)]
 
 
 def labels(outputs: Outputs) -> int:
-    """See `Task.labels`: the classes."""
+    """See `Task.labels`. The labels are the classes."""
     return int(outputs[OUTPUT].shape[1])
 
 
@@ -51,40 +51,44 @@ def compare(reference: Outputs, found: Outputs) -> Agreement:
 
 
 def describe_wrong(reference: Outputs, found: Outputs) -> str:
-    """See `Task.describe_wrong`: another image's answers, one answer for all, or none of these."""
+    """See `Task.describe_wrong`. It tells other images' answers and one answer for all from everything else."""
     return describe_wrong_logits(reference[OUTPUT], found[OUTPUT])
 
 
 def ranked(outputs: Outputs) -> npt.NDArray[np.int16]:
-    """See `Task.ranked`: the first five classes. Equal logits give the same order on every machine."""
+    """See `Task.ranked`. The first five classes are kept. Equal logits give the same order on every machine."""
     order: npt.NDArray[np.int16] = np.argsort(-outputs[OUTPUT], axis=1, kind="stable")[:, :TOP].astype(np.int16)
     return order
 
 
 def score(ranked: npt.NDArray[np.int16], labels: Sequence[int] | npt.NDArray[np.int16]) -> Scores:
-    """See `Task.score`: `top1`, the label is the likeliest class, and `top5`, it is among the first five."""
+    """See `Task.score`. For `top1` the label has to be the likeliest class, for `top5` one of the first five."""
     hits = ranked == np.asarray(labels)[:, None]
     return {"top1": hits[:, 0], "top5": hits.any(axis=1)}
 
 
 def spread(reference: Logits) -> float:
-    """How much the answers differ between images, 0 to 1: the norm of their deviation from the mean over their norm."""
+    """Return how much the answers differ between images, from 0 to 1.
+
+    It is the norm of their deviation from the mean over the images, divided by their norm.
+    """
     centred = reference - reference.mean(axis=0)
     return float(np.linalg.norm(centred) / max(float(np.linalg.norm(reference)), 1e-30))
 
 
 def sqnr_db(reference: Logits, logits: Logits) -> float:
-    """Signal to quantisation noise in dB, 20 log10(|signal| / |noise|), over all images together.
+    """Return the signal-to-quantisation-noise ratio in dB, over all images together.
 
-    Noise is the difference from the reference. Signal is what tells the images apart: the reference less its mean
-    over the images, so that another image's answer is about -3 dB however alike the answers are.
+    It is 20 log10(|signal| / |noise|). The noise is the difference from the reference. The signal is what tells the
+    images apart: the reference less its mean over the images, so that another image's answer gets about -3 dB however
+    alike the answers are.
 
     Args:
-        reference: [n, classes], n of at least 2.
-        logits: of the same images, [n, classes].
+        reference: the reference logits, [n, classes], with n of at least 2.
+        logits: the logits to compare, of the same images, [n, classes].
 
     Raises:
-        WrongAnswers: logits that are not finite, of another shape, or a reference that cannot tell images apart.
+        WrongAnswers: if the logits are not finite or have another shape, or if the reference cannot tell images apart.
     """
     if logits.shape != reference.shape:
         raise WrongAnswers(f"logits have shape {logits.shape}, the reference has {reference.shape}")
@@ -102,12 +106,12 @@ def sqnr_db(reference: Logits, logits: Logits) -> float:
 
 
 def top1_agreement_pct(reference: Logits, logits: Logits) -> float:
-    """Share of images with the same first class, in percent."""
+    """Return the share of images with the same first class, in percent."""
     return float(100 * np.mean(reference.argmax(axis=1) == logits.argmax(axis=1)))
 
 
 def describe_wrong_logits(reference: Logits, logits: Logits) -> str:
-    """What kind of wrong it is, where that can be told: answers of other images, one answer for all."""
+    """Return what kind of wrong the logits are: one answer for all images, answers of other images, or neither."""
     nearest = np.linalg.norm(logits[:, None] - reference[None], axis=2).argmin(axis=1)
     swapped = int((nearest != np.arange(len(reference))).sum())
     if spread(logits) < LEAST_SPREAD / 10:

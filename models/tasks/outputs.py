@@ -1,4 +1,4 @@
-"""What a model answers to a batch: a tuple of named arrays. A classifier has one, a detector several."""
+"""The outputs of a model for a batch, as named arrays. A classifier has one output, a detector has several."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy.typing as npt
 from torch import nn
 
 Array = npt.NDArray[Any]
-# What a module gives that says nothing else: it is a classifier.
+# The outputs of a module that does not name its outputs: it is a classifier.
 CLASSIFIER_OUTPUTS = ("logits",)
 
 
 def output_names(module: nn.Module) -> tuple[str, ...]:
-    """The names of what a module gives, in the order of its `forward`.
+    """Return the names of a module's outputs, in the order of its `forward`.
 
-    A module with several outputs, or with one of another meaning, has the attribute `output_names`; a module without
-    the attribute gives `logits`.
+    A module with several outputs, or with one of another meaning, has the attribute `output_names`. A module without
+    the attribute has the one output `logits`.
     """
     return tuple(getattr(module, "output_names", CLASSIFIER_OUTPUTS))
 
@@ -32,7 +32,7 @@ class Outputs:
         """Pair names with arrays.
 
         Raises:
-            ValueError: there are more of one than of the other.
+            ValueError: if there are more of one than of the other.
         """
         self.names = tuple(names)
         self._arrays = tuple(arrays)
@@ -40,10 +40,10 @@ class Outputs:
             raise ValueError(f"{len(self._arrays)} outputs for the names {', '.join(self.names)}")
 
     def __getitem__(self, name: str) -> Array:
-        """The array of that name.
+        """Return the array of that name.
 
         Raises:
-            KeyError: there is none.
+            KeyError: if there is none.
         """
         try:
             return self._arrays[self.names.index(name)]
@@ -51,26 +51,27 @@ class Outputs:
             raise KeyError(f"no output {name!r}; there are {', '.join(self.names)}") from None
 
     def __iter__(self) -> Iterator[Array]:
-        """The arrays, in the order of the names."""
+        """Iterate over the arrays, in the order of the names."""
         return iter(self._arrays)
 
     def __len__(self) -> int:
-        """How many images these are the answers to."""
+        """Return the number of images to which these are the answers."""
         return len(self._arrays[0])
 
     def first(self, count: int) -> Outputs:
-        """The answers to the first `count` images. The arrays are views of these."""
+        """Return the answers to the first `count` images, as views of the present arrays."""
         return Outputs(self.names, (array[:count] for array in self._arrays))
 
     def copy(self) -> Outputs:
-        """The same numbers in memory of their own."""
+        """Return the same numbers in memory of their own."""
         return Outputs(self.names, (array.copy() for array in self._arrays))
 
     @staticmethod
     def join(parts: Sequence[Outputs]) -> Outputs:
-        """The answers of several batches, one batch behind the other.
+        """Return the answers of several batches, one batch behind the other.
 
         Raises:
-            ValueError: there are no parts, or their arrays do not fit together.
+            IndexError: if there are no parts.
+            ValueError: if the arrays of the parts do not fit together.
         """
         return Outputs(parts[0].names, (np.concatenate(arrays) for arrays in zip(*parts, strict=True)))

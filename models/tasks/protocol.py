@@ -1,4 +1,4 @@
-"""What the harness asks of a task."""
+"""The protocol by which the harness uses a task, and the types that belong to it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from models.tasks.outputs import Outputs
 if TYPE_CHECKING:
     from PIL import Image
 
-# From a decoded RGB image of any size to fp32 [3, h, w].
+# A function from a decoded RGB image of any size to a tensor, fp32 [3, h, w].
 Pixels = Callable[["Image.Image"], Tensor]
-# Score to [n], whether each image counts as right.
+# For each score, an array [n] of whether each image counts as right.
 Scores = Mapping[str, npt.NDArray[np.bool_]]
 
 
@@ -31,8 +31,8 @@ class Agreement:
     """How near answers are to the reference's.
 
     Attributes:
-        sqnr_db: signal to quantisation noise in dB.
-        top1_agreement_pct: share of images whose likeliest answer is the same, in per cent.
+        sqnr_db: the signal-to-quantisation-noise ratio in dB.
+        top1_agreement_pct: the share of images whose likeliest answer is the same, in per cent.
     """
 
     sqnr_db: float
@@ -40,33 +40,33 @@ class Agreement:
 
 
 class Task(Protocol):
-    """What one kind of model does with images: how they get in, how answers are read, compared and scored."""
+    """What one kind of model does with images: how they get in, and how answers are read, compared and scored."""
 
     def transform(self, spec: ModelSpec) -> Pixels:
-        """The evaluation transform that the model's weights were trained for."""
+        """Return the evaluation transform that the model's weights were trained for."""
 
     def generated(self, spec: ModelSpec, count: int, seed: int = 0) -> Tensor:
-        """Generated images that a right model answers differently, fp32 [count, 3, h, w], normalised."""
+        """Return generated images that a right model answers differently, fp32 [count, 3, h, w], normalised."""
 
     def decode(self, outputs: Outputs) -> list[Any]:
-        """What a user gets for each image, such as the index of its class."""
+        """Return what a user gets for each image, such as the index of its class."""
 
     def compare(self, reference: Outputs, found: Outputs) -> Agreement:
-        """How near answers are to the reference's answers to the same images.
+        """Return how near answers are to the reference's answers to the same images.
 
         Raises:
-            WrongAnswers: they cannot be compared: of another shape, not finite, or a reference that cannot tell one
-                image from another.
+            WrongAnswers: if they cannot be compared: they have another shape or are not finite, or the reference cannot
+                tell one image from another.
         """
 
     def describe_wrong(self, reference: Outputs, found: Outputs) -> str:
-        """What kind of wrong these answers are, where that can be told."""
+        """Return what kind of wrong these answers are, where that can be told."""
 
     def labels(self, outputs: Outputs) -> int:
-        """How many labels the model tells apart."""
+        """Return how many labels the model tells apart."""
 
     def ranked(self, outputs: Outputs) -> npt.NDArray[np.int16]:
-        """What is kept of each image's answer to score it: [n, k] label indices, the likeliest first."""
+        """Return what is kept of each image's answer to score it: label indices [n, k], the likeliest first."""
 
     def score(self, ranked: npt.NDArray[np.int16], labels: Sequence[int] | npt.NDArray[np.int16]) -> Scores:
-        """Whether each image's answer is right, for every score that the task has."""
+        """Return whether each image's answer is right, for every score that the task has."""

@@ -1,4 +1,4 @@
-"""The two ILSVRC2012 archives as downloaded: extracted once, by torchvision."""
+"""Extracts the two ILSVRC2012 archives, as downloaded, once, through torchvision."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ DEVKIT_ARCHIVE = "ILSVRC2012_devkit_t12.tar.gz"
 
 
 def has_archives(folder: Path) -> bool:
-    """Whether either archive lies there."""
+    """Return whether either archive lies in the folder."""
     return (folder / IMAGES_ARCHIVE).exists() or (folder / DEVKIT_ARCHIVE).exists()
 
 
 def extract(folder: Path, report: Callable[[str], None]) -> None:
-    """Extract `val/<wnid>/*.JPEG` beside the archives. It appears whole or not at all.
+    """Extract `val/<wnid>/*.JPEG` beside the archives. The folder `val` appears whole or not at all.
 
     torchvision checks both archives against their published MD5 sums, and takes the classes from the development kit's
     ground truth.
 
     Raises:
-        NoImages: an archive is missing, damaged or not the published one, or the folder cannot be written.
+        NoImages: if an archive is missing, damaged or not the published one, or if the folder cannot be written.
     """
     from torchvision.datasets.imagenet import parse_devkit_archive, parse_val_archive
 
@@ -37,7 +37,7 @@ def extract(folder: Path, report: Callable[[str], None]) -> None:
         with whole_folder(folder / "val") as part:
             parse_devkit_archive(folder)
             parse_val_archive(folder, folder=part.name)
-    except RuntimeError as error:  # torchvision's word for an MD5 sum that differs
+    except RuntimeError as error:  # torchvision raises this if an MD5 sum differs
         raise NoImages(f"{error} Its MD5 sum is not the published one: download it again") from error
     except (tarfile.TarError, EOFError) as error:
         raise NoImages(f"an archive in {folder} is damaged ({error}); download it again") from error

@@ -1,4 +1,4 @@
-"""Folders of images: `val/<wnid>/*.JPEG`, `<wnid>/*.JPEG`, or any."""
+"""Finds images in folders: `val/<wnid>/*.JPEG`, `<wnid>/*.JPEG`, or any other folder of images."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ _WNID = re.compile(r"n\d{8}")
 
 
 def find_images(folder: Path) -> list[ImageFile]:
-    """All images under `folder`, or under its `val`, in the order of their paths.
+    """Return all images under `folder`, or under its `val` if there is one, in the order of their paths.
 
     The class index comes from the full sorted list of 1,000 wnids, never from which folders exist. A folder of images
     without any wnid is an unlabelled set.
 
     Raises:
-        NoImages: the folder is absent or holds no image, or some folders are wnids of the 1,000 and some are not.
+        NoImages: if the folder is absent or holds no image, or if only some of its folders are named by one of the
+            1,000 wnids.
     """
     if not folder.is_dir():
         raise NoImages(f"no folder {folder}")

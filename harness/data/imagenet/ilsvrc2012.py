@@ -1,6 +1,6 @@
-"""Is this the ILSVRC2012 validation set? Recognised by what it holds, never assumed from a folder's name.
+"""Recognises the ILSVRC2012 validation set by what it holds, never by a folder's name.
 
-Published accuracies are of this set alone, so a floor made of one applies to nothing else.
+Published accuracies are of this set alone, so that a floor derived from one applies to nothing else.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ _LAST_WNIDS = (
     *("n01980166", "n02442845", "n04328186", "n01871265", "n03729826"),
     *("n02123394", "n01630670", "n02106166", "n10148035", "n02437616"),
 )
-# Size of ILSVRC2012_img_val.tar in bytes. Files that were resized or encoded again do not add up to it.
+# The size of ILSVRC2012_img_val.tar in bytes. Files that were resized or encoded again do not add up to it.
 ARCHIVE_BYTES = 6_744_924_160
 _MOST_DEVIATION = 0.001
 _TAR_BLOCK = 512
 
 
 def is_validation_set(images: Sequence[ImageFile]) -> bool:
-    """Whether these are all 50,000 images with the names, the classes and the sizes of the validation set.
+    """Return whether these are all 50,000 images, with the names, the classes and the sizes of the validation set.
 
-    Names: ILSVRC2012_val_00000001.JPEG to …50000. Classes: 50 of each, and the last twenty are the published ones.
-    Sizes: as a tar archive the files would have the size of the published one, within 0.1%.
+    The names have to be ILSVRC2012_val_00000001.JPEG to …50000. Each class has to have 50 images, and the classes of
+    the last twenty images have to be the published ones. In a tar archive, the files would have to take the size of the
+    published archive, within 0.1%.
     """
     if len(images) != IMAGES:
         return False

@@ -1,4 +1,4 @@
-"""The 1,000 classes of ILSVRC2012: wnids, indices, names. The order is that of the sorted wnids."""
+"""The 1,000 classes of ILSVRC2012 with their wnids, indices and names, in the order of the sorted wnids."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ IMAGENET_CLASSES = 1000
 
 @cache
 def class_indices() -> dict[str, int]:
-    """Wnid to class index, of the 1,000 classes of ILSVRC2012.
+    """Return the class index of each wnid, for the 1,000 classes of ILSVRC2012.
 
     Source: timm's list of ImageNet-1k synsets, in sorted order.
     """
@@ -21,7 +21,10 @@ def class_indices() -> dict[str, int]:
 
 @cache
 def class_names() -> tuple[str, ...]:
-    """What each class is, by index, such as `n01443537 goldfish`. Source: timm's synset lemmas."""
+    """Return what each class is, in the order of the class indices, such as `n01443537 goldfish`.
+
+    Source: timm's synset lemmas.
+    """
     from timm.data import ImageNetInfo
 
     info = ImageNetInfo()

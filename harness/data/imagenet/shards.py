@@ -1,4 +1,4 @@
-"""TF-record shards in the layout of TensorFlow's slim: `validation-?????-of-?????`."""
+"""Reads TF-record shards in the layout of TensorFlow's slim: `validation-?????-of-?????`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from harness.data.imagenet.labels import IMAGENET_CLASSES, class_indices
 from harness.data.images import ImageFile, NoImages
 
 _SHARD = re.compile(r"validation-(\d{5})-of-(\d{5})")
-_LENGTH_AND_CRC_BYTES, _CRC_BYTES = 12, 4  # of one record, before and behind it
+_LENGTH_AND_CRC_BYTES, _CRC_BYTES = 12, 4  # before and behind each record
 
 
 def find_shards(folder: Path) -> list[Path]:
-    """The validation shards in `folder`, in their order; empty where there are none.
+    """Return the validation shards in `folder` in their order; the list is empty if there are none.
 
     Raises:
-        NoImages: some of the shards that their names promise are missing.
+        NoImages: if some of the shards that the names promise are missing.
     """
     found = sorted(path for path in folder.iterdir() if _SHARD.fullmatch(path.name))
     if found:
@@ -30,12 +30,12 @@ def find_shards(folder: Path) -> list[Path]:
 
 
 def read(paths: Sequence[Path], report: Callable[[str], None]) -> list[ImageFile]:
-    """Every image of the shards. Their bytes stay where they are until one is decoded.
+    """Return every image of the shards. The image bytes stay in the shards until an image is decoded.
 
-    Labels are slim's: 1 to 1,000, with 0 for its background class, which no photograph has.
+    The labels in the shards are slim's: 1 to 1,000, with 0 for its background class, which no photograph has.
 
     Raises:
-        NoImages: a shard is cut off, or a record of it has no image, or a label that no class has.
+        NoImages: if a shard is cut off, or if a record has no image or a label that no class has.
     """
     try:
         from tfrecord import example_pb2

@@ -1,4 +1,4 @@
-"""`python -m harness.host.telemetry`: the collector."""
+"""Runs the telemetry collector: `python -m harness.host.telemetry`."""
 
 from harness.host.telemetry.command import main
 

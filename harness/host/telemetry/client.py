@@ -1,4 +1,7 @@
-"""Telling a collector when: one of our own, started here, or one outside. A collector never holds a measurement up."""
+"""Tells a telemetry collector when a window of measurement begins and ends.
+
+The collector is either a process that is started here or one that somebody else runs. It never holds a measurement up.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +23,18 @@ INTERVAL_S = 0.2
 
 
 class CollectorFailed(RuntimeError):
-    """A collector that is absent or died; the message says what to do."""
+    """A collector is absent or has died; the message says what to do."""
 
 
 def tell(path: Path, command: str) -> None:
-    """Say one command to a collector.
+    """Send one command to a collector.
 
     Args:
-        path: its socket.
+        path: the collector's socket.
         command: `start`, `stop` or `kill`.
 
     Raises:
-        CollectorFailed: nobody hears.
+        CollectorFailed: if nobody listens.
     """
     late = monotonic() + TELL_WITHIN_S
     try:
@@ -41,7 +44,7 @@ def tell(path: Path, command: str) -> None:
                 try:
                     client.connect(str(path))
                     break
-                except BlockingIOError:  # the sample's collector lets one connection wait; it may be ours of before
+                except BlockingIOError:  # the FBNet sample's collector queues one connection, maybe our last one
                     if monotonic() > late:
                         raise
                     sleep(0.002)
@@ -54,30 +57,30 @@ def tell(path: Path, command: str) -> None:
 
 
 class OutsideCollector:
-    """Somebody else's, at a socket. What it samples is its own to keep."""
+    """A collector that somebody else runs at a socket. It keeps its samples itself."""
 
     def __init__(self, path: Path) -> None:
-        """Nothing is said yet."""
+        """Remember the socket; nothing is sent yet."""
         self._path = path
 
     def start(self) -> None:
-        """The window begins."""
+        """Tell the collector that the window begins."""
         tell(self._path, "start")
 
     def stop(self, begun_s: float, ended_s: float) -> dict[str, Any]:
-        """The window has ended. The record only says who sampled."""
+        """Tell the collector that the window has ended, and return a record that says only who sampled."""
         tell(self._path, "stop")
         return {"collector": str(self._path), "window_s": ended_s - begun_s}
 
     def close(self) -> None:
-        """It goes on without us."""
+        """Do nothing, because the collector goes on without this process."""
 
 
 class OwnCollector:
-    """A process of ours, started once and ended with the run."""
+    """A collector process that is started once and ended with the run."""
 
     def __init__(self) -> None:
-        """Start it; it is waited for when it is first needed."""
+        """Start the process. It is waited for when it is first needed."""
         self._folder = tempfile.TemporaryDirectory(prefix="visionmark-telemetry-")
         self._socket = Path(self._folder.name) / "socket"
         words = ["--socket", str(self._socket), "--output", self._folder.name, "--interval", str(INTERVAL_S)]
@@ -87,21 +90,21 @@ class OwnCollector:
             stdin=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # Ctrl-C is for us to hear
+            start_new_session=True,  # so that Ctrl-C reaches this process alone
         )
         self._windows = 0
         self._said = ""
 
     @property
     def pid(self) -> int:
-        """The process."""
+        """The process id of the collector."""
         return self._process.pid
 
     def start(self) -> None:
-        """The window begins.
+        """Tell the collector that the window begins.
 
         Raises:
-            CollectorFailed: the process is gone, or does not come up.
+            CollectorFailed: if the process is gone or does not come up.
         """
         late = monotonic() + ANSWER_WITHIN_S * 3
         while not self._socket.exists():
@@ -114,14 +117,14 @@ class OwnCollector:
         self._windows += 1
 
     def stop(self, begun_s: float, ended_s: float) -> dict[str, Any]:
-        """What was sampled in the window.
+        """Tell the collector that the window has ended, and return the summary of its samples.
 
         Args:
-            begun_s: when it began, on the clock that all processes share.
-            ended_s: when it ended, on the same clock.
+            begun_s: when the window began, in seconds on the clock that all processes share.
+            ended_s: when the window ended, in seconds on the same clock.
 
         Raises:
-            CollectorFailed: the process died in it, or does not answer.
+            CollectorFailed: if the process died in the window or does not answer.
         """
         self._require_alive()
         tell(self._socket, "stop")

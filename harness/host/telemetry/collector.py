@@ -1,6 +1,6 @@
-"""The collector: samples between `start` and `stop`, a file a window, until `kill`.
+"""The collector: samples between `start` and `stop` into one file per window, and ends at `kill`.
 
-`telemetry_N.csv` is written whole when window N has ended; `sources.json` says what cannot be measured, and why.
+`telemetry_N.csv` is written whole when window N has ended. `sources.json` says what cannot be measured, and why.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ ACCEPTED_WITHIN_S = 1.0
 
 
 class Window:
-    """One window's samples."""
+    """The samples of one window."""
 
     def __init__(self) -> None:
-        """None yet."""
+        """Begin with no samples."""
         self._rows: list[Sample] = []
 
     def take(self, sensors: list[Sensor]) -> None:
-        """One sample of every sensor, with the clock that all processes share and the time of day."""
+        """Take one sample of every sensor, with the clock that all processes share and the time of day."""
         row = {CLOCK: perf_counter(), WALL: time()}
         for sensor in sensors:
             row.update(sensor.sample())
         self._rows.append(row)
 
     def text(self) -> str:
-        """The samples as CSV; one without a value is empty."""
+        """Return the samples as CSV, with an empty field where a sample has no value."""
         out = io.StringIO()
         writer = csv.DictWriter(out, list(dict.fromkeys(name for row in self._rows for name in row)))
         writer.writeheader()
@@ -51,9 +51,9 @@ def serve(path: Path | None, folder: Path, interval_s: float) -> None:
     """Obey commands until `kill`, SIGTERM or Ctrl-C. Without a socket, sample from now on.
 
     Args:
-        path: of the socket, made here; one that was left behind is replaced.
-        folder: where files go.
-        interval_s: between two samples.
+        path: the socket, which is made here and replaces one that was left behind; None for no socket.
+        folder: the folder in which the files are written.
+        interval_s: seconds between two samples.
     """
     folder.mkdir(parents=True, exist_ok=True)
     sensors, absent = open_sensors()
@@ -109,7 +109,7 @@ def serve(path: Path | None, folder: Path, interval_s: float) -> None:
 
 
 class _Ends:
-    """Whether a signal asks to end."""
+    """Records whether a signal has asked this process to end."""
 
     def __init__(self) -> None:
         self.is_asked = False
@@ -130,7 +130,7 @@ def _bind(path: Path) -> socket.socket:
 
 
 def _receive(server: socket.socket) -> str:
-    """The command of one connection; a client that says nothing does not hold us up."""
+    """Return the command of one connection. A client that says nothing is not waited for."""
     connection, _ = server.accept()
     with connection:
         connection.settimeout(ACCEPTED_WITHIN_S)

@@ -1,4 +1,4 @@
-"""The collector as a command: `python -m harness.telemetry --socket PATH --output DIR`."""
+"""The telemetry collector as a command: `python -m harness.telemetry --socket PATH --output DIR`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.host.telemetry.collector import serve
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """Read the arguments, those of the process unless others are given, and serve."""
+    """Read the given arguments, or those of the process if none are given, and run the collector."""
     parser = argparse.ArgumentParser(prog="python -m harness.telemetry", description=__doc__)
     parser.add_argument("--socket", type=Path, help="where commands come from; without one, sample from now on")
     parser.add_argument("--output", type=Path, required=True, help="folder for telemetry_N.csv and sources.json")

@@ -1,6 +1,7 @@
-"""Where samples come from: one class each for the processor, NVIDIA's library and Intel's command.
+"""The sources of samples: one class each for the processor, NVIDIA's library and Intel's command.
 
-A column is `name (unit)`. A column whose unit is J is a counter of energy; one named `throttled` counts or flags it.
+A column is named `name (unit)`. A column whose unit is J is a counter of energy; a column named `throttled` counts or
+flags throttling.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ _CPUS = Path("/sys/devices/system/cpu")
 
 
 class Sensor(Protocol):
-    """Something that can be asked again and again."""
+    """A source of samples that can be asked again and again."""
 
     @property
     def name(self) -> str:
-        """For the record."""
+        """The sensor's name in the record."""
 
     def missing(self) -> dict[str, str]:
-        """What cannot be measured, and why."""
+        """Return what cannot be measured, with the reason for each."""
 
     def sample(self) -> Sample:
-        """Values now, by column."""
+        """Return the present values, by column."""
 
     def close(self) -> None:
-        """Let go."""
+        """Release what the sensor holds."""
 
 
 class CpuSensor:
@@ -45,7 +46,7 @@ class CpuSensor:
     name = "cpu"
 
     def __init__(self, rapl: Path = _RAPL, cpus: Path = _CPUS) -> None:
-        """Find out what is readable.
+        """Find out which values can be read.
 
         Args:
             rapl: the kernel's power capping folder.
@@ -56,13 +57,13 @@ class CpuSensor:
         self._throttles = sorted(cpus.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))
         if not self._throttles:
             self._missing["cpu throttled"] = "the kernel counts no thermal throttling here"
-        psutil.cpu_percent()  # the first answer is of no interval at all
+        psutil.cpu_percent()  # the first call has no interval to average over
 
     def _energy_zones(self, rapl: Path) -> list[tuple[Path, int]]:
-        """Each package's counter and where it wraps round, in microjoules."""
+        """Return each package's energy counter and the value at which it wraps round, in microjoules."""
         zones = []
         for zone in sorted(rapl.glob("intel-rapl:[0-9]*")):
-            if zone.name.count(":") > 1:  # a part of a package, counted with it
+            if zone.name.count(":") > 1:  # a part of a package, which is counted with it
                 continue
             try:
                 int((zone / "energy_uj").read_text())
@@ -106,7 +107,7 @@ class CpuSensor:
         return found
 
     def _energy(self) -> float:
-        """Joules since the first sample, of all packages; a counter that wrapped round has gone on."""
+        """Return the joules of all packages since the first sample, allowing for counters that wrapped round."""
         for file, wraps_at in self._zones:
             now = int(file.read_text())
             self._joules += ((now - self._before.get(file, now)) % (wraps_at + 1)) / 1e6
@@ -117,14 +118,14 @@ class CpuSensor:
         """See `Sensor.close`."""
 
 
-# NVML's reasons for lower clocks that are neither idleness nor what a user set.
+# NVML's reasons for lower clocks, other than idleness and what a user set.
 # Source: NVML API reference, "NvmlClocksEventReasons".
 _THROTTLE = {"SwPowerCap": 0x4, "HwSlowdown": 0x8, "SwThermalSlowdown": 0x20, "HwThermalSlowdown": 0x40}
 _THROTTLE |= {"HwPowerBrakeSlowdown": 0x80}
 
 
 class NvidiaSensor:
-    """NVIDIA GPUs through nvidia-ml-py."""
+    """NVIDIA GPUs, read through nvidia-ml-py."""
 
     name = "nvidia"
 
@@ -132,10 +133,10 @@ class NvidiaSensor:
         """Open the driver's library.
 
         Args:
-            library: the module `pynvml`, or one like it.
+            library: the module `pynvml` or one with the same functions, None to import it.
 
         Raises:
-            Unavailable: with the driver's own reason.
+            Unavailable: if it is not installed or cannot be used; the message has the driver's own reason.
         """
         if library is None:
             if find_spec("pynvml") is None:
@@ -161,7 +162,7 @@ class NvidiaSensor:
                 name = f"gpu{index} {column}"
                 try:
                     found[name] = ask()
-                except self._nvml.NVMLError as error:  # a card that lacks one sensor has the others
+                except self._nvml.NVMLError as error:  # a card that lacks one sensor still has the others
                     self._missing[name.partition(" (")[0]] = str(error)
         return found
 
@@ -188,21 +189,21 @@ class NvidiaSensor:
         self._nvml.nvmlShutdown()
 
 
-# What xpu-smi is asked for: utilisation, power, frequency, temperature, memory, energy, throttle reason.
+# The metrics that xpu-smi is asked for: utilisation, power, frequency, temperature, memory, energy, throttle reason.
 # Source: Intel XPU Manager and XPU System Management Interface user guide, "dump".
 _XPU_METRICS = "0,1,2,3,8,18,35"
 
 
 class XpuSensor:
-    """Intel GPUs through `xpu-smi dump`, read line by line while it runs."""
+    """Intel GPUs, through `xpu-smi dump`, whose lines are read while it runs."""
 
     name = "xpu"
 
     def __init__(self, command: str = "xpu-smi") -> None:
-        """Start it.
+        """Start the command.
 
         Raises:
-            Unavailable: it is not installed, or ends at once.
+            Unavailable: if the command is not installed or ends at once.
         """
         path = shutil.which(command)
         if path is None:
@@ -228,7 +229,7 @@ class XpuSensor:
         return {} if ended is None else {"xpu": f"xpu-smi ended with {ended}"}
 
     def sample(self) -> Sample:
-        """See `Sensor.sample`: its last whole line."""
+        """See `Sensor.sample`. The values are those of the command's last whole line."""
         assert self._process.stdout is not None
         for line in iter(self._process.stdout.readline, ""):
             values = [value.strip() for value in line.split(",")]
@@ -247,11 +248,11 @@ class XpuSensor:
 
 
 class Unavailable(RuntimeError):
-    """A sensor that is not here; the message says why."""
+    """A sensor is not available here; the message says why."""
 
 
 def _xpu_column(name: str) -> str:
-    """`GPU Power (W)` as `xpu power (W)`."""
+    """Return the column for one of xpu-smi's, such as `xpu power (W)` for `GPU Power (W)`."""
     words, _, unit = name.removeprefix("GPU ").partition(" (")
     return f"xpu {words.lower()} ({unit}"
 
@@ -265,7 +266,7 @@ def _is_number(text: str) -> bool:
 
 
 def open_sensors() -> tuple[list[Sensor], dict[str, str]]:
-    """Every sensor that is here, and why each other is not."""
+    """Return every sensor that is available here, and for each of the others the reason why it is not."""
     kinds: tuple[tuple[str, Callable[[], Sensor]], ...] = (
         ("cpu", CpuSensor),
         ("nvidia", NvidiaSensor),

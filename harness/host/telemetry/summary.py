@@ -1,4 +1,4 @@
-"""From a window's samples to its record: least, most, mean and deviation with units, energy an image, throttling."""
+"""Summarises a window's samples in its record: statistics with units, energy and throttling."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 
 from harness.host.telemetry import CLOCK, WALL
 
-# A shorter window is less than some counters' own step.
+# A shorter window would be shorter than the update step of some counters.
 LEAST_ENERGY_S = 1.0
 MARGIN_S = 0.05
 
 
 def summarise(file: Path, begun_s: float, ended_s: float) -> dict[str, Any]:
-    """The record of one window.
+    """Return the record of one window.
 
     Args:
-        file: its samples; `sources.json` beside it says what is missing.
-        begun_s: when the window began, on the clock that all processes share.
-        ended_s: when it ended, on the same clock.
+        file: the CSV file of its samples; `sources.json` beside it says what is missing.
+        begun_s: when the window began, in seconds on the clock that all processes share.
+        ended_s: when the window ended, in seconds on the same clock.
     """
     with file.open(newline="") as opened:
         rows = [row for row in csv.DictReader(opened)]
     about = json.loads((file.parent / "sources.json").read_text())
-    # the first is taken on hearing `start` and the last on `stop`, a moment after the window's ends
+    # the first sample is taken on hearing `start` and the last on hearing `stop`, a moment after the window's ends
     within = [row for row in rows if begun_s - MARGIN_S <= float(row[CLOCK]) <= ended_s + MARGIN_S]
     columns = [name for name in (within[0] if within else {}) if name not in (CLOCK, WALL)]
     series = {name: [float(row[name]) for row in within if row[name]] for name in columns}
@@ -57,7 +57,7 @@ def _statistics(values: list[float]) -> dict[str, float]:
 
 
 def with_images(record: dict[str, Any], images: int | None) -> dict[str, Any]:
-    """The record with the energy of an image, where there are both."""
+    """Return the record with the energy per image, if the record has an energy and there were images."""
     energy = record.get("energy")
     if not energy or "joules" not in energy or not images:
         return record
@@ -67,9 +67,9 @@ def with_images(record: dict[str, Any], images: int | None) -> dict[str, Any]:
 def _energy(
     rows: list[dict[str, str]], series: dict[str, list[float]], window_s: float, missing: dict[str, str]
 ) -> dict[str, Any]:
-    """Joules by counter, brought from the samples' span to the window; or why there are none.
+    """Return the joules by counter, scaled from the samples' span to the window, or the reason why there are none.
 
-    Device energy by software counters; MLPerf's power is measured at the wall and is something else.
+    This is device energy from software counters. MLPerf's power is measured at the wall and is something else.
     """
     counters = {name: values for name, values in series.items() if name.endswith("(J)") and len(values) > 1}
     if not counters:
@@ -83,7 +83,7 @@ def _energy(
 
 
 def _throttled(series: dict[str, list[float]]) -> dict[str, bool]:
-    """Device to whether its clocks were held back in the window; empty where nothing tells."""
+    """Return for each device whether its clocks were held back in the window, empty if no sensor tells."""
     found = {}
     for name, values in series.items():
         column, _, unit = name.partition(" (")
