@@ -21,7 +21,7 @@ class Cuda:
         self.name = "cuda" if index is None else f"cuda:{index}"
 
     def available(self) -> str | None:
-        """See `Device.available`. The reason quotes torch, so that driver problems are not reported as a missing GPU."""
+        """See `Device.available`. The reason quotes torch, so a driver problem does not look like a missing GPU."""
         if not torch.backends.cuda.is_built():
             return "this torch was built without CUDA"
         if not torch.cuda.is_available():
