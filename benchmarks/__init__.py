@@ -1,1 +1,1 @@
-"""What the harness itself costs: `make bench-harness`. Printed; nothing is asserted."""
+"""Benchmarks of the harness itself, run by `make bench-harness`. They print their figures and assert nothing."""

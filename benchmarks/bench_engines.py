@@ -1,7 +1,7 @@
-"""What the engines gain, and that the suite's rows are theirs: part of `make bench-harness`. Printed, nothing asserted.
+"""What the engines gain, and whether the suite's rows match each library's own speed: part of `make bench-harness`.
 
-What is compared takes turns, some tenths of a second each, for the speed of a shared machine drifts by more than the
-differences.
+The figures are printed and nothing is asserted. The compared programs take turns of some tenths of a second, because
+the speed of a shared machine drifts by more than the differences.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Window = Callable[[int], None]
 
 
 def open_case(stack: ExitStack, cache: Path, model: str, precision: str, batch: int, engine: str) -> Prepared:
-    """A case prepared, proven, and closed when the stack is."""
+    """Prepare a case and require its proof. The case is closed together with the stack."""
     spec = find_spec(model, CATALOG)
     supplies = Artefacts(ArtefactCache(cache), lambda: generated_calibration(spec))
     case = Case(model, "cpu", precision, batch, engine)
@@ -53,7 +53,7 @@ def open_case(stack: ExitStack, cache: Path, model: str, precision: str, batch: 
 
 
 def suite_window(prepared: Prepared) -> Window:
-    """So many steps of a runner, as the throughput test takes them."""
+    """Return a function that runs a number of steps as the throughput test does, with one synchronisation."""
 
     def run(size: int) -> None:
         for index in range(size):
@@ -64,7 +64,7 @@ def suite_window(prepared: Prepared) -> Window:
 
 
 def in_turns(contestants: dict[str, Window]) -> dict[str, float]:
-    """Median seconds of one step of each, in turns."""
+    """Return the median seconds of one step of each contestant. The contestants take turns."""
     sizes = {}
     for name, window in contestants.items():
         window(3)
@@ -81,7 +81,7 @@ def in_turns(contestants: dict[str, Window]) -> dict[str, float]:
 
 
 def bare_session(cache: Path, batch: int) -> Window:
-    """ONNX Runtime's session in a plain loop, on the file that the suite exported."""
+    """Return a function that runs an ONNX Runtime session in a plain loop, on the file that the suite exported."""
     import onnxruntime
 
     (path,) = cache.glob("*/model.onnx")
@@ -99,7 +99,7 @@ def bare_session(cache: Path, batch: int) -> Window:
 
 
 def compare_with_bare_session(model: str, batch: int) -> str:
-    """The suite's onnxruntime row over a bare loop of a session."""
+    """Compare the suite's onnxruntime row with a plain loop over a session."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         prepared = open_case(stack, Path(folder), model, "fp32", batch, "onnxruntime")
         found = in_turns({"suite": suite_window(prepared), "bare": bare_session(Path(folder), batch)})
@@ -111,7 +111,7 @@ def compare_with_bare_session(model: str, batch: int) -> str:
 
 
 def app_median_s(xml: Path, batch: int, size: int) -> float:
-    """Median seconds of one inference that OpenVINO's own command line reports for a graph, on the same threads."""
+    """Return the median seconds of one inference, as OpenVINO's benchmark_app reports it with as many threads."""
     (script,) = (
         str(file.locate())
         for file in importlib.metadata.files("openvino") or ()
@@ -128,10 +128,10 @@ def app_median_s(xml: Path, batch: int, size: int) -> float:
 
 
 def compare_with_benchmark_app(model: str, batch: int) -> str:
-    """The suite's openvino row over OpenVINO's benchmark_app, in turns of some seconds.
+    """Compare the suite's openvino row with OpenVINO's benchmark_app, in turns of some seconds.
 
-    The median inference of each turn, and the best turn of each: a machine that others use is slow for seconds at a
-    time, never fast.
+    Each turn gives its median inference, and the best turn of each side counts: a machine that others use is slow for
+    seconds at a time, never fast.
     """
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         prepared = open_case(stack, Path(folder), model, "fp32", batch, "openvino")
@@ -154,7 +154,7 @@ def compare_with_benchmark_app(model: str, batch: int) -> str:
 
 
 def default_eager(model: str, batch: int) -> Window:
-    """What a user gets without a thought: timm's module as it comes, fp32, contiguous, operator by operator."""
+    """Return a function that runs what a user gets by default: timm's module in fp32, contiguous layout, eager mode."""
     spec = find_spec(model, CATALOG)
     module = build_module(spec).module
     batches = [torch.randn(batch, 3, spec.input.size, spec.input.size) for _ in range(4)]
@@ -168,13 +168,13 @@ def default_eager(model: str, batch: int) -> Window:
 
 
 def compare_engines(model: str, batch: int, bars: dict[str, float], rows: list[tuple[str, str]]) -> list[str]:
-    """Rows over the default eager module, one at a time, each in turns with it.
+    """Compare rows with the default eager module. Each row takes turns with it.
 
     Args:
-        model: of the catalogue.
-        batch: images a step.
-        bars: precision, or `any`, to the least factor of its best row.
-        rows: precision and engine of each.
+        model: the name in the catalogue.
+        batch: the number of images in a step.
+        bars: for a precision, or for `any`, the least factor that its best row should reach.
+        rows: the precision and the engine of each row.
     """
     lines, factors = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -196,7 +196,7 @@ def compare_engines(model: str, batch: int, bars: dict[str, float], rows: list[t
 
 
 def time_cached_build(model: str, precision: str, engine: str) -> str:
-    """Seconds of building a case again whose artefact is kept."""
+    """Time building a case twice, of which the second time finds the artefact in the cache."""
     with tempfile.TemporaryDirectory() as folder:
         seconds = []
         for _ in range(2):
@@ -222,7 +222,7 @@ COMPARISONS: dict[str, list[Callable[[], Any]]] = {
 
 
 def main() -> None:
-    """Print the comparisons named on the command line, or all."""
+    """Print the comparisons that are named on the command line, or all."""
     set_threads()
     for name in sys.argv[1:] or COMPARISONS:
         print(name, flush=True)

@@ -1,6 +1,7 @@
-"""What the harness itself costs: `make bench-harness`. Printed, with the bound beside each figure; nothing is asserted.
+"""What the harness itself costs, run by `make bench-harness`. Prints each figure beside its bound and asserts nothing.
 
-Every ratio compares two things measured in one process or one call, for two runs differ by more than the harness costs.
+Every ratio compares two things that are measured in one process or one call, because two runs differ by more than the
+harness costs.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ from models.catalog import find_spec, load_catalog
 from models.preprocess import build_transform
 from selftests.inside import ROOT, TINY, run_command, run_here
 
-# Networks of about 1 ms and 10 ms on two cores.
+# Networks that take about 1 ms and 10 ms on two cores.
 CASES = ((TINY, 1), ("mobilenetv3_large_100", 1))
 SECONDS = 8.0
 
-# What a user would write by hand: the same cases built and timed, with nothing proven.
+# A script as a user would write it by hand: it builds and times the same cases and proves nothing.
 BARE_SCRIPT = """
 import time, torch, timm, warnings
 warnings.simplefilter("ignore")
@@ -59,18 +60,19 @@ for dtype in (torch.float32, torch.bfloat16):
 
 
 class BareLoops:
-    """A pytest plugin that runs the plainest loop there is in turn with the product test's own rounds.
+    """A pytest plugin that runs a plain loop in turn with the rounds of a product test.
 
-    Round by round, outside the timed region: the speed of a shared machine drifts by more than the harness costs.
+    The two alternate round by round, with the plain loop outside the timed region, because the speed of a shared
+    machine drifts by more than the harness costs.
     """
 
     def __init__(self) -> None:
-        """No ratios yet."""
+        """Start without any result."""
         self.lines: list[str] = []
 
     @pytest.hookimpl(wrapper=True)
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Iterator[object]:
-        """Compare the test's own number with the bare rounds between its rounds."""
+        """Compare the number of the test with that of the bare rounds between its rounds."""
         prepared: Prepared = pyfuncitem.funcargs["prepared"]
         timed: TimedRounds = pyfuncitem.funcargs["timed"]
         bare_s: list[float] = []
@@ -102,7 +104,7 @@ class BareLoops:
 
 
 def bare_window(prepared: Prepared, size: int) -> float:
-    """Seconds of so many steps with one synchronisation."""
+    """Return the seconds of `size` steps with one synchronisation at the end."""
     runner, batches = prepared.runner, prepared.batches
     began = perf_counter()
     for index in range(size):
@@ -112,7 +114,7 @@ def bare_window(prepared: Prepared, size: int) -> float:
 
 
 def compare_with_bare_loops() -> list[str]:
-    """p50 and throughput over those of a bare loop of the same runner, in the same process."""
+    """Compare p50 and throughput with those of a bare loop over the same runner, in the same process."""
     plugin = BareLoops()
     for model, batch in CASES:
         with pytest.MonkeyPatch.context() as patch:
@@ -129,7 +131,7 @@ def compare_with_bare_loops() -> list[str]:
 
 
 def time_collection() -> list[str]:
-    """Collecting every model, precision, batch and engine on the devices present."""
+    """Time the collection of every model, precision, batch and engine on the devices that are present."""
     axes = ("--model", "--device", "--precision", "--batch-size", "--engine")
     text = run_command("--collect-only", "-q", *(word for axis in axes for word in (axis, "all"))).text
     found = re.search(r"(\d+) tests collected in ([\d.]+)s", text)
@@ -137,7 +139,7 @@ def time_collection() -> list[str]:
 
 
 def compare_with_bare_script() -> list[str]:
-    """Wall time of the smoke tier's perf tests over that of a bare script that builds and times the same cases."""
+    """Compare the wall time of the smoke tier's perf tests with a bare script that builds and times the same cases."""
     began = perf_counter()
     outcome = run_command("tests_perf", "-k", "latency or throughput", "--tier", "smoke")
     suite_s = perf_counter() - began
@@ -151,7 +153,7 @@ def compare_with_bare_script() -> list[str]:
 
 
 def compare_accuracy_run() -> list[str]:
-    """Images per second of an accuracy run over the slower of its halves alone: decoding, and the model."""
+    """Compare the images per second of an accuracy run with the slower of its halves, decoding and the model."""
     lines = []
     for model, engine, precision in (("resnet50", "compile", "fp32"), ("mobilenetv3_large_100", "compile", "fp32")):
         spec = find_spec(model, load_catalog())
@@ -174,13 +176,16 @@ def compare_accuracy_run() -> list[str]:
 
 
 def resident_mib() -> float:
-    """Memory of this process now."""
+    """Return the resident memory of this process in MiB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
 
 
 def compare_memory() -> list[str]:
-    """Memory after a case is closed over that before it; not of an engine's first, which loads its libraries."""
+    """Compare the memory after a case is closed with that before it.
+
+    The first case of each engine is left out, because it loads the engine's libraries.
+    """
     spec = find_spec("fbnetc_100", load_catalog())
     references = References(spec, "random")
     lines = []

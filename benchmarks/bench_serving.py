@@ -1,4 +1,7 @@
-"""What serving itself costs, printed: `python -m benchmarks.bench_serving [MODEL]`. Not a test: cores are shared."""
+"""What serving itself costs: `python -m benchmarks.bench_serving [MODEL]` prints the figures.
+
+This is not a test, because server and clients share the cores.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +30,14 @@ LOAD_S = 3.0
 
 
 def clock(kind, target, next_arguments):
-    """A clock that does not time: what is called keeps its own."""
+    """Run the target without timing it, because the called functions take their own times."""
     while (arguments := next_arguments(0.0)) is not None:
         target(*arguments)
     return [1.0]
 
 
 def in_process_rate(served, batch):
-    """Images a second of the same file in this process, one batch after the other."""
+    """Return the images per second of the same file in this process, one batch after the other."""
     infer = in_process(served)
     images = np.concatenate(served.batches)[:batch]
     infer(images)

@@ -1,4 +1,7 @@
-"""What streams, LoadGen, telemetry and profiles cost: a part of `make bench-harness`. Printed; nothing is asserted."""
+"""What streams, LoadGen, telemetry and profiles cost: a part of `make bench-harness`.
+
+The figures are printed and nothing is asserted.
+"""
 
 from __future__ import annotations
 
@@ -38,18 +41,21 @@ def _open(stack: ExitStack, case: Case) -> RunningStreams:
 
 
 def _in_turn(*kinds: Callable[[], float]) -> list[float]:
-    """The median of each, measured in turn: the speed of a shared machine drifts."""
+    """Return the median of each kind. They are measured in turn, because the speed of a shared machine drifts."""
     found = [[kind() for kind in kinds] for _ in range(TURNS)]
     return [statistics.median(values) for values in zip(*found, strict=True)]
 
 
 def compare_streams() -> list[str]:
-    """Two streams that share the cores over one that has them all, and whether the streams add up."""
+    """Compare two streams that share the cores with one that has them all, and check that the streams add up."""
     case = Case("fbnetc_100", "cpu", "fp32", 4, "trace")
     excess = 0.0
 
     def rate(streams: int) -> float:
-        """Alone on the machine: a stream that has ended still takes a core until its process has gone."""
+        """Return the images per second of the streams alone on the machine.
+
+        The processes of an earlier call have gone by then: until it has, a stream that has ended still takes a core.
+        """
         nonlocal excess
         with ExitStack() as stack:
             opened = _open(stack, replace(case, streams=streams))
@@ -69,7 +75,7 @@ def compare_streams() -> list[str]:
 
 
 class _Nothing:
-    """Answers at once."""
+    """A system under test that answers every query at once."""
 
     def issue(self, ids: Sequence[int], indices: Sequence[int], respond: Respond) -> None:
         respond(ids, None)
@@ -79,7 +85,7 @@ class _Nothing:
 
 
 def time_loadgen() -> list[str]:
-    """LoadGen's p50 of a query that costs nothing, over a bare loop's."""
+    """Compare LoadGen's p50 of a query that costs nothing with that of a bare loop."""
 
     def through_loadgen() -> float:
         load = LoadgenSettings("single_stream", min_s=1.0, min_queries=64, expected_s=5e-6)
@@ -101,7 +107,7 @@ def time_loadgen() -> list[str]:
 
 
 def compare_telemetry() -> list[str]:
-    """Throughput with the collector sampling over that without."""
+    """Compare the throughput while the collector samples with the throughput while it does not."""
     case = Case("fbnetc_100", "cpu", "fp32", 1, "trace")
     spec = find_spec(case.model, load_catalog())
     prepared = prepare(case, spec, "random", References(spec, "random"))
@@ -131,7 +137,7 @@ def compare_telemetry() -> list[str]:
 
 
 def time_profile() -> list[str]:
-    """What a profile costs beyond its test durations and one build a row, brought to 17 rows of 60 s."""
+    """Time what a profile costs beyond its test durations and one build per row, scaled to 17 rows of 60 s."""
     rows, seconds = 4, 5
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder) / "rows.csv", Path(folder) / "out"
@@ -155,7 +161,7 @@ def time_profile() -> list[str]:
 
 
 def _empty_run_s() -> float:
-    """Starting and ending pytest with nothing to measure."""
+    """Return the seconds for starting and ending pytest with nothing to measure."""
     began = perf_counter()
     run_command("--collect-only", "-q", "--model", TINY)
     return perf_counter() - began
@@ -170,7 +176,7 @@ COMPARISONS = {
 
 
 def main() -> None:
-    """Print the comparisons whose names have a word of the command line in them, or all."""
+    """Print the comparisons whose names contain a word from the command line, or all."""
     for name, compare in COMPARISONS.items():
         if sys.argv[1:] and not any(word in name for word in sys.argv[1:]):
             continue

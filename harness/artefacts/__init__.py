@@ -1,4 +1,4 @@
-"""Owns files that are made once and used again, and images to calibrate on. Must not know engines or data sets."""
+"""Owns files that are made once and reused, and the images for calibration. Must not know engines or data sets."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Artefacts:
-    """What an engine is handed beside the module.
+    """What an engine is given in addition to the module.
 
     Attributes:
-        cache: where artefacts are kept.
-        calibration: gives the calibration when it is first needed, which only int8 does.
-        report: told what is being made, for a progress line.
+        cache: the cache in which artefacts are kept.
+        calibration: returns the calibration images; called only when they are needed, which is for int8.
+        report: called with a description of what is being made, for a progress line.
     """
 
     cache: ArtefactCache
@@ -41,5 +41,5 @@ class Artefacts:
 
 
 def default_artefacts(spec: ModelSpec) -> Artefacts:
-    """The user's cache, and generated images to calibrate on."""
+    """Return the user's default cache together with generated calibration images."""
     return Artefacts(ArtefactCache(default_folder()), lambda: generated_calibration(spec))

@@ -1,6 +1,7 @@
-"""Files that were made once from a model and are used again, for as long as they are provably of that model.
+"""A cache of files that are made from a model, such as exports and plans, and reused while they provably match it.
 
-Here are the folder, the key and the check. Whoever makes an artefact says what it depends on.
+This module holds the cache folder, the key and the integrity check. The code that makes an artefact states what the
+artefact depends on.
 """
 
 from __future__ import annotations
@@ -35,12 +36,12 @@ class CacheError(OSError):
 
 @dataclass(frozen=True)
 class Artefact:
-    """Files that were made or found.
+    """Files that the cache made or found.
 
     Attributes:
-        folder: holds them, under the names that their maker gave.
-        state: `made`, `cached`, or `rebuilt` and why.
-        seconds: what making or checking them took.
+        folder: the folder that holds the files, under the names that their maker gave them.
+        state: `made`, `cached`, or `rebuilt: ` followed by the reason.
+        seconds: the time that making or checking the files took.
     """
 
     folder: Path
@@ -49,9 +50,9 @@ class Artefact:
 
 
 def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
-    """Where artefacts are kept by default: `$XDG_CACHE_HOME/visionmark`, else `~/.cache/visionmark`.
+    """Return the default cache folder: `$XDG_CACHE_HOME/visionmark`, else `~/.cache/visionmark`.
 
-    Source: XDG Base Directory Specification; a value that is no absolute path does not count.
+    Source: XDG Base Directory Specification; a value that is not an absolute path is ignored.
     """
     given = Path(environment.get("XDG_CACHE_HOME", ""))
     return (given if given.is_absolute() else Path.home() / ".cache") / "visionmark"
@@ -60,14 +61,16 @@ def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
 def key_of(
     kind: str, module: torch.nn.Module, *, libraries: Iterable[str], sources: Iterable[str | Path], **parts: Any
 ) -> Key:
-    """Everything that decides what an artefact of this module holds. Two that differ in anything have two keys.
+    """Return the cache key: everything that decides the content of an artefact that is made from this module.
+
+    Two artefacts that differ in any part have different keys.
 
     Args:
-        kind: what is made, such as `onnx`.
-        module: what it is made from: its structure and every value of its weights count.
-        libraries: packages that take part in the making; torch always does.
-        sources: files of the code that makes it, so that what older code made is not used.
-        parts: the rest: model, precision, batch, calibration …, JSON-able.
+        kind: the kind of artefact, such as `onnx`.
+        module: the module that the artefact is made from; its structure and all weight values enter the key.
+        libraries: packages whose versions affect the result; torch is always included.
+        sources: source files of the code that makes the artefact, so that files from older code are not reused.
+        parts: all other dependencies, such as model, precision, batch or calibration; must be JSON-serialisable.
     """
     return {
         "kind": kind,
@@ -82,28 +85,28 @@ def key_of(
 
 
 def sources_of(file: str) -> list[Path]:
-    """The source files of a module's package: what an artefact that its code makes depends on."""
+    """Return the source files of the package that `file` belongs to, which artefacts made by that package depend on."""
     return sorted(Path(file).parent.glob("*.py"))
 
 
 class ArtefactCache:
-    """A folder of artefacts, one folder each, named by the sha256 of its key.
+    """A folder of artefacts, in which each artefact has a folder of its own that is named by the sha256 of its key.
 
-    Several processes may use it at once: who comes second waits for the first. An artefact appears whole or not at
-    all, and every file of it is hashed before it is handed out: one that is damaged, or was made for another key, is
-    made again.
+    Several processes may use the cache at once: a lock on each key makes later processes wait for the first. An
+    artefact appears complete or not at all. All its files are hashed before it is returned; an artefact that is
+    damaged, or was made for another key, is made again.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Nothing is created before something is made."""
+        """Use this folder, which is created only when the first artefact is made."""
         self.folder = folder
 
     def obtain(self, key: Key, make: Callable[[Path], None]) -> Artefact:
-        """The artefact of that key, made if there is no sound one.
+        """Return the artefact of this key, and make it first if the cache holds no valid one.
 
         Args:
-            key: see `key_of`.
-            make: writes its files into the empty folder that it is given; called under a lock.
+            key: the key, from `key_of`.
+            make: writes the files into the empty folder that it is given; called while the key is locked.
 
         Raises:
             CacheError: the folder cannot be written.
@@ -116,7 +119,7 @@ class ArtefactCache:
             damage = _damage(place, json.loads(text)) if place.exists() else None
             if place.exists() and damage is None:
                 return Artefact(place, "cached", perf_counter() - began)
-            for left_over in self.folder.glob(f"{digest}.*.part"):  # of a run that was killed: the lock is ours
+            for left_over in self.folder.glob(f"{digest}.*.part"):  # from a killed run: we hold the lock
                 shutil.rmtree(left_over)
             with whole_folder(place) as part:
                 make(part)
@@ -126,7 +129,7 @@ class ArtefactCache:
 
     @contextmanager
     def _locked(self, digest: str) -> Iterator[None]:
-        """Alone with this key. The lock goes with the process that holds it, however that ends."""
+        """Hold an exclusive lock on this key. The operating system releases it however the process ends."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = (self.folder / f"{digest}.lock").open("w")
@@ -141,7 +144,7 @@ class ArtefactCache:
 
 
 def _damage(place: Path, key: Key) -> str | None:
-    """Why what is kept there is not the artefact of that key, None if it is."""
+    """Return why the folder does not hold a valid artefact of this key, or None if it does."""
     try:
         manifest = json.loads((place / _MANIFEST).read_text())
     except (OSError, ValueError):

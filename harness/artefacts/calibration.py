@@ -1,4 +1,4 @@
-"""The images that int8 takes its ranges from. They come from a callable; its data set is not known here."""
+"""The images from which int8 quantisation takes its activation ranges, whichever data set they come from."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from models.preprocess import preprocessing_identity
 from models.tasks import task_of
 
 CALIBRATION_IMAGES = 128
-# Another seed than that of any image that is evaluated, generated or drawn from a data set.
+# Differs from the seed of every evaluated image, whether that is generated or drawn from a data set.
 CALIBRATION_SEED = 1
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The images that ranges are taken from.
+    """The images from which quantisation takes its ranges.
 
     Attributes:
         source: the data set's name, or `generated`.
-        images: how many there are.
-        seed: of the draw, or of the generator.
-        sha256: of the files' bytes, or of what the generator is told, and of the preprocessing.
-        load: gives the images, fp32 [images, 3, h, w], normalised as the model's weights expect.
+        images: the number of images.
+        seed: the seed of the random draw from the data set, or of the image generator.
+        sha256: the hash of the preprocessing together with the image files, or with the generator's parameters.
+        load: returns the images, fp32 [images, 3, h, w], normalised as the model's weights expect.
     """
 
     source: str
@@ -38,12 +38,17 @@ class Calibration:
     load: Callable[[], torch.Tensor]
 
     def record(self) -> dict[str, Any]:
-        """The calibration as it goes into keys and the JSON."""
+        """Return the calibration as cache keys and the JSON record hold it."""
         return {"source": self.source, "images": self.images, "seed": self.seed, "sha256": self.sha256}
 
 
 def generated_calibration(spec: ModelSpec, count: int | None = None) -> Calibration:
-    """Generated images, of another seed than those whose answers are checked. `count` None means 128."""
+    """Return a calibration on generated images, whose seed differs from that of the images for checking answers.
+
+    Args:
+        spec: the catalogue row of the model.
+        count: the number of images, or None for 128.
+    """
     count = count or CALIBRATION_IMAGES
     height, width = spec.input.size
     size = height if height == width else [height, width]
@@ -57,7 +62,7 @@ def generated_calibration(spec: ModelSpec, count: int | None = None) -> Calibrat
 
 
 def fingerprint(spec: ModelSpec, *contents: bytes) -> str:
-    """sha256 of what the images are made of and of the preprocessing that they go through."""
+    """Return the sha256 of the model's preprocessing and of the contents from which the images are made."""
     digest = hashlib.sha256(str(preprocessing_identity(spec)["fingerprint"]).encode())
     for content in contents:
         digest.update(hashlib.sha256(content).digest())

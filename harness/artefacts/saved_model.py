@@ -1,7 +1,7 @@
-"""A prepared model in a file (`--save`), which is loaded again (`--load`) only where it is of the same case.
+"""Prepared models in files: `--save` writes one, and `--load` reads it back if it belongs to the same case.
 
-One file for every engine: a zip with a label that says what the model is, and what the engine itself keeps. Only load
-files of your own, for TorchScript's and OpenVINO's formats are programs.
+The format is the same for every engine: a zip archive with a label that identifies the model, and the files that the
+engine itself writes. Load only files that you made yourself, because TorchScript and OpenVINO files are programs.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ FORMAT = 1
 
 
 class OtherModel(RuntimeError):
-    """A file that holds something else than the case; the message names what differs."""
+    """The file does not hold the requested model, or has another format version; the message names what differs."""
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A file that `write_saved` wrote, its label read.
+    """A file that `write_saved` wrote, with its label already read.
 
     Attributes:
         path: the file.
-        label: format, parts of the case, hash of the weights, version of torch.
+        label: the format version, the parts of the case, the sha256 of the weights, and the version of torch.
     """
 
     path: Path
     label: Mapping[str, Any]
 
     def require_case(self, case: Case) -> None:
-        """Raise where the file is of another case.
+        """Check that the file belongs to this case.
 
         Raises:
-            OtherModel: naming each part that differs.
+            OtherModel: the file belongs to another case; the message names each part that differs.
         """
         wanted = _parts(case)
         self._require({key: (self.label.get(key, ""), wanted[key]) for key in wanted})
 
     def require_weights(self, sha256: str) -> None:
-        """Raise where the file has other weights.
+        """Check that the file was made from weights with this sha256.
 
         Raises:
-            OtherModel: with both hashes.
+            OtherModel: the file was made from other weights; the message gives both hashes.
         """
         self._require({"weights (--weights)": (self.label["weights_sha256"], sha256)})
 
@@ -61,16 +61,16 @@ class SavedModel:
             raise OtherModel(f"{self.path} holds {'; '.join(differ)}; ask for what it holds, or save it anew")
 
     def files(self) -> dict[str, bytes]:
-        """What the engine kept: name to content."""
+        """Return the files that the engine saved, as a map from name to content."""
         with zipfile.ZipFile(self.path) as archive:
             return {name: archive.read(name) for name in archive.namelist() if name != _LABEL}
 
 
 def read_saved(path: Path) -> SavedModel | None:
-    """The label of a file, None where the file is no saved model but, say, trained weights.
+    """Read the label of a file. Returns None if the file is not a saved model but, for example, trained weights.
 
     Raises:
-        OtherModel: a newer or older visionmark wrote it.
+        OtherModel: the file was written by a version of visionmark with another format.
     """
     if not zipfile.is_zipfile(path):
         return None
@@ -84,13 +84,13 @@ def read_saved(path: Path) -> SavedModel | None:
 
 
 def write_saved(path: Path, files: Mapping[str, bytes], case: Case, weights_sha256: str) -> None:
-    """Write a prepared model, whole or not at all.
+    """Write a prepared model to a file. The file appears complete or not at all.
 
     Args:
-        path: the file.
-        files: what the engine keeps: name to content.
-        case: what the model is.
-        weights_sha256: of the module that it was made of.
+        path: the file to write.
+        files: the files that the engine saves, as a map from name to content.
+        case: the case that the model was prepared for.
+        weights_sha256: the hash of the weights of the module that the model was made from.
     """
     label = {"format": FORMAT, **_parts(case), "weights_sha256": weights_sha256, "torch": torch.__version__}
     with whole_file(path) as part, zipfile.ZipFile(part, "w") as archive:
@@ -100,7 +100,11 @@ def write_saved(path: Path, files: Mapping[str, bytes], case: Case, weights_sha2
 
 
 def _parts(case: Case) -> dict[str, Any]:
-    """What has to agree. A trace has one batch size, and so has OpenVINO's graph; a device's index does not matter."""
+    """Return the parts of a case that a file and the requested case must share.
+
+    The batch size is one of them because a trace and OpenVINO's graph have a fixed batch size. The index of the device
+    is not one of them.
+    """
     flat = case.alone().flat()
     flat["device"] = case.device_kind
     return {key: flat[key] for key in ("model", "device", "precision", "batch", "engine", "settings")}

@@ -1,4 +1,4 @@
-"""Owns what a label says: the case and its id, the precisions, how long to measure. Must not know what runs a case."""
+"""Owns the case and its id, the precisions, and how long to measure. Must not know what runs a case."""
 
 from harness.cases.case import Case, Grid
 from harness.cases.duration import Duration, wants_more

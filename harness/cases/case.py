@@ -1,4 +1,4 @@
-"""The case: everything that changes what a number means, and its name. Knows nothing of how a case is run."""
+"""The case, which is everything that changes the meaning of a measured number, its id, and the grid of cases."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import product
 
 from harness.cases.precision import PRECISIONS
 
-# A setting is a word at the end of an id. `x4` and `r2` at that place are streams and replicas.
+# A setting is a word at the end of an id. `x4` and `r2` in that position mean streams and replicas instead.
 _SETTING = re.compile(r"(?!x\d+$|r\d+$)[a-z][a-z0-9]*")
 _ID = re.compile(
     r"(?P<model>.+)-(?P<device>[a-z][a-z0-9]*(?::\d+)?)"
@@ -19,26 +19,26 @@ _ID = re.compile(
 
 
 class NoCase(ValueError):
-    """A text that is the id of no case."""
+    """The text is not a valid case id, or a word cannot be a setting."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model on a device, in a precision, at a batch size, on an engine, and how many of it at once.
+    """A model on a device, in a precision, at a batch size, on an engine, and how many copies run at once.
 
     `str(case)` is the test id, what `-k` selects by, and the key in the JSON, such as
-    `fbnetc_100-cpu-bf16-bs32-compile`. `-x4` behind it means four streams on each device, `-r2` one replica on each of
-    two devices. Settings follow as words.
+    `fbnetc_100-cpu-bf16-bs32-compile`. An appended `-x4` means four streams on each device, and `-r2` means one replica
+    on each of two devices. Settings follow as words.
 
     Attributes:
-        model: name in the catalogue, `timm:NAME` or `torchvision:NAME`.
-        device: `cpu`, `cuda`, `cuda:1` …
-        precision: a name of `PRECISIONS`.
-        batch: images in one batch.
-        engine: a name of the register of engines.
-        streams: processes at once on each device.
-        replicas: devices that are used at once.
-        settings: words for what changes the number and not every case has; kept sorted, each once.
+        model: the name in the catalogue, or `timm:NAME` or `torchvision:NAME`.
+        device: the device's name, such as `cpu`, `cuda` or `cuda:1`.
+        precision: a key of `PRECISIONS`.
+        batch: the number of images in one batch.
+        engine: the name of an engine in the register of engines.
+        streams: the number of processes that run at once on each device.
+        replicas: the number of devices that are used at once.
+        settings: words for optional properties that change the measured number; sorted and without duplicates.
     """
 
     model: str
@@ -51,10 +51,10 @@ class Case:
     settings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Sort the settings.
+        """Sort the settings and remove duplicates.
 
         Raises:
-            NoCase: a setting could not be read back out of the id.
+            NoCase: a setting could not be parsed back from the id.
         """
         for word in self.settings:
             if not _SETTING.fullmatch(word):
@@ -68,10 +68,10 @@ class Case:
 
     @classmethod
     def parse(cls, text: str) -> Case:
-        """The case that has this id: the inverse of `str`.
+        """Return the case that has this id. This is the inverse of `str`.
 
         Raises:
-            NoCase: the text is no id.
+            NoCase: the text is not a case id.
         """
         match = _ID.fullmatch(text)
         if match is None:
@@ -89,30 +89,30 @@ class Case:
 
     @property
     def images(self) -> int:
-        """How many images one submit takes."""
+        """The number of images that one call of `submit` takes."""
         return self.batch
 
     @property
     def processes(self) -> int:
-        """How many processes measure the case together."""
+        """The number of processes that measure the case together."""
         return self.streams * self.replicas
 
     @property
     def device_kind(self) -> str:
-        """The device without its index: `cuda` of `cuda:1`."""
+        """The device without its index, such as `cuda` for `cuda:1`."""
         return self.device.partition(":")[0]
 
     @property
     def is_reference(self) -> bool:
-        """Whether this is what candidates are compared with, whatever the batch: fp32 on the CPU, eager."""
+        """Whether this case is the reference that others are compared with: fp32, eager, on the CPU, at any batch."""
         return (self.device, self.precision, self.engine, self.settings) == ("cpu", "fp32", "eager", ())
 
     def alone(self) -> Case:
-        """The same case in one process."""
+        """Return the same case with one stream and one replica, so in one process."""
         return replace(self, streams=1, replicas=1)
 
     def flat(self) -> dict[str, str | int]:
-        """The parts as scalars, in the order of the id; settings are joined by spaces."""
+        """Return the parts as scalars, in the order of the id, with the settings joined by spaces."""
         return {
             "model": self.model,
             "device": self.device,
@@ -125,7 +125,7 @@ class Case:
         }
 
     def arguments(self) -> str:
-        """The command-line options that select this case and no other."""
+        """Return the command-line options that select only this case."""
         several = f" --streams {self.streams}" * (self.streams > 1) + f" --replicas {self.replicas}" * (
             self.replicas > 1
         )
@@ -137,7 +137,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Grid:
-    """The matrix of cases: a tuple for each axis. `only` names the cells that count, None for all of them."""
+    """The matrix of cases, with a tuple of values for each axis.
+
+    If `only` is not None, the grid is limited to those cases, which are compared without streams and replicas.
+    """
 
     models: tuple[str, ...]
     devices: tuple[str, ...]
@@ -149,7 +152,7 @@ class Grid:
     replicas: tuple[int, ...] = (1,)
 
     def cases(self) -> Iterable[Case]:
-        """The combinations, with the model outermost, so that the cases of one model stand together."""
+        """Return all cases, with the model as the outermost axis, so that the cases of one model are adjacent."""
         alone = (self.models, self.devices, self.precisions, self.batches, self.engines)
         cells = (Case(*parts) for parts in product(*alone, self.streams, self.replicas))
         return (case for case in cells if self.only is None or case.alone() in self.only)

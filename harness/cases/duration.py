@@ -1,4 +1,4 @@
-"""How long to measure: pure functions of what has been done so far. The clock is the caller's."""
+"""How long to measure, decided by a pure function of the rounds and time so far. The caller holds the clock."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ class Duration:
     """How long one measurement lasts.
 
     Attributes:
-        min_s: go on until this much time has passed.
-        max_s: start nothing more once this much has passed, whatever else is wanted; None for no limit.
-        min_rounds: rounds to reach, unless `max_s` comes first.
-        batches: batches to run, in place of a time, or None.
+        min_s: the time in seconds for which the measurement continues at least.
+        max_s: the time in seconds after which no round is started, whatever else is asked; None for no limit.
+        min_rounds: the least number of rounds, unless `max_s` is reached first.
+        batches: the number of batches to run instead of a time, or None.
     """
 
     min_s: float
@@ -23,7 +23,7 @@ class Duration:
 
 
 def wants_more(duration: Duration, rounds: int, elapsed_s: float) -> bool:
-    """Whether one more round is due, after `rounds` rounds in `elapsed_s` seconds. The first always is."""
+    """Return whether one more round is due after `rounds` rounds in `elapsed_s` seconds. The first round always is."""
     if rounds == 0:
         return True
     if duration.max_s is not None and elapsed_s >= duration.max_s:

@@ -1,13 +1,13 @@
-"""The precisions: what each label promises, and how near its answers must come to fp32.
+"""The precisions: what each label promises, and how close its answers must be to those of fp32.
 
-Whether a device or an engine can run a precision is theirs to say.
+Devices and engines themselves say whether they can run a precision.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# How a record calls the images that int8 was calibrated on where no data set was given.
+# The name in a record for int8's calibration images when no data set was given.
 GENERATED = "generated"
 
 
@@ -17,12 +17,13 @@ class Precision:
 
     Attributes:
         name: the label, as in a case id.
-        weights: torch dtype name of weights, inputs and activations.
-        autocast: torch dtype name that autocast computes in over those weights, or None.
-        tf32: whether the TF32 matrix units are on.
-        work: the dtype in which convolutions and matrix products must really run.
-        sqnr_floor_db: least signal-to-quantisation-noise ratio of the answers against fp32 (see `models.tasks`).
-        top1_agreement_floor_pct: least share of images with the same first class as in fp32.
+        weights: the torch dtype name of weights, inputs and activations.
+        autocast: the torch dtype name in which autocast computes with those weights, or None without autocast.
+        tf32: whether TF32 is enabled.
+        work: the number format in which convolutions and matrix products must actually run.
+        sqnr_floor_db: the least signal-to-quantisation-noise ratio of the answers against fp32, in dB (see
+            `models.tasks`).
+        top1_agreement_floor_pct: the least percentage of images whose top-1 class is the same as in fp32.
     """
 
     name: str
@@ -35,13 +36,13 @@ class Precision:
 
     @property
     def calibrated(self) -> bool:
-        """Whether ranges have to be taken from images before it can run."""
+        """Whether activation ranges have to be calibrated on images before a model can run in this precision."""
         return self.work == "int8"
 
 
-# The floors lie below what the formats give and above what a mistake gives. Measured over the catalogue with random
-# weights, CPU: fp32 96 to 119 dB, fp16 33 to 49, bf16 16 to 31. Another image's answers are about -3 dB; fp32 that ran
-# in a shorter format falls below 50.
+# The floors lie below what the formats reach and above what a mistake reaches. Measured over the catalogue with random
+# weights on a CPU: fp32 96 to 119 dB, fp16 33 to 49 dB, bf16 16 to 31 dB. The answers to another image are at about
+# -3 dB; fp32 that was computed in a shorter format falls below 50 dB.
 PRECISIONS: dict[str, Precision] = {
     p.name: p
     for p in (

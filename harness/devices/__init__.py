@@ -1,4 +1,4 @@
-"""Owns the devices, a file each: switches, memory, synchronisation. Must not know any engine or its library's words."""
+"""Owns the devices, a file each: switches, memory, synchronisation. Must not know any engine or its library's terms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.devices.xpu import Xpu
 
 __all__ = ["Device", "device_names", "open_device", "place_of"]
 
-# The register: a new device is a file here and a line in this table.
+# The register of devices: a new device needs a file in this folder and a line in this table.
 _DEVICES: dict[str, Callable[[int | None], Device]] = {
     "cpu": Cpu,
     "cuda": Cuda,
@@ -20,12 +20,12 @@ _DEVICES: dict[str, Callable[[int | None], Device]] = {
 
 
 def device_names() -> tuple[str, ...]:
-    """The kinds of devices in the register."""
+    """Return the kinds of devices in the register."""
     return tuple(_DEVICES)
 
 
 def open_device(name: str) -> Device:
-    """The device of that name (`cuda`, `cuda:1`), whether or not it is present.
+    """Return the device of this name, such as `cuda` or `cuda:1`, whether or not it is present.
 
     Raises:
         ValueError: no device has that name.

@@ -1,4 +1,4 @@
-"""The host processor. Work is done when a call returns."""
+"""The host processor as a device. Its work is done when a call returns."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import torch
 
 from harness.cases import PRECISIONS
 
-_CLEAR_PEAK = "5"  # proc(5): written to clear_refs, resets VmHWM
+_CLEAR_PEAK = "5"  # proc(5): writing it to clear_refs resets VmHWM
 
 
 class Cpu:
-    """The CPU, one for the process: threads and affinity say how much of it."""
+    """The CPU. There is only one; thread count and affinity determine how much of it a process uses."""
 
     kind = "cpu"
     index = 0
@@ -29,11 +29,11 @@ class Cpu:
             raise ValueError(f"there is one cpu, not cpu:{index}; limit it with taskset and OMP_NUM_THREADS")
 
     def available(self) -> str | None:
-        """None: the processor is always there."""
+        """See `Device.available`. The processor is always available."""
         return None
 
     def supports(self, precision: str) -> str | None:
-        """No TF32, which is a format of NVIDIA's matrix units; bf16 and fp16 where the instruction set has them."""
+        """See `Device.supports`. TF32 needs an NVIDIA GPU; bf16 and fp16 need support in the CPU's instructions."""
         if precision == "tf32":
             return "tf32 is a mode of NVIDIA matrix units: use --device cuda"
         if precision.endswith("fp16") and not torch.ops.mkldnn._is_mkldnn_fp16_supported():
@@ -44,7 +44,7 @@ class Cpu:
 
     @contextmanager
     def settings(self, precision: str) -> Iterator[None]:
-        """Forbid oneDNN to compute fp32 in a shorter format."""
+        """See `Device.settings`. Forbids oneDNN to compute fp32 in a shorter format."""
         if PRECISIONS[precision].tf32:
             raise ValueError("tf32 is a mode of NVIDIA matrix units")
         before = torch.get_float32_matmul_precision()
@@ -55,7 +55,7 @@ class Cpu:
             torch.set_float32_matmul_precision(before)
 
     def short_formats(self) -> dict[str, bool]:
-        """Whether oneDNN may shorten fp32, in convolutions and in matrix products."""
+        """See `Device.short_formats`: whether oneDNN may shorten fp32, in convolutions and in matrix products."""
         found = {}
         for part in ("conv", "matmul"):
             switch = getattr(torch.backends.mkldnn, part, None)  # torch before 2.9 has none of its own
@@ -64,21 +64,21 @@ class Cpu:
         return found
 
     def synchronize(self) -> None:
-        """Nothing is ever pending: torch's CPU operators return when they are done."""
+        """See `Device.synchronize`. Does nothing, because torch's CPU operators return only when they are done."""
 
     def put(self, batch: torch.Tensor) -> torch.Tensor:
-        """The batch itself."""
+        """Return the batch itself."""
         return batch
 
     def reset_peak_memory(self) -> None:
-        """Start the kernel's watch of the resident set anew, where it lets us."""
+        """Reset the kernel's record of the peak resident set size, where that is permitted."""
         try:
             Path("/proc/self/clear_refs").write_text(_CLEAR_PEAK)
         except OSError:  # not Linux, or a sandbox: then the peak is that of the whole process
             return
 
     def peak_memory(self) -> int | None:
-        """Bytes of the process's resident set at its highest, libraries included; None where no /proc tells."""
+        """Return the peak resident set size of the process in bytes, libraries included, or None without /proc."""
         try:
             lines = Path("/proc/self/status").read_text().splitlines()
         except OSError:
@@ -87,12 +87,12 @@ class Cpu:
         return peaks[0] if peaks else None
 
     def release(self) -> None:
-        """Hand the allocator's free pages back, or the next case starts in this one's memory."""
+        """Return the allocator's free pages to the system, so that they do not count as the next case's memory."""
         if platform.system() == "Linux" and platform.libc_ver()[0] == "glibc":
             ctypes.CDLL("libc.so.6").malloc_trim(0)
 
     def describe(self) -> dict[str, str | int | float | bool | None]:
-        """The processor, how many cores this process may use, and its governor."""
+        """Return the processor's name, the number of usable cores, the instruction set and the frequency governor."""
         governor = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
         return {
             "name": _processor_name(),

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs through torch.cuda. Work runs behind the call that submits it, until `synchronize`."""
+"""NVIDIA GPUs through torch.cuda. Submitted work runs asynchronously; `synchronize` waits for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.cases import PRECISIONS
 
 
 class Cuda:
-    """One NVIDIA GPU: the first, or the one of an index."""
+    """One NVIDIA GPU: the first, or the one with the given index."""
 
     kind = "cuda"
     is_host = False
@@ -21,7 +21,7 @@ class Cuda:
         self.name = "cuda" if index is None else f"cuda:{index}"
 
     def available(self) -> str | None:
-        """The reason is torch's own answer, so that a driver problem is not called an absent card."""
+        """See `Device.available`. The reason quotes torch, so a driver problem does not look like a missing GPU."""
         if not torch.backends.cuda.is_built():
             return "this torch was built without CUDA"
         if not torch.cuda.is_available():
@@ -31,7 +31,7 @@ class Cuda:
         return None
 
     def supports(self, precision: str) -> str | None:
-        """TF32 and fast bf16 came with compute capability 8.0."""
+        """See `Device.supports`. TF32 and fast bf16 need compute capability 8.0."""
         major, minor = torch.cuda.get_device_capability(self.index)
         if precision == "tf32" and major < 8:
             return f"tf32 needs compute capability 8.0, this GPU has {major}.{minor}"
@@ -41,19 +41,19 @@ class Cuda:
 
     @contextmanager
     def settings(self, precision: str) -> Iterator[None]:
-        """TF32 as the precision says, and cuDNN's search for the fastest algorithm."""
+        """See `Device.settings`. Sets TF32 as the precision asks and turns on cuDNN's search for fast algorithms."""
         tf32 = PRECISIONS[precision].tf32
         before = (
             torch.get_float32_matmul_precision(),
             torch.backends.cudnn.allow_tf32,
             torch.backends.cudnn.benchmark,
         )
-        # one way of setting it everywhere: torch refuses to read a mixture of this and the older switch
+        # the same switch as everywhere else: torch refuses to read a mixture of this one and the older one
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = tf32
         torch.backends.cudnn.benchmark = True
         try:
-            with torch.cuda.device(self.index):  # libraries beside torch take the current one
+            with torch.cuda.device(self.index):  # libraries other than torch use the current device
                 yield
         finally:
             torch.set_float32_matmul_precision(before[0])
@@ -61,31 +61,31 @@ class Cuda:
             torch.backends.cudnn.benchmark = before[2]
 
     def short_formats(self) -> dict[str, bool]:
-        """Whether TF32 is on for cuBLAS (`matmul`) and for cuDNN."""
+        """See `Device.short_formats`: whether TF32 is on for cuBLAS (`matmul`) and for cuDNN (`cudnn`)."""
         return {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32}
 
     def synchronize(self) -> None:
-        """Wait for every stream of this GPU."""
+        """Wait for all CUDA streams of this GPU."""
         torch.cuda.synchronize(self.index)
 
     def put(self, batch: torch.Tensor) -> torch.Tensor:
-        """The batch in GPU memory."""
+        """Return the batch in the memory of this GPU."""
         return batch.to(f"cuda:{self.index}")
 
     def reset_peak_memory(self) -> None:
-        """Start the allocator's watch anew."""
+        """Reset the peak statistics of torch's allocator."""
         torch.cuda.reset_peak_memory_stats(self.index)
 
     def peak_memory(self) -> int:
-        """Bytes that torch's allocator had reserved at its highest on this GPU."""
+        """Return the peak number of bytes that torch's allocator has reserved on this GPU."""
         return int(torch.cuda.max_memory_reserved(self.index))
 
     def release(self) -> None:
-        """Return cached blocks to the driver."""
+        """Return the allocator's cached blocks to the driver."""
         torch.cuda.empty_cache()
 
     def describe(self) -> dict[str, str | int | float | bool | None]:
-        """The card, its memory, and the CUDA and cuDNN versions that torch was built with."""
+        """Return the GPU's name and properties, its driver, and the CUDA and cuDNN versions that torch uses."""
         card = torch.cuda.get_device_properties(self.index)
         return {
             "name": card.name,
@@ -99,7 +99,7 @@ class Cuda:
 
 
 def _driver_version() -> str | None:
-    """The kernel driver's version, from the file that it keeps itself."""
+    """Return the version of the kernel driver, as the driver itself reports it under /sys, or None."""
     try:
         with open("/sys/module/nvidia/version") as file:
             return file.read().strip()

@@ -1,4 +1,4 @@
-"""What the harness asks of a device."""
+"""The interface that every device implements."""
 
 from __future__ import annotations
 
@@ -9,59 +9,59 @@ import torch
 
 
 class Device(Protocol):
-    """One device that cases run on. `synchronize` has no default: a device without one cannot be timed."""
+    """One device on which cases run. `synchronize` has no default, because a device without it cannot be timed."""
 
     @property
     def kind(self) -> str:
-        """The word in the register: `cpu`, `cuda`, `xpu`."""
+        """The name in the register: `cpu`, `cuda` or `xpu`."""
 
     @property
     def index(self) -> int:
-        """Which one of its kind, from 0."""
+        """The index among the devices of its kind, from 0."""
 
     @property
     def name(self) -> str:
-        """The name as in a case id: `cpu`, `cuda`, `cuda:1`."""
+        """The name as in a case id, such as `cpu`, `cuda` or `cuda:1`."""
 
     @property
     def is_host(self) -> bool:
-        """Whether it is the processor that runs this program, so that work is done when a call returns."""
+        """Whether the device is the processor that runs this program, so that work is done when a call returns."""
 
     def available(self) -> str | None:
-        """None, or the reason why this device cannot be used here."""
+        """Return None, or the reason why this device cannot be used on this machine."""
 
     def supports(self, precision: str) -> str | None:
-        """None, or the reason why this device cannot compute in this precision."""
+        """Return None, or the reason why this device cannot compute in this precision."""
 
     def settings(self, precision: str) -> AbstractContextManager[None]:
-        """The process-wide switches that a precision needs, put back on leaving.
+        """Return a context manager that sets the process-wide switches for a precision and restores them on exit.
 
         Raises:
             ValueError: this device cannot compute in the precision.
         """
 
     def short_formats(self) -> dict[str, bool]:
-        """Which switches that let this device compute fp32 in a shorter format there are, and whether each is on."""
+        """Return, by name, whether each switch is on that lets this device compute fp32 in a shorter format."""
 
     def synchronize(self) -> None:
-        """Return when all submitted work is done."""
+        """Wait until all submitted work is done."""
 
     def put(self, batch: torch.Tensor) -> torch.Tensor:
-        """The batch in the memory of this device."""
+        """Return the batch in the memory of this device."""
 
     def reset_peak_memory(self) -> None:
-        """Start a new watch of the peak."""
+        """Reset the record of peak memory."""
 
     def peak_memory(self) -> int | None:
-        """Bytes at the highest since `reset_peak_memory`; None where it cannot be told."""
+        """Return the peak memory in bytes since `reset_peak_memory`, or None where it is unknown."""
 
     def release(self) -> None:
-        """Give memory that is cached but unused back."""
+        """Return memory that is cached but unused to the system."""
 
     def describe(self) -> dict[str, str | int | float | bool | None]:
-        """What the device is: name, driver, memory …, flat and fit for JSON."""
+        """Return the device's properties, such as name, driver and memory, as a flat, JSON-serialisable dict."""
 
 
 def place_of(device: Device) -> str:
-    """One device and no other, as torch spells it and as evidence names it: `cpu`, `cuda:0`, `xpu:1`."""
+    """Return the device's name with its index, as torch and the evidence write it: `cpu`, `cuda:0`, `xpu:1`."""
     return device.kind if device.is_host else f"{device.kind}:{device.index}"

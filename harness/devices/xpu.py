@@ -1,4 +1,4 @@
-"""Intel GPUs through native torch.xpu. Work runs behind the call that submits it, until `synchronize`."""
+"""Intel GPUs through native torch.xpu. Submitted work runs asynchronously; `synchronize` waits for it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.cases import PRECISIONS
 
 
 class Xpu:
-    """One Intel GPU: the first, or the one of an index."""
+    """One Intel GPU: the first, or the one with the given index."""
 
     kind = "xpu"
     is_host = False
@@ -21,7 +21,7 @@ class Xpu:
         self.name = "xpu" if index is None else f"xpu:{index}"
 
     def available(self) -> str | None:
-        """The reason is torch's own answer."""
+        """See `Device.available`. The reason quotes torch."""
         if not torch.xpu._is_compiled():
             return "this torch was built without XPU support"
         if not torch.xpu.is_available():
@@ -31,7 +31,7 @@ class Xpu:
         return None
 
     def supports(self, precision: str) -> str | None:
-        """TF32 is a mode of NVIDIA's matrix units."""
+        """See `Device.supports`. TF32 is a mode of NVIDIA's matrix units."""
         if precision == "tf32":
             return "tf32 is a mode of NVIDIA matrix units: use --device cuda"
         if precision.endswith("bf16") and not torch.xpu.is_bf16_supported():
@@ -40,7 +40,7 @@ class Xpu:
 
     @contextmanager
     def settings(self, precision: str) -> Iterator[None]:
-        """Forbid oneDNN to compute fp32 in a shorter format."""
+        """See `Device.settings`. Forbids oneDNN to compute fp32 in a shorter format."""
         if PRECISIONS[precision].tf32:
             raise ValueError("tf32 is a mode of NVIDIA matrix units")
         before = torch.get_float32_matmul_precision()
@@ -51,31 +51,31 @@ class Xpu:
             torch.set_float32_matmul_precision(before)
 
     def short_formats(self) -> dict[str, bool]:
-        """Whether oneDNN may shorten fp32 in matrix products."""
+        """See `Device.short_formats`: whether oneDNN may shorten fp32 in matrix products."""
         return {"onednn_matmul": torch.get_float32_matmul_precision() != "highest"}
 
     def synchronize(self) -> None:
-        """Wait for every queue of this GPU."""
+        """Wait for all queues of this GPU."""
         torch.xpu.synchronize(self.index)
 
     def put(self, batch: torch.Tensor) -> torch.Tensor:
-        """The batch in GPU memory."""
+        """Return the batch in the memory of this GPU."""
         return batch.to(f"xpu:{self.index}")
 
     def reset_peak_memory(self) -> None:
-        """Start the allocator's watch anew."""
+        """Reset the peak statistics of torch's allocator."""
         torch.xpu.reset_peak_memory_stats(self.index)
 
     def peak_memory(self) -> int:
-        """Bytes that torch's allocator had reserved at its highest on this GPU."""
+        """Return the peak number of bytes that torch's allocator has reserved on this GPU."""
         return int(torch.xpu.max_memory_reserved(self.index))
 
     def release(self) -> None:
-        """Return cached blocks to the driver."""
+        """Return the allocator's cached blocks to the driver."""
         torch.xpu.empty_cache()
 
     def describe(self) -> dict[str, str | int | float | bool | None]:
-        """The card, its memory and its driver."""
+        """Return the GPU's name, memory, number of execution units and driver version."""
         card = torch.xpu.get_device_properties(self.index)
         return {
             "name": card.name,

@@ -1,6 +1,6 @@
 """Owns the engines, a package each: building, proving, saving. Must not know data sets, clocks or what is measured.
 
-A new engine is a package here and a line in the register.
+A new engine needs a package in this folder and a line in the register below.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
     "unsupported",
 ]
 
-# The register. A module with the functions of `Engine` is an engine.
+# The register of engines. Every module that has the functions of the protocol `Engine` is an engine.
 _ENGINES: dict[str, Engine] = {
     "eager": eager,
     "trace": trace,
@@ -41,12 +41,12 @@ _ENGINES: dict[str, Engine] = {
 
 
 def engine_names() -> tuple[str, ...]:
-    """The engines in the register."""
+    """Return the names of the engines in the register."""
     return tuple(_ENGINES)
 
 
 def open_engine(name: str) -> Engine:
-    """The engine of that name.
+    """Return the engine of this name.
 
     Raises:
         ValueError: no engine has that name.
@@ -57,18 +57,21 @@ def open_engine(name: str) -> Engine:
 
 
 def absent(name: str) -> str | None:
-    """None, or the reason why an engine's library is not here. An engine with a library of its own has `absent`."""
+    """Return None, or the reason why the library of an engine is not installed.
+
+    An engine that needs a library of its own has a function `absent`; for all others the result is None.
+    """
     reason = getattr(open_engine(name), "absent", None)
     return None if reason is None else reason()
 
 
 def unsupported(case: Case, device: Device) -> str | None:
-    """None, or the reason why this case cannot run. The device's reason comes before the engine's."""
+    """Return None, or the reason why this case cannot run. The device's reason comes before the engine's."""
     return device.supports(case.precision) or open_engine(case.engine).supports(device, case.precision)
 
 
 def cannot_save(name: str) -> str | None:
-    """None, or the reason why an engine's prepared model is not kept in a file."""
+    """Return None, or the reason why the prepared model of an engine cannot be saved to a file."""
     engine = open_engine(name)
     if isinstance(engine, Saving):
         return None
@@ -78,10 +81,10 @@ def cannot_save(name: str) -> str | None:
 
 
 def open_saving(name: str) -> Saving:
-    """The engine of that name, for saving and loading.
+    """Return the engine of this name, which can save and load prepared models.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: no engine has that name, or the engine cannot save models.
     """
     engine = open_engine(name)
     if not isinstance(engine, Saving):

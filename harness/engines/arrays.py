@@ -1,4 +1,4 @@
-"""An engine's outputs as arrays on the host."""
+"""Conversion of an engine's outputs to arrays on the host."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ import numpy.typing as npt
 
 
 def in_fp32(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A copy with floating-point numbers in fp32. Whole numbers, such as labels, stay as they are."""
+    """Return a copy of the array in fp32. Arrays of integers, such as labels, keep their type."""
     return np.array(array, np.float32) if array.dtype.kind == "f" else np.array(array)

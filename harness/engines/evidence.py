@@ -1,4 +1,4 @@
-"""Evidence: what really ran in one profiled step, taken from what was executed and not from what was asked."""
+"""Evidence of what actually ran in one profiled step, taken from the execution and not from the request."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class MatrixWork:
-    """Convolutions and matrix products of one step.
+    """The convolutions and matrix products of one step.
 
     Attributes:
-        share_pct: dtype label to its share of their time, in percent, largest first; `unknown` where neither
+        share_pct: the percentage of their time for each dtype, largest first; the dtype is `unknown` where neither
             operator nor kernel names its format.
-        count_by_dtype: how many there were of each.
-        clock: whose time it is: "operator" (host) or "kernel" (device).
+        count_by_dtype: the number of operators or kernels for each dtype.
+        clock: what the times were measured on: "operator" (host) or "kernel" (device).
     """
 
     share_pct: dict[str, float]
@@ -24,18 +24,18 @@ class MatrixWork:
 
     @property
     def count(self) -> int:
-        """How many there were."""
+        """The number of convolutions and matrix products."""
         return sum(self.count_by_dtype.values())
 
 
 @dataclass(frozen=True)
 class Quantisation:
-    """What a calibrated precision came to.
+    """The outcome of quantising a model to int8.
 
     Attributes:
-        operators: convolutions and matrix products that ran in int8.
-        float_layers: those that did not, as the engine names them.
-        calibration: the images that ranges were taken from: source, number, seed, sha256.
+        operators: the number of convolutions and matrix products that ran in int8.
+        float_layers: the names, as the engine gives them, of the convolutions and matrix products that did not.
+        calibration: source, number, seed and sha256 of the images from which the ranges were taken.
     """
 
     operators: int
@@ -48,21 +48,21 @@ class Evidence:
     """What one profiled step after warm-up showed.
 
     Attributes:
-        engine: what executed the step: a name of the engine table, or words for something else.
-        dtype_share_pct: dtype to share of convolution and matrix-product time, in percent.
-        matrix_ops: how many of those operators or kernels there were.
-        clock: whose time the share is of: `operator` or `kernel`.
-        parameter_devices: device type and index to number of parameters there.
-        parameter_dtypes: dtype to number of parameters.
+        engine: what executed the step: the name of an engine in the register, or a description of something else.
+        dtype_share_pct: the percentage of the time in convolutions and matrix products for each dtype.
+        matrix_ops: the number of convolution and matrix-product operators or kernels.
+        clock: what those times were measured on: `operator` (host) or `kernel` (device).
+        parameter_devices: the number of parameters on each device; other engines than torch's count nodes or layers.
+        parameter_dtypes: the number of parameters of each dtype.
         short_formats: each switch that lets fp32 be computed in a shorter format, and whether it is on.
-        fpmath_mode: the environment's word on whether oneDNN may shorten fp32; None where it says nothing.
-        memory_format: layout of the convolution weights.
-        threads: intra-op and inter-op threads.
-        graphs: graphs that were captured, None for an engine without.
-        graph_breaks: breaks in capturing them, None for an engine without graphs.
-        fallbacks: `operator on provider` to number of nodes that ran elsewhere than the engine was told to.
-        quantisation: of int8, None for the other precisions.
-        notes: anything that only this engine can tell.
+        fpmath_mode: the environment's setting for whether oneDNN may shorten fp32; None where there is no setting.
+        memory_format: the layout of the convolution weights.
+        threads: the number of intra-op and inter-op threads.
+        graphs: the number of captured graphs, None for an engine without graphs.
+        graph_breaks: the number of graph breaks, None for an engine without graphs.
+        fallbacks: the number of nodes that ran on another provider than requested, by `operator on provider`.
+        quantisation: the outcome of quantising to int8, None for the other precisions.
+        notes: further findings that are specific to the engine.
     """
 
     engine: str
@@ -82,12 +82,15 @@ class Evidence:
     notes: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """The record as it goes into the JSON. `tf32` holds the switches of TF32 alone, under their first name."""
+        """Return the evidence as the JSON record holds it.
+
+        The key `tf32`, which is older than `short_formats`, holds only the switches for TF32.
+        """
         is_tf32 = {name: on for name, on in self.short_formats.items() if not name.startswith("onednn")}
         return {**asdict(self), "tf32": is_tf32}
 
 
 def shares(time_us: Counter[str]) -> dict[str, float]:
-    """Times as shares in percent, largest first."""
+    """Convert times to shares in percent, largest first."""
     total = sum(time_us.values())
     return {dtype: round(100 * us / total, 2) for dtype, us in time_us.most_common()} if total else {}

@@ -1,4 +1,4 @@
-"""What the harness asks of an engine, and of a model that an engine has made ready."""
+"""The interfaces of engines, and of the models that an engine has made ready to run."""
 
 from __future__ import annotations
 
@@ -15,67 +15,83 @@ from models.tasks import Outputs
 
 
 class Runner(Protocol):
-    """A model that is ready to run. It comes compiled."""
+    """A compiled model that is ready to run."""
 
     def put(self, images: torch.Tensor) -> Any:
-        """Images, fp32 [n, 3, h, w] on the host, as `submit` takes them: in the case's format, on its device.
+        """Return images in the form that `submit` takes: in the case's number format, on its device.
 
-        What is returned stands by itself: the images may change or go.
+        The result shares no memory with the images, which may change or be freed afterwards.
+
+        Args:
+            images: the images, fp32 [n, 3, h, w] on the host.
         """
 
     def submit(self, batch: Any) -> Any:
-        """Start one batch. It may return before the device is done. The output holds until the next `submit`."""
+        """Start one batch and return its output, which is valid until the next `submit`.
+
+        The call may return before the device is done.
+        """
 
     def synchronize(self) -> None:
-        """Return when all that was submitted is done."""
+        """Wait until all submitted work is done."""
 
     def fetch(self, output: Any) -> Outputs:
-        """An output of `submit` on the host, in fp32: named arrays [n, …] with memory of their own or the library's."""
+        """Return an output of `submit` on the host, as named fp32 arrays [n, …].
+
+        The arrays may use memory of the library, so they are valid until the next `submit`.
+        """
 
     def close(self) -> None:
-        """Let go of the model, device memory and compiler state."""
+        """Release the model, its device memory and the compiler's state."""
 
 
 class Inspector(Protocol):
-    """What proves a runner."""
+    """Gives the evidence of what a runner actually executes."""
 
     def evidence(self, batch: Any) -> Evidence:
-        """What one more step, profiled, shows."""
+        """Run and profile one more step, and return what it shows."""
 
     def compilations(self) -> int:
-        """How many graphs were compiled so far. Growth while rounds are timed spoils the number."""
+        """Return the number of graphs compiled so far. If it grows during timed rounds, the measurement is invalid."""
 
 
 class InspectedRunner(Runner, Inspector, Protocol):
-    """What an engine builds."""
+    """A runner that also gives evidence, which is what an engine builds."""
 
 
 class Engine(Protocol):
-    """A way of running a torch module. It says itself on which devices it runs. A module may be one."""
+    """A way of running a torch module. A Python module with these functions is an engine."""
 
     def supports(self, device: Device, precision: str) -> str | None:
-        """None, or the reason why this engine cannot do that."""
+        """Return None, or the reason why this engine cannot run on this device in this precision."""
 
     def build(
         self, module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
     ) -> InspectedRunner:
-        """The module compiled for the case. The engine takes the module over.
+        """Compile the module for the case and return the runner.
 
         Args:
-            module: fp32, on the host, in evaluation mode.
+            module: the module in fp32, on the host, in evaluation mode; the engine takes it over and may change it.
             example: one batch of images, fp32 [batch, 3, h, w] on the host.
-            case: what is asked for.
-            device: where to run.
-            artefacts: the cache, and images to calibrate on.
+            case: the case to build for.
+            device: the device to run on.
+            artefacts: the cache and the calibration images.
         """
 
 
 @runtime_checkable
 class Saving(Protocol):
-    """An engine whose prepared model can be kept in a file."""
+    """An engine whose prepared model can be saved to a file."""
 
     def save(self, runner: Any) -> dict[str, bytes]:
-        """What `load` needs of a runner that this engine built: name to content."""
+        """Return the files that `load` needs, as a map from name to content, for a runner that this engine built."""
 
     def load(self, files: Mapping[str, bytes], module: torch.nn.Module, case: Case, device: Device) -> InspectedRunner:
-        """The runner of what `save` gave. The module, with the same weights, gives the parameters for the evidence."""
+        """Return a runner of the model that `save` saved.
+
+        Args:
+            files: the files from `save`.
+            module: the module with the same weights, whose parameters the evidence reports.
+            case: the case that the model was saved for.
+            device: the device to run on.
+        """

@@ -1,1 +1,1 @@
-"""Owns work in processes of its own, and who starts, watches and ends them. Must not know pytest or servers."""
+"""Owns work in separate processes, and how these are started, watched and ended. Must not know pytest or servers."""

@@ -1,4 +1,4 @@
-"""A piece of work for a process of its own, such as a stream, a rank of training or a shard of a bulk run."""
+"""The interface of a job: work that runs in a separate process, such as a stream, a training rank or a shard."""
 
 from __future__ import annotations
 
@@ -11,41 +11,41 @@ from harness.progress import ReportPhase
 
 
 class ReadyJob(Protocol):
-    """Work that is prepared, in its own process."""
+    """A job that is ready to run, in its own process."""
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What the one who started it has to know of it, fit for JSON."""
+        """What the starting process needs to know about the job, JSON-serialisable."""
 
     @property
     def step_s(self) -> float:
-        """What one step of it takes, in seconds: who completes none for many times as long hangs."""
+        """The time of one step in seconds. A job that completes no step for many times as long counts as hanging."""
 
     def run(self, duration: Duration, window: Window) -> Any:
-        """Do the work from the common start on. What it returns is sent to the one who started it."""
+        """Do the work, beginning at the common start of the window. The result is sent to the starting process."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release everything that the job holds."""
 
 
 class Job(Protocol):
-    """Work that can be sent to another process, so it has to be picklable."""
+    """Work that is sent to another process, so it has to be picklable."""
 
     @property
     def name(self) -> str:
-        """What messages call it, such as `stream 1`."""
+        """The name in messages, such as `stream 1`."""
 
     def prepare(self, report: ReportPhase) -> ReadyJob:
-        """Get ready, in the process that is to run it. `report` is told what is being done."""
+        """Prepare the work in the process that runs it. `report` is called with a description of each step."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What of the machine a job may use.
+    """The part of the machine that a job may use.
 
     Attributes:
-        cores: that it may run on, None to leave them.
-        threads: that one operator may use.
+        cores: the cores that the job may run on, None to leave its CPU affinity unchanged.
+        threads: the number of threads that one operator may use.
     """
 
     cores: tuple[int, ...] | None

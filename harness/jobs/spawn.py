@@ -1,6 +1,6 @@
-"""Jobs on this machine: a process each, started by spawn, one common window, a deadline on everything.
+"""Starting, watching and ending jobs on this machine. Each job is a spawned process, and every wait has a deadline.
 
-Here are the starting, the watching and the ending. What happens inside a process is `worker`.
+The jobs run together in one common window. The module `worker` holds what happens inside a process.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from harness.jobs.job import Job, Placement
 from harness.jobs.worker import STACK_SIGNAL, Assignment, Shared, main
 from harness.progress import ReportPhase
 
-# A job has so long to load, compile and warm up.
+# The time that a job has for loading, compiling and warming up.
 READY_WITHIN_S = 900.0
-# In the window a job that completes nothing for so long hangs; or for so many times what one of its steps took before.
+# In the window, a job hangs if it completes nothing for this time and for this many times the length of its own step.
 HANGS_AFTER_S = 20.0
 HANGS_AFTER_STEPS = 50
-# The common start lies so far ahead that every job has read it.
+# The common start lies this far in the future, so that every job has read it before.
 AHEAD_S = 0.05
 WATCH_S = 0.5
-# A job that was told to end has so long before it is killed.
+# The time that a job has for ending itself before it is killed.
 END_WITHIN_S = 3.0
 
 
 class JobFailed(RuntimeError):
-    """A job died, hung or failed; the message names it and gives its traceback."""
+    """A job died, hung or failed. The message names the job and gives its traceback."""
 
 
 @dataclass
@@ -53,37 +53,37 @@ class _Process:
 
 
 class RunningJobs:
-    """Jobs that are ready, until they are closed."""
+    """Jobs that are ready to run."""
 
     def __init__(self, processes: list[_Process], shared: Shared, ready_s: float) -> None:
-        """Take over the processes. `ready_s` is what it took until all were ready, their start included."""
+        """Take over the processes. `ready_s` is the time in seconds from their start until all were ready."""
         self.ready_s = ready_s
         self._processes = processes
         self._shared = shared
 
     @property
     def facts(self) -> list[dict[str, Any]]:
-        """What each job says of itself, in the order of the jobs."""
+        """The facts that each job reports (`ReadyJob.facts`), in the order of the jobs."""
         return [one.facts for one in self._processes if one.facts is not None]
 
     @property
     def pids(self) -> list[int]:
-        """The processes."""
+        """The ids of the processes."""
         return [one.process.pid for one in self._processes if one.process.pid is not None]
 
     def run(
         self, duration: Duration, begin: Callable[[], None] = lambda: None, end: Callable[[], None] = lambda: None
     ) -> list[Any]:
-        """One common window. What each job returns, in the order of the jobs.
+        """Run all jobs in one common window, and return their results in the order of the jobs.
 
         Args:
             duration: how long the window lasts.
-            begin: called when it begins.
-            end: called when every job has ended it.
+            begin: called when the window begins.
+            end: called when every job has ended its work.
 
         Raises:
-            JobFailed: a job died, hung or failed in it.
-            Contradiction, WrongAnswers: as a job raised it.
+            JobFailed: a job died, hung or failed in the window.
+            Contradiction, WrongAnswers: a job raised this error.
         """
         go_at_s = perf_counter() + AHEAD_S
         for one in self._processes:
@@ -97,7 +97,7 @@ class RunningJobs:
         return [found[one.assignment.index] for one in self._processes]
 
     def _hangs(self) -> Callable[[_Process], str | None]:
-        """Tells, when it is asked again and again, whether a job has not moved for too long."""
+        """Return a function that, called repeatedly, tells why a job counts as hanging, or None while it does not."""
         seen: dict[int, tuple[int, float]] = {}
 
         def hangs(one: _Process) -> str | None:
@@ -114,11 +114,15 @@ class RunningJobs:
 
 @contextmanager
 def open_jobs(jobs: Sequence[tuple[Job, Placement]], report: ReportPhase) -> Iterator[RunningJobs]:
-    """Jobs in processes of their own, ready to run; none is left when this is left.
+    """Start each job in a separate process, and yield them when all are ready. On exit, all processes are ended.
+
+    Args:
+        jobs: the jobs, each with the part of the machine that it may use.
+        report: called with a description of what each job is doing.
 
     Raises:
-        JobFailed: one died, hung or failed on the way.
-        Contradiction, WrongAnswers: as a job raised it.
+        JobFailed: a job died, hung or failed before it was ready.
+        Contradiction, WrongAnswers: a job raised this error.
     """
     context = multiprocessing.get_context("spawn")
     began_s = perf_counter()
@@ -154,10 +158,11 @@ def _gather(
     watch: Callable[[], Callable[[_Process], str | None]],
     report: Callable[[_Process, str], None],
 ) -> dict[int, Any]:
-    """What every job says with that word, by its index.
+    """Wait until every job has sent a message with this word, and return the values by the index of the job.
 
     Raises:
-        JobFailed: one says something else, nothing more, or nothing for too long.
+        JobFailed: a job failed, ended, or hangs.
+        Contradiction, WrongAnswers: a job raised this error.
     """
     found: dict[int, Any] = {}
     hangs = watch()
@@ -181,10 +186,10 @@ def _gather(
 
 
 def _receive(one: _Process) -> Any:
-    """The next message of a job.
+    """Return the next message of a job.
 
     Raises:
-        JobFailed: it died.
+        JobFailed: the job died.
     """
     try:
         return one.pipe.recv()
@@ -197,7 +202,7 @@ def _receive(one: _Process) -> Any:
 
 
 def _stack_of(one: _Process) -> str:
-    """Where a job is, by asking it to write its stack."""
+    """Return the current stack of a job, which is asked by a signal to write it."""
     if one.process.pid is None or not one.process.is_alive():
         return "(it has ended)"
     os.kill(one.process.pid, STACK_SIGNAL)
@@ -208,9 +213,9 @@ def _stack_of(one: _Process) -> str:
 
 
 def _end(processes: list[_Process]) -> None:
-    """Let every job close what it holds, and kill what has not ended in time."""
+    """Let every job release what it holds, and kill those that do not end in time."""
     for one in processes:
-        one.pipe.close()  # one that waits for the start hears that none will come
+        one.pipe.close()  # a job that waits for the start learns that it will not come
     late = monotonic() + END_WITHIN_S
     for one in processes:
         one.process.join(max(0.0, late - monotonic()))

@@ -1,4 +1,4 @@
-"""A stream as a job: its own copy of a case's model, asked for one batch after the other."""
+"""A stream as a job: a separate process with its own copy of a case's model, which runs one batch after the other."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from models.catalog import ModelSpec
 
 @dataclass(frozen=True)
 class BuildInputs:
-    """What a model is made of: `Artefacts`, but fit to be sent to another process.
+    """What is needed to build a model, in a form that can be sent to another process, unlike `Artefacts`.
 
     Attributes:
-        weights: `random`, `pretrained` or a file.
-        cache_dir: where artefacts are kept.
-        data: name of the data set.
-        calibration: its images to calibrate on; none for generated ones.
-        saved: the prepared model to load in place of building one.
+        weights: `random`, `pretrained` or the path of a file.
+        cache_dir: the folder in which artefacts are kept.
+        data: the name of the data set.
+        calibration: the calibration images of the data set; empty to calibrate on generated images.
+        saved: a prepared model to load instead of building one.
     """
 
     weights: str | Path
@@ -42,7 +42,7 @@ class BuildInputs:
     saved: SavedModel | None = None
 
     def artefacts(self, spec: ModelSpec) -> Artefacts:
-        """What engines are handed."""
+        """Return the cache and the calibration that an engine is given."""
         cache = ArtefactCache(self.cache_dir)
         if self.calibration:
             return Artefacts(cache, lambda: data_calibration(spec, self.data, self.calibration))
@@ -51,13 +51,13 @@ class BuildInputs:
 
 @dataclass(frozen=True)
 class StreamJob:
-    """One stream.
+    """One stream as a job.
 
     Attributes:
-        name: `stream 1`, `stream 2` …
-        case: with the device that is this stream's own; one stream of one replica.
-        spec: the catalogue row.
-        inputs: weights, artefacts, calibration.
+        name: the name of the stream, such as `stream 1`.
+        case: the case of this stream alone: one stream and one replica, on the stream's own device.
+        spec: the catalogue row of the model.
+        inputs: the weights, the cache folder and the calibration images.
     """
 
     name: str
@@ -99,7 +99,7 @@ class ReadyStream:
 
     @property
     def step_s(self) -> float:
-        """See `ReadyJob.step_s`: one batch, as warm-up showed."""
+        """See `ReadyJob.step_s`. A step is one batch, as timed at the end of warm-up."""
         return self.prepared.cost.batch_s
 
     def run(self, duration: Duration, window: Window) -> StreamRun:
@@ -118,9 +118,9 @@ class ReadyStream:
 
 
 def placements(case: Case) -> list[Case]:
-    """The case of each stream: its own device where there are replicas, and no number of streams.
+    """Return the case of each stream alone, with a device index if there are several replicas.
 
-    `--replicas 2 --streams 2` on `cuda` is two streams on each of `cuda:0` and `cuda:1`.
+    For example, `--replicas 2 --streams 2` on `cuda` gives two streams on each of `cuda:0` and `cuda:1`.
     """
     alone = case.alone()
     if case.replicas == 1:
@@ -133,7 +133,10 @@ def placements(case: Case) -> list[Case]:
 
 
 def stream_jobs(case: Case, spec: ModelSpec, inputs: BuildInputs) -> list[tuple[Job, Placement]]:
-    """The streams of a case. On the host, threads and cores are split between them."""
+    """Return the streams of a case as jobs.
+
+    Threads are divided between the streams; if the device is the host, so are the cores.
+    """
     cases = placements(case)
     cores: list[tuple[int, ...]] | list[None] = [None] * len(cases)
     if open_device(cases[0].device).is_host and hasattr(os, "sched_getaffinity"):

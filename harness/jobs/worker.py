@@ -1,6 +1,6 @@
-"""The process of one job, as `spawn` starts it: prepare, say so, wait for the start, run, say how it went.
+"""The process of one job, as `spawn` starts it: it prepares the job, waits for the start, runs, and reports each step.
 
-It imports neither the other jobs nor the one who started it.
+This module imports neither a particular kind of job nor the code that starts the processes.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from harness.jobs.job import Job, Placement
 from harness.proof import Contradiction
 from models.tasks import WrongAnswers
 
-# On this signal a process writes where it is to the stack file: so a hang can be told.
+# On this signal a process writes its stack to the stack file, so that the place of a hang can be reported.
 STACK_SIGNAL = signal.SIGUSR1
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What one process is to do.
+    """What one process has to do.
 
     Attributes:
         job: the work.
-        index: its place in the shared flags.
-        placement: what of the machine it may use.
-        stacks: file for the stacks of a crash or a hang.
-        starter: id of the process that starts it; the job ends with that one.
+        index: the position of the job in the shared arrays.
+        placement: the part of the machine that the job may use.
+        stacks: the file to which the stacks of a crash or a hang are written.
+        starter: the id of the process that starts the job; when that process ends, the job ends too.
     """
 
     job: Job
@@ -47,12 +47,12 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Shared:
-    """Memory that all jobs see. It has no locks: one that dies while it holds a lock would stop the others.
+    """Memory that all jobs share. It has no locks, because a job that died while it held one would stop the others.
 
     Attributes:
-        stop: set by the starter: end now.
-        done: a byte for each job, set once it has what it wants; the window ends when all are set.
-        rounds: how many rounds each has done, for the starter to see who no longer moves.
+        stop: a byte that the starter sets to tell all jobs to end now.
+        done: a byte for each job, set once the job has enough rounds; the window ends when all are set.
+        rounds: the number of rounds that each job has done, by which the starter sees that a job hangs.
     """
 
     stop: Any
@@ -83,9 +83,9 @@ class SharedWindow:
 
 
 def main(assignment: Assignment, shared: Shared, pipe: Connection) -> None:
-    """Do one job. A message through the pipe is a word and what goes with it."""
+    """Do one job. Each message through the pipe is a pair of a word, such as `ready`, and a value."""
     die_with_starter(assignment.starter)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process of a terminal; the starter ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the starter ends us
     with assignment.stacks.open("w") as stacks:
         faulthandler.enable(stacks)
         faulthandler.register(STACK_SIGNAL, stacks)
@@ -96,7 +96,7 @@ def main(assignment: Assignment, shared: Shared, pipe: Connection) -> None:
         except (Contradiction, WrongAnswers) as denial:
             with suppress(_NotWanted):
                 _tell(pipe, "denied", denial)
-        except Exception:  # the boundary of the process: whatever it is, the starter raises it with its traceback
+        except Exception:  # the boundary of the process: the starter raises any error, with its traceback
             with suppress(_NotWanted):
                 _tell(pipe, "failed", traceback.format_exc())
         finally:
@@ -105,7 +105,7 @@ def main(assignment: Assignment, shared: Shared, pipe: Connection) -> None:
 
 
 class _NotWanted(Exception):
-    """The starter has closed its end."""
+    """The starter has closed its end of the pipe, so the job is no longer wanted."""
 
 
 def _tell(pipe: Connection, word: str, value: Any) -> None:

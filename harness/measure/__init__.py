@@ -1,1 +1,1 @@
-"""Owns the measurements, one file each: the record, and what the clock encloses. Must not know pytest or servers."""
+"""Owns the measurements, one file each: the record, and what is timed for it. Must not know pytest or servers."""

@@ -1,4 +1,4 @@
-"""Calibration on images of a data set."""
+"""Calibration of int8 on images of a data set."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from models.tasks import task_of
 
 
 def data_calibration(spec: ModelSpec, data: str, files: Sequence[ImageFile]) -> Calibration:
-    """These images of a data set, decoded and transformed as the model's weights expect.
+    """Return a calibration on these images, which are decoded and transformed as the model's weights expect.
 
     Args:
-        spec: the catalogue row.
-        data: the data set's name.
-        files: as `split_calibration` chose them.
+        spec: the catalogue row of the model.
+        data: the name of the data set.
+        files: the images, as `split_calibration` chose them.
     """
     transform = task_of(spec).transform(spec)
     return Calibration(

@@ -1,4 +1,4 @@
-"""The clock of a measurement, which is handed in so that pytest-benchmark can be it, and the record that comes out."""
+"""The interface of a measurement's clock, which pytest-benchmark can implement, and of the measurement's record."""
 
 from __future__ import annotations
 
@@ -10,29 +10,32 @@ NextArguments = Callable[[float], tuple[Any, ...] | None]
 
 
 class TimedRounds(Protocol):
-    """A clock that runs a target again and again."""
+    """A clock that runs a function repeatedly and times each run."""
 
     def __call__(self, kind: str, target: Callable[..., None], next_arguments: NextArguments) -> list[float]:
-        """Seconds of each round of `target`.
+        """Run and time rounds of `target`.
 
         Args:
-            kind: what is measured, for tables and progress.
-            target: what is timed.
-            next_arguments: given the seconds since the first round began, the arguments of one more round, made
-                outside the timed region, or None to end.
+            kind: what is measured, for tables and progress lines.
+            target: the function that is timed.
+            next_arguments: called before each round, outside the timed region, with the seconds since the first round
+                began; returns the arguments of the next round, or None to end.
 
         Returns:
-            The rounds, in their order; none where timing is switched off.
+            The time of each round in seconds, in order; empty if timing is switched off.
         """
 
 
 class Measurement(Protocol):
-    """A frozen dataclass with units in its fields' names, which says itself what kind of number it holds."""
+    """A record of measured numbers: a frozen dataclass with units in the names of its fields.
+
+    `kind` says what was measured.
+    """
 
     kind: ClassVar[str]
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
 
 def record_of(measurement: Measurement) -> dict[str, Any]:
-    """The measurement as it goes into the JSON: its kind, and its fields."""
+    """Return the measurement as the JSON holds it: its kind and its fields."""
     return {"measurement": measurement.kind, **asdict(measurement)}

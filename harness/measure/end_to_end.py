@@ -1,4 +1,4 @@
-"""End to end: how many images a second from the encoded file to its answer."""
+"""End-to-end throughput: images per second from the encoded file to the answer on the host."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from models.tasks import task_of
 
 @dataclass(frozen=True)
 class EndToEnd:
-    """From before the encoded image is read until its class is on the host.
+    """The throughput from before the encoded images are read until their classes are on the host.
 
-    Each stage's images per second are those of the stage alone, with every worker it has, in the same process just
-    before; the slowest of them is the bound.
+    The images per second of each stage are measured in the same process just before, with the stage running alone on
+    all its workers. `bound` names the stage that limits the pipeline (see `bound_of`).
     """
 
     kind: ClassVar[str] = "end_to_end"
@@ -53,16 +53,23 @@ def measure_end_to_end(
     workers: int,
     timed: TimedRounds,
 ) -> EndToEnd | None:
-    """Passes over the files, each from before the first is read until the last class is on the host.
+    """Time passes over the files, each from before the first file is read until the last class is on the host.
 
     Args:
         prepared: the case.
-        files: encoded images.
-        data: where they come from, for the record.
-        duration: passes are repeated for its `min_s` and cut short, between two batches, at its `max_s`.
-        pool: decodes and preprocesses.
-        workers: threads of the pool.
+        files: the encoded images.
+        data: the source of the images, for the record.
+        duration: passes are repeated for at least its `min_s`, and cut short between two batches at its `max_s`.
+        pool: the threads that decode and preprocess.
+        workers: the number of threads in the pool.
         timed: the clock.
+
+    Returns:
+        The measurement, or None if timing is switched off.
+
+    Raises:
+        Contradiction: a graph was compiled in a timed pass.
+        UnreadableImage: a file cannot be decoded.
     """
     task = task_of(prepared.spec)
     transform = task.transform(prepared.spec)
@@ -121,13 +128,13 @@ def _why_no_top1(prepared: Prepared, labelled: int, labels: int) -> str | None:
 
 
 def bound_of(rates: Mapping[str, float]) -> str:
-    """The stage that bounds the pipeline.
+    """Return the name of the stage that limits the pipeline.
 
-    Decoding and preprocessing share the workers, copy and model the thread that feeds the device; of the pair that is
-    slower together, the slower stage.
+    Decoding and preprocessing share the worker threads; copying and the model share the thread that feeds the device.
+    The result is the slower stage of the pair that takes longer together.
 
     Args:
-        rates: images per second of each stage alone.
+        rates: the images per second of each stage alone.
     """
     pairs = (("decode", "preprocess"), ("copy", "model"))
     slower = max(pairs, key=lambda pair: sum(1 / rates[stage] for stage in pair))
@@ -135,6 +142,6 @@ def bound_of(rates: Mapping[str, float]) -> str:
 
 
 def top1(files: Sequence[ImageFile], classes: Sequence[int]) -> tuple[int, int]:
-    """How many of the classified files have a label, and how many of those are right."""
+    """Return how many of the classified files have a label, and how many of those are classified correctly."""
     labelled = [(file.label, found) for file, found in zip(files, classes, strict=False) if file.label is not None]
     return len(labelled), sum(label == found for label, found in labelled)

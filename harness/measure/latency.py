@@ -1,4 +1,4 @@
-"""Latency: how long one batch takes."""
+"""Latency: the time that one batch takes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from harness.proof import Prepared
 
 @dataclass(frozen=True)
 class Latency(Percentiles):
-    """One batch from before `submit` until after `synchronize`, input on the device, another input each round."""
+    """The latency of one batch, from before `submit` until after `synchronize`.
+
+    The input lies on the device already, and consecutive rounds use different inputs.
+    """
 
     kind: ClassVar[str] = "latency"
 
@@ -29,7 +32,7 @@ class Latency(Percentiles):
 
     @classmethod
     def of(cls, rounds_s: Sequence[float]) -> Latency:
-        """From the raw rounds, in seconds."""
+        """Compute the record from the times of the rounds, in seconds."""
         total = sum(rounds_s)
         return cls(
             **percentiles_ms(rounds_s),  # type: ignore[arg-type]  # keys and fields are one list, held by a test
@@ -43,7 +46,13 @@ class Latency(Percentiles):
 
 
 def measure_latency(prepared: Prepared, duration: Duration, timed: TimedRounds) -> Latency | None:
-    """One batch a round, from before `submit` until after `synchronize`; another input each round."""
+    """Time one batch per round, from before `submit` until after `synchronize`, with different inputs in turn.
+
+    Returns None if timing is switched off.
+
+    Raises:
+        Contradiction: a graph was compiled in a timed round.
+    """
     runner, batches = prepared.runner, prepared.batches
     turn = count()
 

@@ -1,4 +1,4 @@
-"""Parity: are the answers those of the same weights in fp32 on the CPU?"""
+"""Parity: how well the answers agree with those of the same weights in fp32 on the CPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PARITY_IMAGES = 32
 
 @dataclass(frozen=True)
 class Parity:
-    """Answers against those of the same weights in fp32 on the CPU, eager. See `models.tasks.Agreement`."""
+    """The agreement of the answers with the fp32, eager CPU reference, and its floors. See `models.tasks.Agreement`."""
 
     kind: ClassVar[str] = "parity"
 
@@ -28,7 +28,11 @@ class Parity:
 
 
 def measure_parity(prepared: Prepared, references: References, timed: TimedRounds) -> Parity:
-    """Answers to different images, in batches of the case's size, against the reference's."""
+    """Compare the answers to generated images, run in batches of the case's size, with those of the reference.
+
+    Raises:
+        WrongAnswers: the answers cannot be compared.
+    """
     batch = prepared.case.images
     number = -(-PARITY_IMAGES // batch) * batch
     images = input_images(prepared.spec, number)

@@ -1,4 +1,4 @@
-"""Percentiles, and how many rounds one needs before it may be printed. Seconds come in; milliseconds leave."""
+"""Percentiles in milliseconds of rounds in seconds, and the number of rounds that a percentile needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PERCENTILES = (50, 90, 99)
 
 @dataclass(frozen=True)
 class Percentiles:
-    """What every measurement of rounds has; one that too few rounds support is None."""
+    """The percentiles of a measurement. A percentile is None if there are too few rounds, with how many are missing."""
 
     p50_ms: float | None
     p50_missing_rounds: int
@@ -23,14 +23,14 @@ class Percentiles:
 
 
 def least_rounds(percentile: float, confidence: float = CONFIDENCE) -> int:
-    """Rounds that a percentile needs before it may be printed.
+    """Return the number of rounds that a percentile needs before it may be printed.
 
-    The early-stopping rule of MLPerf LoadGen with tolerance 0 and one value above the percentile: the least n for
-    which a binomial with success probability p gives n or n-1 successes with probability at most 1 - confidence.
+    This is the early-stopping rule of MLPerf LoadGen with tolerance 0 and one value above the percentile: the least n
+    for which a binomial with success probability p gives n or n-1 successes with probability at most 1 - confidence.
 
     Args:
-        percentile: in percent, between 0 and 100.
-        confidence: probability that the percentile is not above the highest round.
+        percentile: the percentile in percent, between 0 and 100.
+        confidence: the confidence of the estimate, between 0 and 1.
 
     Source: MLPerf inference rules, "Early Stopping Criterion"; 64 rounds for p90, 662 for p99.
     """
@@ -42,13 +42,13 @@ def least_rounds(percentile: float, confidence: float = CONFIDENCE) -> int:
 
 
 def percentile(rounds_s: Sequence[float], percent: float) -> float:
-    """The smallest round that at least `percent` of the rounds do not exceed (nearest rank), in seconds."""
+    """Return the smallest round, in seconds, that at least `percent` of the rounds do not exceed (nearest rank)."""
     ordered = sorted(rounds_s)
     return ordered[max(0, math.ceil(percent / 100 * len(ordered)) - 1)]
 
 
 def percentiles_ms(rounds_s: Sequence[float]) -> dict[str, float | int | None]:
-    """p50, p90 and p99 in milliseconds; None where too few rounds support one, with how many are missing."""
+    """Return the fields of `Percentiles`: p50, p90 and p99 in milliseconds or None, and how many rounds are missing."""
     found: dict[str, float | int | None] = {}
     for percent in PERCENTILES:
         missing = max(0, least_rounds(percent) - len(rounds_s))

@@ -1,6 +1,6 @@
-"""From encoded images on disk to answers on the host: the stages, each alone and all as one pipeline.
+"""The pipeline from encoded images on disk to answers on the host, as a whole and each of its stages alone.
 
-Decoding and preprocessing run on worker threads (Pillow lets go of the interpreter lock), ahead of the model.
+Decoding and preprocessing run ahead of the model on worker threads, because Pillow releases the interpreter lock.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LEAST_STAGE_S = 0.3
 
 @contextmanager
 def workers(count: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool for decoding. Its threads compute alone: the cores are shared out among them already."""
+    """Yield a pool of threads for decoding. Torch uses one thread in each, because the pool occupies the cores."""
     before = torch.get_num_threads()
     pool = ThreadPoolExecutor(count, thread_name_prefix="decode", initializer=lambda: torch.set_num_threads(1))
     try:
@@ -45,22 +45,23 @@ def answers_of_files(
     is_time_up: Callable[[], bool] = lambda: False,
     on_unreadable: Callable[[int, UnreadableImage], None] | None = None,
 ) -> Iterator[tuple[list[int], Outputs]]:
-    """The answers to the files through the whole pipeline, a batch at a time: the files' indices and their answers.
+    """Run the whole pipeline, and yield for each batch the indices of the files and the answers to them.
 
-    Every file comes once, in order, but for those that cannot be decoded. The last batch is filled up with its own
-    first image where it is short, and the surplus answers are dropped. Only the files of a few batches are in memory.
+    Every file that can be decoded comes once, in order. If the last batch is short, it is padded with its own first
+    image, and the surplus answers are dropped. Only the files of a few batches are in memory at a time.
 
     Args:
-        runner: warm, for batches of `batch`.
-        transform: from a decoded image to fp32 [3, h, w].
-        files: what to answer.
-        batch: images a batch.
-        pool: decodes and preprocesses.
-        is_time_up: asked before each batch.
-        on_unreadable: told of a file that is no whole image, which is then left out; None raises instead.
+        runner: the warm model, compiled for batches of `batch` images.
+        transform: converts a decoded image to fp32 [3, h, w].
+        files: the files to answer.
+        batch: the number of images in a batch.
+        pool: the threads that decode and preprocess.
+        is_time_up: called before each batch; the pipeline ends early if it returns True.
+        on_unreadable: called with the index of a file that cannot be decoded, which is then left out, and with the
+            error; None to raise the error instead.
 
     Raises:
-        UnreadableImage: of the first such file, unless `on_unreadable` takes it.
+        UnreadableImage: a file cannot be decoded, and `on_unreadable` is None.
     """
     ahead: deque[tuple[int, Future[torch.Tensor]]] = deque()
     rest = enumerate(files)
@@ -84,7 +85,7 @@ def answers_of_files(
             refill()
         return indices, images
 
-    running: tuple[list[int], Any] | None = None  # an output that is not fetched yet
+    running: tuple[list[int], Any] | None = None  # the indices and the output that is not fetched yet
     try:
         refill()
         while ahead and not (running and is_time_up()):
@@ -93,7 +94,7 @@ def answers_of_files(
                 break
             placed = runner.put(torch.stack(images + images[:1] * (batch - len(images))))
             finished = None
-            if running is not None:  # its output holds only until the next submit
+            if running is not None:  # its output is valid only until the next submit
                 runner.synchronize()
                 finished = running[0], runner.fetch(running[1]).first(len(running[0])).copy()
             running = indices, runner.submit(placed)
@@ -110,7 +111,10 @@ def answers_of_files(
 def stage_rates(
     runner: Runner, task: Task, transform: Pixels, files: Sequence[ImageFile], batch: int, pool: ThreadPoolExecutor
 ) -> dict[str, float]:
-    """Images per second of each stage alone, on a sample of the files."""
+    """Measure the images per second of each stage alone, on the first files.
+
+    The stages are `decode`, `preprocess`, `copy` and `model`.
+    """
     sample = list(islice(files, max(STAGE_IMAGES, batch)))
     rates: dict[str, float] = {}
 

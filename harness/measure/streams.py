@@ -1,4 +1,4 @@
-"""Streams: several processes at once in one common window, and what one of them does in it."""
+"""Streams: several processes that run at once in one common time window, and what each of them does in it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from harness.measure.percentiles import Percentiles
 
 @dataclass(frozen=True)
 class StreamRun:
-    """What one stream did in the window. Times are of the clock that all processes share, in seconds.
+    """What one stream did in the window. All times are in seconds on the clock that the processes share.
 
     Attributes:
-        name: of the stream.
-        rounds_s: each request, from before `submit` until after `synchronize`.
-        began_s: when its first request began.
-        ended_s: when its last one ended.
+        name: the name of the stream.
+        rounds_s: the time of each request, from before `submit` until after `synchronize`.
+        began_s: the time at which the first request began.
+        ended_s: the time at which the last request ended.
     """
 
     name: str
@@ -34,11 +34,12 @@ class StreamRun:
 
 @dataclass(frozen=True)
 class Streams(Percentiles):
-    """Several streams in one common window, from the first request's start to the last one's end.
+    """Several streams in one common window, which lasts from the start of the first request to the end of the last.
 
-    `images_per_second` is all images over that wall time; `min_`, `max_` and `stdev_` are of equal intervals of it. The
-    percentiles are those of all requests together, each from before its `submit` until after its `synchronize`. `each`
-    has a row a stream, over the same wall time, so that they add up to the whole.
+    `images_per_second` is the number of all images over the window's wall time; its `min_`, `max_` and `stdev_` are
+    taken over equal intervals of the window. The percentiles are over the requests of all streams, each from before its
+    `submit` until after its `synchronize`. `each` has a row for each stream over the same wall time, so that the rates
+    of the streams add up to the whole.
     """
 
     kind: ClassVar[str] = "streams"
@@ -60,7 +61,7 @@ class Streams(Percentiles):
 
     @classmethod
     def of(cls, runs: Sequence[StreamRun], batch_size: int) -> Streams:
-        """From what each stream did."""
+        """Compute the record from the runs of all streams. `batch_size` is the number of images in a request."""
         begin_s, end_s = min(run.began_s for run in runs), max(run.ended_s for run in runs)
         whole = _window(runs, begin_s, end_s, batch_size)
         each = [{"name": run.name, **_window([run], begin_s, end_s, batch_size)} for run in runs]
@@ -68,12 +69,12 @@ class Streams(Percentiles):
 
 
 def _window(runs: Sequence[StreamRun], begin_s: float, end_s: float, batch_size: int) -> dict[str, Any]:
-    """What these streams did in a window: rate and requests."""
+    """Return the rate and the request statistics of these streams in a window."""
     rounds_s = [round_s for run in runs for round_s in run.rounds_s]
     images, wall_s = len(rounds_s) * batch_size, end_s - begin_s
     rates = [count * batch_size for count in interval_rates(runs, begin_s, end_s)]
     requests = asdict(Latency.of(rounds_s))
-    del requests["wall_s"]  # of one request after the other
+    del requests["wall_s"]  # it is the sum of all requests, not the wall time of the window
     return {
         "images_per_second": images / wall_s,
         "images": images,
@@ -87,9 +88,10 @@ def _window(runs: Sequence[StreamRun], begin_s: float, end_s: float, batch_size:
 
 
 def interval_rates(runs: Sequence[StreamRun], begin_s: float, end_s: float) -> list[float]:
-    """Requests a second in equal intervals, at most ten and each long enough for some eight requests a stream.
+    """Return the requests per second in equal intervals of the window.
 
-    A request that spans several intervals counts in each by the share of its time, so that a boundary makes no noise.
+    There are at most ten intervals, each long enough for about eight requests per stream. A request that spans several
+    intervals counts in each by the share of its time, so that the boundaries add no noise.
     """
     rounds = sum(len(run.rounds_s) for run in runs)
     number = max(1, min(10, rounds // (8 * len(runs))))
@@ -107,26 +109,33 @@ def interval_rates(runs: Sequence[StreamRun], begin_s: float, end_s: float) -> l
 
 
 class Window(Protocol):
-    """The common window of several processes, as one of them sees it."""
+    """The common time window of several processes, as one of them sees it."""
 
     @property
     def go_at_s(self) -> float:
-        """When it begins, on the clock that all processes share."""
+        """The time in seconds at which the window begins, on the clock that all processes share."""
 
     def is_stopped(self) -> bool:
-        """Whether all are told to end now."""
+        """Return whether all processes are told to end now."""
 
     def report(self, rounds: int) -> None:
-        """Say how many rounds this process has done, so that one that no longer moves is seen."""
+        """Report how many rounds this process has done, so that a hanging process is noticed."""
 
     def is_everyone_done(self) -> bool:
-        """Say that this process has what it wants, and ask whether all others have too."""
+        """Report that this process has enough rounds, and return whether all the others have too."""
 
 
 def run_window(runner: Runner, batches: Sequence[Any], duration: Duration, window: Window, name: str) -> StreamRun:
-    """Requests, one after the other, from the common start until every stream has what it wants.
+    """Run requests one after the other, from the common start until every stream has enough of them.
 
-    A stream that has what it wants goes on until the others have it too, so that none has the machine to itself.
+    A stream that has enough requests continues until the others do too, so that no stream has the machine to itself.
+
+    Args:
+        runner: the warm model.
+        batches: the batches to cycle through.
+        duration: how long to run.
+        window: the common window of all streams.
+        name: the name of the stream.
     """
     rounds_s: list[float] = []
     while (ahead_s := window.go_at_s - perf_counter()) > 0:
@@ -148,28 +157,31 @@ def run_window(runner: Runner, batches: Sequence[Any], duration: Duration, windo
 
 
 class RunningStreams(Protocol):
-    """Streams that are ready."""
+    """Streams that are ready to run."""
 
     def run(
         self, duration: Duration, begin: Callable[[], None] = ..., end: Callable[[], None] = ...
     ) -> Sequence[StreamRun]:
-        """One common window. `begin` is called when it begins, `end` when every stream has ended it."""
+        """Run all streams in one common window. `begin` is called at its start, `end` when every stream has ended."""
 
 
 class WindowWatch(Protocol):
-    """Told when the timed window begins and ends."""
+    """An observer that is called when the timed window begins and ends."""
 
     def begin(self) -> None:
-        """Now."""
+        """Note that the window begins now."""
 
     def end(self) -> None:
-        """Now."""
+        """Note that the window has ended now."""
 
 
 def measure_streams(
     case: Case, streams: RunningStreams, duration: Duration, timed: TimedRounds, watch: WindowWatch
 ) -> Streams | None:
-    """Requests of several processes in one common window; the clock is their own, the round is all of it."""
+    """Measure the requests of several processes in one common window, or return None if timing is switched off.
+
+    The processes take the times of the requests themselves. For `timed` the whole window is a single round.
+    """
     found: list[Streams] = []
     timed(
         "streams",

@@ -1,4 +1,4 @@
-"""Throughput: how many images a second, in windows of batches that are queued one behind the other."""
+"""Throughput: images per second in windows of batches that are submitted without waiting for each other."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from harness.cases import Duration
 from harness.measure.clock import TimedRounds
 from harness.proof import Prepared
 
-# A window long enough that its one synchronisation does not matter, and enough windows to see a drift.
+# Few enough windows that the one synchronisation of each does not matter, and enough to see a drift of the rate.
 WINDOWS = 5
 LEAST_BATCHES = 2
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """Images over wall time, from before the first `submit` of a window until after one `synchronize` at its end.
+    """The number of images over wall time, summed over windows.
 
-    `min_`, `max_` and `stdev_` are of the windows' own rates.
+    The time of a window runs from before its first `submit` until after one `synchronize` at its end. `min_`, `max_`
+    and `stdev_` are taken over the rates of the windows.
     """
 
     kind: ClassVar[str] = "throughput"
@@ -38,7 +39,7 @@ class Throughput:
 
     @classmethod
     def of(cls, windows_s: Sequence[float], batches: Sequence[int], batch_size: int) -> Throughput:
-        """From the windows' wall times in seconds and how many batches each held."""
+        """Compute the record from the wall time in seconds and the number of batches of each window."""
         wall_s = sum(windows_s)
         images = sum(batches) * batch_size
         rates = [count * batch_size / window_s for count, window_s in zip(batches, windows_s, strict=True)]
@@ -55,12 +56,18 @@ class Throughput:
 
 
 def measure_throughput(prepared: Prepared, duration: Duration, timed: TimedRounds) -> Throughput | None:
-    """Windows of batches: from before the first `submit` until after one `synchronize` at the end."""
+    """Time windows of batches, each from before its first `submit` until after one `synchronize` at its end.
+
+    Returns None if timing is switched off.
+
+    Raises:
+        Contradiction: a graph was compiled in a timed window.
+    """
     runner, batches = prepared.runner, prepared.batches
     windows: list[int] = []
 
     def one_window(size: int, left_s: float) -> None:
-        """So many batches, or fewer where the time is up: the machine may be slower than it was."""
+        """Run `size` batches, or fewer if the time is up, because the machine may be slower than before."""
         end_s = perf_counter() + left_s
         done = 0
         while done < size and (done == 0 or perf_counter() < end_s):
@@ -80,13 +87,13 @@ def measure_throughput(prepared: Prepared, duration: Duration, timed: TimedRound
 
 
 def window_batches(duration: Duration, done: int, elapsed_s: float, batch_s: float) -> int:
-    """Batches of the next throughput window, 0 when enough is done.
+    """Return the number of batches of the next throughput window, or 0 if the measurement is complete.
 
     Args:
         duration: how long the measurement lasts.
-        done: batches done so far.
-        elapsed_s: since its start.
-        batch_s: what one batch takes, as warm-up showed.
+        done: the number of batches so far.
+        elapsed_s: the seconds since the start of the measurement.
+        batch_s: the seconds that one batch takes, from the batches so far, or from warm-up before the first.
     """
     batches_left = (duration.batches or 0) - done
     is_over = duration.max_s is not None and elapsed_s >= duration.max_s

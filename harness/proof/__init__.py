@@ -1,4 +1,4 @@
-"""Owns the proof that a runner is what its label says, and getting it ready. Must not know what is measured of it."""
+"""Owns preparing a runner and the proof that it is what its label says. Must not know what is measured with it."""
 
 from harness.proof.contradictions import Contradiction
 from harness.proof.preparation import prepare

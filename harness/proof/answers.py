@@ -1,4 +1,4 @@
-"""Are a runner's answers those of the reference?"""
+"""The check that a runner's answers agree with those of the reference."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from harness.cases import PRECISIONS, Case
 from harness.engines import Runner
 from models.tasks import Agreement, Outputs, Task, WrongAnswers
 
-# Images whose answers are checked before anything is timed.
+# The number of images whose answers are checked before anything is timed.
 CHECKED_IMAGES = 8
 
 
 def answers(runner: Runner, batches: Sequence[Any], count: int) -> Outputs:
-    """The runner's answers to the first `count` images of the batches, in their order."""
+    """Return the runner's answers to the first `count` images of the batches, in order."""
     found: list[Outputs] = []
     for batch in batches:
         found.append(runner.fetch(runner.submit(batch)).copy())
@@ -24,10 +24,13 @@ def answers(runner: Runner, batches: Sequence[Any], count: int) -> Outputs:
 
 
 def check_answers(task: Task, case: Case, runner: Runner, batches: Sequence[Any], reference: Outputs) -> Agreement:
-    """How near the runner's answers to the batches' first images are to the reference's.
+    """Compare the runner's answers to the first images of the batches with the reference's answers.
+
+    Returns:
+        How well the answers agree.
 
     Raises:
-        WrongAnswers: they cannot be compared, or are further away than the precision allows.
+        WrongAnswers: the answers cannot be compared, or differ by more than the precision allows.
     """
     found = answers(runner, batches, len(reference))
     compared = reference.first(len(found))

@@ -1,4 +1,4 @@
-"""Where evidence of what ran contradicts the label."""
+"""The comparison of a case's label with the evidence of what actually ran."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from harness.cases import PRECISIONS, Case
 from harness.devices import Device, place_of
 from harness.engines.evidence import Evidence
 
-# Below this share of convolution and matrix time in the promised format the label is not true. The rest is room
-# for a first layer or a classifier that an engine may keep in fp32, which the record shows.
+# If less than this share of the time in convolutions and matrix products is in the promised format, the label is false.
+# The rest is room for a first layer or a classifier that an engine may keep in fp32, which the record shows.
 LEAST_SHARE_PCT = 90.0
-# TF32 is used by the kernels that have it: depthwise convolutions, most of the time of a mobile net, have not.
+# Only some kernels have TF32: depthwise convolutions, which take most of the time of a mobile network, do not.
 LEAST_TF32_SHARE_PCT = 1.0
-# Work still running after `synchronize` returned, as a share of the step.
+# The most work that may still run after `synchronize` has returned, as a share of the step's time.
 MOST_PENDING_PCT = 20.0
 
 
 class Contradiction(AssertionError):
-    """The evidence says that a row is not what its label says, or does not suffice to say that it is."""
+    """The evidence shows that a row is not what its label says, or is not enough to show that it is."""
 
 
 def contradictions(case: Case, device: Device, evidence: Evidence) -> list[str]:
-    """Every point in which the evidence denies the label, in words that name both; empty if the label is proven.
+    """Return every contradiction between label and evidence, each as a text that names both; empty if there is none.
 
     Args:
         case: the label.
-        device: where it should have run.
-        evidence: what ran.
+        device: the device on which the case should have run.
+        evidence: what actually ran.
     """
     return [
         *_engine_contradictions(case, evidence),

@@ -1,4 +1,4 @@
-"""From a case to a runner that is loaded, compiled, warm, proven and right. Nothing here is timed as a result."""
+"""Preparing a case: its runner is loaded, compiled, warmed up, profiled and checked. No result is timed here."""
 
 from __future__ import annotations
 
@@ -38,19 +38,21 @@ def prepare(
     artefacts: Artefacts | None = None,
     saved: SavedModel | None = None,
 ) -> Prepared:
-    """Build, compile, warm up, profile and check one case. What fails on the way leaves nothing behind.
+    """Build, compile, warm up, profile and check one case. If a step fails, everything made so far is released.
+
+    A label that the checks deny raises nothing here: `Prepared.require_proof` raises it.
 
     Args:
-        case: what to prepare.
-        spec: its catalogue row.
-        weights: `random`, `pretrained` or a file.
+        case: the case to prepare.
+        spec: the catalogue row of its model.
+        weights: `random`, `pretrained` or the path of a file.
         references: the reference's answers with these weights.
-        report: told what is being done, for a progress line.
+        report: called with a description of each step, for a progress line.
         artefacts: the cache and the calibration; None for the user's cache and generated images.
-        saved: the prepared model to load in place of building one.
+        saved: a prepared model to load instead of building one.
 
     Raises:
-        OtherModel: `saved` has other weights.
+        OtherModel: `saved` was made from other weights.
     """
     device = open_device(case.device)
     with ExitStack() as held:
@@ -135,12 +137,12 @@ def _prove(
 
 
 def rotation(images: int) -> int:
-    """How many different batches rounds rotate through: fewer where each holds many images already."""
+    """Return the number of different batches that the rounds cycle through, which is lower for large batches."""
     return 4 if images <= 32 else 2
 
 
 def identity_of(spec: ModelSpec, built: Built) -> dict[str, Any]:
-    """Which weights and which preprocessing: two numbers compare only where these agree."""
+    """Return the identity of weights and preprocessing. Two numbers are comparable only if their identities agree."""
     return {
         "weights": built.weights,
         "weights_sha256": built.weights_sha256,

@@ -1,4 +1,4 @@
-"""A case that is ready to be measured: its runner, what getting ready cost, and the proof of its label."""
+"""A case that is ready to be measured: its runner, the cost of preparing it, and the proof of its label."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from models.tasks import Agreement, WrongAnswers
 
 @dataclass(frozen=True)
 class Cost:
-    """What getting ready took, apart from every number that is timed.
+    """What preparing a case cost. None of it is part of a measured number.
 
     Attributes:
-        load_s: making the module and its weights.
-        compile_s: placing, exporting, compiling.
-        first_inference_s: the first batch after that.
-        warmup_s: all warm-up rounds.
-        warmup_rounds: how many there were.
-        warmup_steady: whether the last of them no longer got faster.
-        batch_s: what one batch took at the end of warm-up.
-        peak_memory_bytes: the highest while the case was built and warmed up, None where it cannot be told.
+        load_s: the seconds for creating the module and loading its weights.
+        compile_s: the seconds for placing, exporting and compiling.
+        first_inference_s: the seconds for the first batch after compiling.
+        warmup_s: the seconds for all warm-up rounds together.
+        warmup_rounds: the number of warm-up rounds.
+        warmup_steady: whether the last warm-up rounds were no longer getting faster.
+        batch_s: the seconds for one batch at the end of warm-up.
+        peak_memory_bytes: the peak memory while the case was built and warmed up, or None where it is unknown.
     """
 
     load_s: float
@@ -41,15 +41,15 @@ class Cost:
 
 @dataclass(frozen=True)
 class Proof:
-    """What shows that the case is what its label says, or denies it.
+    """The findings that confirm or deny that a case is what its label says.
 
     Attributes:
         evidence: what one profiled step showed.
-        problems: where evidence or answers deny the label; empty when the label is proven.
-        agreement: of the answers that were checked before timing, None where they could not be compared.
-        pending_pct: share of a step that went on after `synchronize`.
-        compilations: graphs compiled until the end of getting ready.
-        identity: weights and preprocessing; two numbers compare only where these agree.
+        problems: the points in which evidence or answers deny the label; empty if the label is proven.
+        agreement: how well the answers agree with the reference; None if they do not, or cannot be compared.
+        pending_pct: the percentage of a step's time that passed after `synchronize` had returned.
+        compilations: the number of graphs that were compiled until the end of preparation.
+        identity: the weights and the preprocessing; two numbers are comparable only if these agree.
     """
 
     evidence: Evidence
@@ -62,16 +62,16 @@ class Proof:
 
 @dataclass
 class Prepared:
-    """A case ready to be measured.
+    """A case that is ready to be measured.
 
     Attributes:
         case: the label.
-        spec: the catalogue row.
-        runner: compiled and warm.
-        batches: different inputs, placed as the runner takes them, for rounds to rotate through.
-        cost: what getting ready took.
-        proof: what shows that the label is true.
-        held: what has to be let go when the case is closed, in its order.
+        spec: the catalogue row of the model.
+        runner: the compiled and warmed-up model.
+        batches: different input batches, placed on the device, which the rounds cycle through.
+        cost: what preparing the case cost.
+        proof: the findings that confirm or deny the label.
+        held: releases, in the right order, everything that the case holds.
     """
 
     case: Case
@@ -83,11 +83,11 @@ class Prepared:
     held: ExitStack = field(default_factory=ExitStack)
 
     def require_proof(self) -> None:
-        """Raise what denies the label, if anything does.
+        """Check that nothing denies the label.
 
         Raises:
-            Contradiction: something else ran than the label says.
-            WrongAnswers: the answers are not the model's.
+            Contradiction: something other than what the label says ran.
+            WrongAnswers: the answers disagree with the reference.
         """
         __tracebackhide__ = True
         problems = self.proof.problems
@@ -96,10 +96,10 @@ class Prepared:
             raise kind(f"{self.case}: " + "; ".join(str(problem) for problem in problems))
 
     def require_label(self) -> None:
-        """Raise what denies the label, for a measurement that judges the answers itself.
+        """Check that the evidence does not deny the label, for a measurement that judges the answers itself.
 
         Raises:
-            Contradiction: something else ran than the label says, or ranges are not those of the data.
+            Contradiction: something other than what the label says ran, or int8 was calibrated on generated images.
         """
         __tracebackhide__ = True
         denied = [str(problem) for problem in self.proof.problems if isinstance(problem, Contradiction)]
@@ -110,10 +110,10 @@ class Prepared:
             raise Contradiction(f"{self.case}: " + "; ".join(denied))
 
     def require_no_recompilation(self) -> None:
-        """Raise if a graph was compiled since the case was made ready, for then a timed round compiled.
+        """Check that no graph was compiled since the case was prepared, which would have been in a timed round.
 
         Raises:
-            Contradiction: naming how many.
+            Contradiction: graphs were compiled; the message gives their number.
         """
         __tracebackhide__ = True
         more = self.runner.compilations() - self.proof.compilations
@@ -121,7 +121,7 @@ class Prepared:
             raise Contradiction(f"{self.case}: {more} graphs were compiled inside the timed rounds")
 
     def record(self) -> dict[str, Any]:
-        """What a reader needs beside a number: case, cost, evidence and identity, fit for JSON."""
+        """Return what a reader needs beside a number, JSON-serialisable: case, cost, evidence and identity."""
         cost, proof = self.cost, self.proof
         peak = cost.peak_memory_bytes
         return {
@@ -144,6 +144,6 @@ class Prepared:
         }
 
     def close(self) -> None:
-        """Let go of everything that the case held."""
+        """Release everything that the case holds."""
         self.batches = ()
         self.held.close()

@@ -1,4 +1,4 @@
-"""The reference that a candidate's answers are compared with: the same weights in fp32 on the CPU, eager."""
+"""The reference whose answers every case is compared with: the same weights in fp32, eager, on the CPU."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from models.tasks import Outputs, output_names, task_of
 
 
 def reference_outputs(module: torch.nn.Module, images: torch.Tensor) -> Outputs:
-    """What the module answers in fp32 on the CPU, operator by operator, one image at a time.
+    """Return the module's answers in fp32 on the CPU, in eager mode, computed one image at a time.
 
     Args:
-        module: fp32, on the host, in evaluation mode.
-        images: fp32 [n, 3, h, w] on the host.
+        module: the module in fp32, on the host, in evaluation mode.
+        images: the images, fp32 [n, 3, h, w] on the host.
     """
     names = output_names(module)
     parts = []
@@ -42,11 +42,11 @@ class References:
         self._held: Outputs | None = None
 
     def outputs(self, count: int, module: torch.nn.Module | None = None) -> Outputs:
-        """The answers to the first `count` images.
+        """Return the answers to the first `count` images.
 
         Args:
-            count: how many.
-            module: the module as built, to save building it again.
+            count: the number of images.
+            module: the module in fp32 on the host, if it is built already; None to build it if it is needed.
         """
         if self._held is None or len(self._held) < count:
             if module is None:
@@ -56,5 +56,5 @@ class References:
 
 
 def input_images(spec: ModelSpec, count: int) -> torch.Tensor:
-    """Generated images fp32 [count, 3, h, w], as the model's weights expect them."""
+    """Return generated images, fp32 [count, 3, h, w], as the model's weights expect them."""
     return task_of(spec).generated(spec, count)

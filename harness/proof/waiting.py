@@ -1,4 +1,4 @@
-"""Does `synchronize` wait? A clock that stops before the work is done times nothing."""
+"""The check that `synchronize` really waits: a clock that stops before the work is done measures nothing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from harness.engines import Runner
 
 
 def pending_pct(runner: Runner, batches: Sequence[Any], rounds: int = 5) -> float:
-    """Share of a step that was still running when `synchronize` returned, in percent: median of the rounds.
+    """Return the percentage of a step's time that passed after `synchronize` had returned, as a median of the rounds.
 
-    Fetching needs the finished output. What the first fetch takes beyond a second one of the same output is time
-    that `synchronize` should have waited.
+    Fetching needs the finished output. The time by which the first fetch exceeds a second fetch of the same output is
+    time for which `synchronize` should have waited.
     """
     shares = []
     for index in range(rounds):

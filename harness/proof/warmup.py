@@ -1,4 +1,4 @@
-"""Warming up: rounds until they no longer get faster."""
+"""Warming up a runner until its rounds no longer get faster."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.engines import Runner
 
-WARMUP_LEAST_S = 0.5  # caches, clocks and thread pools take time, not rounds
+WARMUP_LEAST_S = 0.5  # caches, clocks and thread pools need time rather than rounds to settle
 WARMUP_CAP_S = 10.0
 WARMUP_CAP_ROUNDS = 2000
 STEADY_PCT = 5.0
@@ -17,7 +17,7 @@ SPAN = 3
 
 
 def warm_up(runner: Runner, batches: Sequence[Any]) -> list[float]:
-    """Run until the rounds no longer get faster or the cap is reached. Returns the rounds in seconds."""
+    """Run batches until the rounds no longer get faster or a cap is reached. Returns each round's time in seconds."""
     rounds_s: list[float] = []
     elapsed_s = 0.0
     while len(rounds_s) < WARMUP_CAP_ROUNDS and elapsed_s < WARMUP_CAP_S:
@@ -32,7 +32,7 @@ def warm_up(runner: Runner, batches: Sequence[Any]) -> list[float]:
 
 
 def is_steady(rounds_s: Sequence[float]) -> bool:
-    """Whether rounds no longer get faster: the last three take at least 95% of the three before, by their medians."""
+    """Return whether rounds no longer get faster: the median of the last three is at least 95% of the three before."""
     if len(rounds_s) < 2 * SPAN:
         return False
     before = statistics.median(rounds_s[-2 * SPAN : -SPAN])

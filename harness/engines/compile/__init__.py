@@ -1,6 +1,6 @@
-"""The engine compile: torch.compile with inductor, parameters frozen, one static shape, CUDA graphs on CUDA.
+"""The engine `compile`: torch.compile with inductor, frozen parameters, one static shape, and CUDA graphs on CUDA.
 
-With int8, what is compiled is the module that PT2E quantised.
+For int8, the module is first quantised by PT2E.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from harness.engines.torch.runner import Answer, StepFindings, TorchRunner, not_
 from harness.engines.torch.scripts import executed_engine
 
 WHY_NOT_SAVED = "inductor keeps what it compiled in its own cache"
-# The int8 quantiser that inductor has kernels for on a device (see `pt2e`).
+# Maps a device to the int8 quantiser for which inductor has kernels on that device (see `pt2e`).
 _IS_X86 = platform.machine() in ("x86_64", "AMD64")
 _QUANTISERS = {"xpu": "xpu", **({"cpu": "x86"} if _IS_X86 else {})}
 
 
 def supports(device: Device, precision: str) -> str | None:
-    """See `Engine.supports`: whatever the device can compute in; int8 where inductor has a quantiser for it."""
+    """See `Engine.supports`: every precision of the device, and int8 where inductor has a quantiser for the device."""
     if (reason := not_a_torch_device("compile", device)) or not PRECISIONS[precision].calibrated:
         return reason
     if device.kind not in _QUANTISERS:
@@ -46,9 +46,9 @@ def supports(device: Device, precision: str) -> str | None:
 def build(
     module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
 ) -> TorchRunner:
-    """See `Engine.build`. Compiled by its first call here, so that no timed call compiles."""
+    """See `Engine.build`. The model is called here already, so that the timed calls do not compile."""
     forget_graphs()
-    # dynamo warns on stderr that no CUDA runtime was found, on machines where none is wanted
+    # dynamo warns on stderr that no CUDA runtime was found, even on machines where none is needed
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     placed = place(module, case, device)
     program, artefact = placed, None
@@ -62,7 +62,7 @@ def build(
     compiled = torch.compile(program, dynamic=False, fullgraph=False, options=options)
 
     def forward(batch: torch.Tensor) -> Answer:
-        if graphs:  # the output of the step before may be overwritten now
+        if graphs:  # from here on, the output of the previous step may be overwritten
             torch.compiler.cudagraph_mark_step_begin()
         answer: Answer = compiled(batch)
         return answer
@@ -77,8 +77,8 @@ def build(
         on_close=forget_graphs,
     )
     batch = runner.put(example)
-    # Not among the options of torch.compile: dynamo, which decides whether parameters are inputs or constants of the
-    # graph, has traced it before they are in force, and then nothing is frozen.
+    # Freezing is not among the options of torch.compile, because those take effect only after dynamo has traced the
+    # graph and decided whether parameters are its inputs or its constants; nothing would be frozen then.
     with torch._inductor.config.patch(freezing=True):
         for _ in range(3 if graphs else 1):  # a CUDA graph is warmed up, then recorded, then replayed
             runner.submit(batch)
@@ -87,7 +87,7 @@ def build(
 
 
 def _records_graphs(device: Device) -> bool:
-    """Whether inductor records the model as a graph of kernels, which it can on CUDA."""
+    """Return whether inductor records the model as a graph of kernels, which it does on CUDA only."""
     return device.kind == "cuda"
 
 
@@ -98,7 +98,7 @@ def _prover(
     device: Device,
     artefacts: Artefacts,
 ) -> Callable[[list[Event]], StepFindings]:
-    """What proves a step of this case: `_prove`, with what was quantised where a file of that was made."""
+    """Return the function that reads a profiled step: `_prove`, which for int8 is given the quantisation as well."""
     if artefact is None:
         return lambda events: _prove(placed, events, device)
     left, calibration = tuple(float_layers(program)), artefacts.calibration().record()
@@ -120,7 +120,7 @@ def _prove(
 ) -> StepFindings:
     counters = torch._dynamo.utils.counters
     engine = "compile" if ran_inductor(events) else executed_engine(module, events)
-    if _records_graphs(device) and counters["inductor"]["cudagraph_skips"]:  # inductor says so in a log line only
+    if _records_graphs(device) and counters["inductor"]["cudagraph_skips"]:  # inductor only logs this
         engine += " without CUDA graphs"
     if engine == "compile" and device.is_host and torch.backends.mkldnn.is_available() and not packed_operators(events):
         engine += " without frozen parameters"
@@ -129,19 +129,19 @@ def _prove(
         graphs=counters["stats"]["unique_graphs"],
         graph_breaks=sum(counters["graph_break"].values()),
         quantisation=quantisation,
-        # whether compile_s is the time of compiling or of loading what an earlier run compiled
+        # tells whether compile_s is the time for compiling, or for loading what an earlier run compiled
         notes={"inductor_cache": "hit" if counters["inductor"]["fxgraph_cache_hit"] else "miss", **(notes or {})},
     )
 
 
 def compilations() -> int:
-    """Frames that dynamo has compiled, and CUDA graphs that inductor has recorded, since `forget_graphs`."""
+    """Return the number of frames compiled by dynamo and of CUDA graphs recorded by inductor since `forget_graphs`."""
     counters = torch._dynamo.utils.counters
     return int(counters["frames"]["total"] + counters["inductor"]["cudagraph_recorded_non_static_inputs"])
 
 
 def forget_graphs() -> None:
-    """Drop every compiled graph and its counters: no state passes from one case to the next."""
+    """Drop every compiled graph and reset the counters, so that no state passes from one case to the next."""
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     gc.collect()

@@ -1,7 +1,7 @@
-"""Static quantisation of a torch module to int8 by PT2E: exported, calibrated, and kept as a file for the next run.
+"""Static int8 quantisation of a torch module by PT2E: export and calibration, with the result cached as a file.
 
-What comes out is still a torch module, with pairs of quantize and dequantize that
-inductor fuses into int8 kernels.
+The result is still a torch module, in which pairs of quantize and dequantize stand that inductor fuses into int8
+kernels.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import torch
 from harness.artefacts import Artefact, Artefacts, key_of, sources_of
 
 FILE_NAME = "model.pt2"
-# Images a run of the calibration: enough to keep the cores busy.
+# The number of images in one batch of the calibration, enough to keep the cores busy.
 BATCH = 16
 _ROOM = "torchao.quantization.pt2e.quantizer"
-# Quantiser to its module, its class and its default: uint8 or int8 activations, int8 weights with a scale a channel.
+# Maps a quantiser to its module, its class and its default configuration, which has uint8 or int8 activations and int8
+# weights with one scale per channel.
 _QUANTISERS = {
     "x86": ("x86_inductor_quantizer", "X86InductorQuantizer", "get_default_x86_inductor_quantization_config"),
     "xpu": ("xpu_inductor_quantizer", "XPUInductorQuantizer", "get_default_xpu_inductor_quantization_config"),
@@ -37,15 +38,18 @@ def quantised_program(
     put: Callable[[torch.Tensor], torch.Tensor],
     artefacts: Artefacts,
 ) -> tuple[torch.nn.Module, Artefact]:
-    """The module quantised, for any number of images, made now or by an earlier run.
+    """Quantise the module for any batch size, or load it from the cache if an earlier run did.
 
     Args:
-        module: fp32, on its device, in evaluation mode.
+        module: the module in fp32, on its device, in evaluation mode.
         example: images, fp32 [n, 3, h, w], on that device.
-        model: its name, for the key.
+        model: the model's name, for the cache key.
         quantiser: `x86` or `xpu`.
-        put: brings images onto the device.
-        artefacts: the cache and the images to calibrate on.
+        put: moves images to the device.
+        artefacts: the cache and the calibration images.
+
+    Returns:
+        The quantised module, and the artefact that it was loaded from.
 
     Source: PyTorch tutorial, "PyTorch 2 Export Quantization with X86 Backend through Inductor".
     """
@@ -72,13 +76,13 @@ def quantised_program(
         calibration=calibration.record(),
     )
     artefact = artefacts.cache.obtain(key, make)
-    import_module("torch.ao.quantization.fx._decomposed")  # registers the operators that the file is written in
+    import_module("torch.ao.quantization.fx._decomposed")  # registers the operators that the file uses
     with _quietly():
         return torch.export.load(artefact.folder / FILE_NAME).module(), artefact
 
 
 def float_layers(program: torch.nn.Module) -> list[str]:
-    """Convolutions and linear layers of a quantised program whose image or weight is not dequantised from int8."""
+    """Return the convolutions and linear layers whose input or weight is not dequantised from int8."""
     assert isinstance(program, torch.fx.GraphModule)
     layers = [node for node in program.graph.nodes if _is_matrix_work(node)]
     return [node.name for node in layers if not all(_is_dequantised(argument) for argument in node.args[:2])]
@@ -90,7 +94,7 @@ def _is_matrix_work(node: torch.fx.Node) -> bool:
 
 
 def _is_dequantised(argument: Any) -> bool:
-    """Whether it comes from int8, through operators that only move values."""
+    """Return whether the argument is dequantised from int8, possibly followed by operators that only move values."""
     while isinstance(argument, torch.fx.Node) and any(
         word in str(argument.target) for word in ("view", "reshape", "flatten", "permute", "clone")
     ):
@@ -99,7 +103,7 @@ def _is_dequantised(argument: Any) -> bool:
 
 
 def _export(module: torch.nn.Module, example: torch.Tensor) -> torch.export.ExportedProgram:
-    two = torch.cat([example[:1], example[:1]])  # torch.export takes a size of 1 for a constant
+    two = torch.cat([example[:1], example[:1]])  # torch.export treats a size of 1 as a constant
     return torch.export.export(module, (two,), dynamic_shapes=({0: torch.export.Dim("batch")},))
 
 
@@ -111,7 +115,7 @@ def _open_quantiser(name: str) -> Any:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """Export and quantiser warn of what they deprecate; importing them reports on absent GPUs."""
+    """Silence the deprecation warnings of export and quantiser, and the messages about missing GPUs on import."""
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

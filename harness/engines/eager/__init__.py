@@ -1,4 +1,4 @@
-"""The engine eager: the module as it is, operator by operator."""
+"""The engine `eager`: the unchanged module in torch's eager mode, operator by operator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.engines.torch.scripts import FILE_NAME, executed_engine
 
 
 def supports(device: Device, precision: str) -> str | None:
-    """See `Engine.supports`: whatever the device can compute in, but no int8."""
+    """See `Engine.supports`: every precision of the device except int8."""
     return as_it_is("eager", device, precision)
 
 
@@ -28,7 +28,7 @@ def build(
 
 
 def save(runner: TorchRunner) -> dict[str, bytes]:
-    """See `Saving.save`: the weights in the case's format."""
+    """See `Saving.save`. The file holds the weights in the case's number format."""
     out = io.BytesIO()
     torch.save(runner.module.state_dict(), out)
     return {FILE_NAME: out.getvalue()}

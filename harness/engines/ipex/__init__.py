@@ -1,7 +1,7 @@
-"""Intel Extension for PyTorch on the CPU: `ipex.optimize`, traced and frozen, which is how it fuses.
+"""The engine `ipex`: Intel Extension for PyTorch on the CPU. Operators fuse after `ipex.optimize`, trace and freeze.
 
-It ended with version 2.8 and takes torch 2.8 alone, so it has an environment of its own (`make setup-ipex`); elsewhere
-the engine gives that as its reason.
+The extension ended with version 2.8 and works only with torch 2.8, so it has an environment of its own
+(`make setup-ipex`). In other environments the engine names this as the reason why it is absent.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from harness.engines.torch.scripts import executed_engine, forget_scripts
 
 MODULE = "intel_extension_for_pytorch"
 _PRECISIONS = ("fp32", "bf16", "fp16", "amp_bf16", "amp_fp16")
-# How the extension names its operators.
+# The namespaces of the extension's operators.
 _OWN_OPS = ("ipex_prepack::", "torch_ipex::", "ipex::")
-# MKL's, which is no primitive of oneDNN and says its format in its name.
+# MKL's matrix product, which is not a oneDNN primitive; its name states its format.
 _SGEMM = "sgemm"
-# Least share of convolution and matrix time in its own operators, in percent.
+# The least percentage of the time in convolutions and matrix products that the extension's own operators must take.
 _LEAST_OWN_PCT = 90.0
 
 
 def absent() -> str | None:
-    """None, or the reason why the extension is not here, with the way to it."""
+    """Return None, or the reason why the extension is not installed, with how to install it."""
     if find_spec(MODULE) is None:
         return (
             "ipex needs Intel Extension for PyTorch and torch 2.8, an environment of its own: make setup-ipex, "
@@ -45,7 +45,10 @@ def absent() -> str | None:
 
 
 def supports(device: Device, precision: str) -> str | None:
-    """CPUs. Its build for Intel GPUs is not on the package index, and torch.xpu has taken its place."""
+    """See `Engine.supports`: CPUs only.
+
+    The extension's build for Intel GPUs is not on the package index, and torch.xpu has taken its place.
+    """
     if device.kind != "cpu":
         return "ipex is measured on the CPU; Intel GPUs run through native torch.xpu: use --engine eager or compile"
     if precision not in _PRECISIONS:
@@ -60,7 +63,7 @@ def build(
     precision = PRECISIONS[case.precision]
     dtype = getattr(torch, precision.autocast or precision.weights)
     with warnings.catch_warnings(), torch.no_grad(), autocast(case, device):
-        warnings.simplefilter("ignore")  # it traces, which torch deprecates, and says that it has come to its end
+        warnings.simplefilter("ignore")  # torch deprecates tracing, and the extension warns that it has ended
         extension = import_module(MODULE)
         laid_out = module.to(memory_format=torch.channels_last)
         optimised: torch.nn.Module = extension.optimize(laid_out, dtype=dtype, inplace=True)
@@ -83,7 +86,7 @@ def build(
 
 
 def _prove(frozen: torch.jit.ScriptModule, events: list[Event]) -> StepFindings:
-    """Whether the operators that did the work are the extension's own, by their time in the profile."""
+    """Find out from a profile whether the extension's own operators took most of the time of the matrix work."""
     time_us: Counter[str] = Counter()
     own: Counter[str] = Counter()
     for op in innermost_matrix_ops(events):
@@ -101,9 +104,10 @@ def _prove(frozen: torch.jit.ScriptModule, events: list[Event]) -> StepFindings:
 
 
 def executed_work(step: Callable[[], None], events: list[Event]) -> MatrixWork:
-    """Formats as oneDNN logged them, for the extension's operators show none in torch's profile.
+    """Return the matrix work of one step, with the formats from oneDNN's log.
 
-    What is MKL's sgemm is fp32, by its name, for the time that the profile gives it.
+    The log is needed because the extension's operators show no format in torch's profile. MKL's sgemm is not in the log
+    and counts as fp32, as its name says, with its time from the profile.
     """
     time_us: Counter[str] = Counter()
     counts: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""oneDNN's own log of what it executed: each primitive with its formats, its kernel and its time."""
+"""Reading oneDNN's verbose log, which lists each executed primitive with its formats, its kernel and its time."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Primitive:
     """One execution of a convolution or matrix product.
 
     Attributes:
-        dtype: of its input, as in the table of precisions; `unknown` where the log does not say.
+        dtype: the format of its input, as in the table of precisions; `unknown` where the log does not say.
         kernel: the implementation, such as `brgconv_1x1:avx512_core_bf16`.
-        time_us: what it took.
+        time_us: the execution time in microseconds.
     """
 
     dtype: str
@@ -34,9 +34,9 @@ class Primitive:
 
 
 def executed_primitives(step: Callable[[], None]) -> list[Primitive]:
-    """The convolutions and matrix products that oneDNN executed during one call of `step`.
+    """Return the convolutions and matrix products that oneDNN executed during one call of `step`.
 
-    The log goes to the process's standard output, which is caught below Python for the time of the step.
+    oneDNN logs to the standard output of the process, so the file descriptor is redirected during the step.
     """
     sys.stdout.flush()
     libc = ctypes.CDLL(None)
@@ -58,7 +58,7 @@ def executed_primitives(step: Callable[[], None]) -> list[Primitive]:
 
 
 def parse_log(text: str) -> list[Primitive]:
-    """The executed convolutions and matrix products in a log, in its order.
+    """Return the executed convolutions and matrix products in a log, in order.
 
     Source: oneDNN developer guide, "Verbose Mode":
     `onednn_verbose,v1,primitive,exec,cpu,convolution,KERNEL,PROPAGATION,FORMATS,ATTRIBUTES,AUXILIARY,PROBLEM,MS`.

@@ -1,1 +1,1 @@
-"""ONNX files, for every engine and server that runs one: exporting a module, quantising the file."""
+"""Exporting a module to an ONNX file and quantising the file, for every engine and server that runs such files."""

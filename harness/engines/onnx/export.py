@@ -1,7 +1,7 @@
-"""From a torch module to an ONNX file, by torch's dynamo exporter.
+"""Export of a torch module to an ONNX file by torch's dynamo exporter.
 
-Here are the name of the input, the operator set and the check of what was written. Whoever runs the file, in this
-process or behind a server, compares its answers.
+This module sets the name of the input and the operator set, and checks the structure of the written file. The engine or
+server that runs the file compares its answers with the reference.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from models.tasks.outputs import CLASSIFIER_OUTPUTS
 
 INPUT_NAME = "images"
 BATCH_NAME = "batch"
-# The newest that onnxruntime's quantiser, its CPU kernels and current TensorRT all know.
+# The newest operator set that onnxruntime's quantiser, its CPU kernels and current TensorRT all support.
 OPSET = 20
-# Protocol buffers end at 2 GiB: beyond, the weights go into a file beside it.
+# Protocol buffers are limited to 2 GiB: larger weights go into a second file beside the model.
 MOST_EMBEDDED_BYTES = 2_000_000_000
 FILE_NAME = "model.onnx"
 
@@ -31,30 +31,30 @@ LIBRARIES = ("torch", "onnx", "onnxscript", "timm", "torchvision")
 
 
 class ExportError(RuntimeError):
-    """The file that was written is not the model that was asked for."""
+    """The file that was written is not a valid model of the requested form."""
 
 
 def export_onnx(module: torch.nn.Module, example: torch.Tensor, path: Path, *, dynamic_batch: bool) -> None:
     """Write the module as an ONNX file and check it.
 
     The input is `images` [batch, 3, h, w] in the example's dtype. The outputs [batch, …] have the names that
-    `output_names` gives of the module: `logits` for a classifier. Batch norms are folded into their convolutions. The
-    weights are inside the file below 2 GB, else in `<file>.data` beside it.
+    `output_names` returns for the module, which is `logits` for a classifier. Batch norms are folded into their
+    convolutions. Weights below 2 GB are inside the file, larger ones in `<file>.data` beside it.
 
     Args:
-        module: on the host, in evaluation mode; left as it is.
+        module: the module on the host, in evaluation mode; it is not changed.
         example: images [n, 3, h, w], in the module's dtype, on the host.
-        path: where to write, in a folder that exists.
-        dynamic_batch: any number of images, or the example's alone.
+        path: the file to write, in a folder that exists.
+        dynamic_batch: whether the file takes any number of images, or only that of the example.
 
     Raises:
-        ExportError: names, shape or operator set are not those that were asked for.
+        ExportError: the names, the shapes or the operator set are not the requested ones.
 
     Source: torch.onnx.export with dynamo=True.
     """
     more: dict[str, Any] = {}
     if dynamic_batch:
-        example = torch.cat([example[:1], example[:1]])  # torch.export takes a size of 1 for a constant
+        example = torch.cat([example[:1], example[:1]])  # torch.export treats a size of 1 as a constant
         more["dynamic_shapes"] = ({0: torch.export.Dim(BATCH_NAME)},)
     with _quietly(), torch.no_grad():
         program = torch.onnx.export(
@@ -72,20 +72,20 @@ def export_onnx(module: torch.nn.Module, example: torch.Tensor, path: Path, *, d
         weights = list(program.model.graph.initializers.values())
         program.optimize()
     for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()  # stack traces, with the paths of the machine that exported
+        node.metadata_props.clear()  # stack traces, which contain paths of this machine
     program.save(str(path), external_data=_weight_bytes(module) >= MOST_EMBEDDED_BYTES)
     for value in [*weights, *program.model.graph.initializers.values()]:
-        value.const_value = None  # onnxscript's rules, which are global, remember the last graph that they saw
+        value.const_value = None  # onnxscript's global rules keep the last graph alive
     check_onnx(path, None if dynamic_batch else len(example), tuple(example.shape[1:]), output_names(module))
 
 
 def exported_onnx(module: torch.nn.Module, example: torch.Tensor, model: str, artefacts: Artefacts) -> Artefact:
-    """The module as `model.onnx` for any number of images, exported now or by an earlier run.
+    """Return the module as `model.onnx` for any number of images, exported now or by an earlier run.
 
     Args:
-        module: on the host, in evaluation mode, in the type that it is exported in.
-        example: images [n, 3, h, w] in that type, on the host.
-        model: its name, for the key.
+        module: the module on the host, in evaluation mode, in the dtype of the export.
+        example: images [n, 3, h, w] in that dtype, on the host.
+        model: the model's name, for the cache key.
         artefacts: the cache.
     """
 
@@ -97,7 +97,7 @@ def exported_onnx(module: torch.nn.Module, example: torch.Tensor, model: str, ar
 
 
 def export_key(module: torch.nn.Module, example: torch.Tensor, model: str) -> Key:
-    """What an export depends on. The number of images is no part of it."""
+    """Return the cache key of an export. The number of images is not part of it."""
     return key_of(
         "onnx",
         module,
@@ -113,16 +113,16 @@ def export_key(module: torch.nn.Module, example: torch.Tensor, model: str) -> Ke
 def check_onnx(
     path: Path, batch: int | None, image_shape: tuple[int, ...], outputs: tuple[str, ...] = CLASSIFIER_OUTPUTS
 ) -> None:
-    """Have onnx's checker infer every shape of a file, and compare its ends with what was asked for.
+    """Check a file with onnx's checker, which infers all shapes, and compare inputs and outputs with what is expected.
 
     Args:
         path: the file.
-        batch: images in one call, None for any number.
-        image_shape: [3, h, w].
-        outputs: their names, in order.
+        batch: the number of images in one call, None for any number.
+        image_shape: the shape of one image, [3, h, w].
+        outputs: the names of the outputs, in order.
 
     Raises:
-        ExportError: the file is not sound, or is another model's.
+        ExportError: the file is not valid, or its inputs, outputs or operator set are not the expected ones.
     """
     import onnx
 
@@ -138,7 +138,7 @@ def check_onnx(
     )
     for found, asked in zip((model.graph.input, model.graph.output), wanted, strict=True):
         ends = [(end.name, [d.dim_param or d.dim_value for d in end.type.tensor_type.shape.dim]) for end in found]
-        # of an output only the number of images is known beforehand
+        # only the first dimension of an output, the number of images, is known beforehand
         heads = [(name, shape[: len(one[1])]) for (name, shape), one in zip(ends, asked, strict=False)]
         if len(ends) != len(asked) or heads != asked:
             raise ExportError(f"{path.name} has {ends} where {asked} was asked for")
@@ -153,7 +153,7 @@ def _weight_bytes(module: torch.nn.Module) -> int:
 
 @contextmanager
 def _quietly() -> Iterator[None]:
-    """The exporter and onnxscript's optimizer report each step, to loggers and as warnings."""
+    """Silence the exporter and onnxscript's optimizer, which report each step to loggers and as warnings."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

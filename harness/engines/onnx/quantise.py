@@ -1,6 +1,7 @@
-"""Static quantisation of an ONNX file to int8, as pairs of QuantizeLinear and DequantizeLinear that a runtime fuses.
+"""Static int8 quantisation of an ONNX file by pairs of QuantizeLinear and DequantizeLinear, which a runtime fuses.
 
-Activations are uint8 and weights int8 with a scale for each channel; ranges are those that the images span.
+Activations are uint8, and weights are int8 with one scale per channel. The ranges are the minimum and maximum over the
+calibration images.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import torch
 from harness.artefacts import Artefact, Artefacts, key_of, sources_of
 from harness.engines.onnx.export import FILE_NAME, INPUT_NAME, export_key, exported_onnx
 
-# Images a run of the calibration: enough to keep the cores busy, few enough to hold every activation.
+# The number of images in one batch of the calibration: enough to keep the cores busy, and few enough that all
+# activations fit in memory.
 BATCH = 16
 _MATRIX_OPERATORS = ["Conv", "Gemm", "MatMul"]
 _SYMMETRIC: dict[str, Any] = {
@@ -23,7 +25,7 @@ _SYMMETRIC: dict[str, Any] = {
     "extra_options": {
         "ActivationSymmetric": True,
         "WeightSymmetric": True,
-        "AddQDQPairToWeight": True,  # the weights stay in fp32 behind a pair, which TensorRT folds
+        "AddQDQPairToWeight": True,  # the weights stay in fp32 before a pair, which TensorRT folds
         "QuantizeBias": False,
         "OpTypesToExcludeOutputQuantization": _MATRIX_OPERATORS,
     },
@@ -33,13 +35,13 @@ _SYMMETRIC: dict[str, Any] = {
 def quantised_onnx(
     module: torch.nn.Module, example: torch.Tensor, model: str, artefacts: Artefacts, *, symmetric: bool = False
 ) -> Artefact:
-    """The module as a quantised `model.onnx` for any number of images, made now or by an earlier run.
+    """Return the module as a quantised `model.onnx` for any number of images, made now or by an earlier run.
 
     Args:
-        module: fp32, on the host, in evaluation mode.
+        module: the module in fp32, on the host, in evaluation mode.
         example: images, fp32 [n, 3, h, w] on the host.
-        model: its name, for the key.
-        artefacts: the cache and the images to calibrate on.
+        model: the model's name, for the cache key.
+        artefacts: the cache and the calibration images.
         symmetric: see `quantise_onnx`.
     """
     calibration = artefacts.calibration()
@@ -62,17 +64,17 @@ def quantised_onnx(
 
 
 def quantise_onnx(source: Path, target: Path, images: torch.Tensor, *, symmetric: bool = False) -> None:
-    """Write a quantised copy of a file.
+    """Write a quantised copy of an ONNX file.
 
-    Activations are uint8, for which x86 has instructions (u8 x s8); with int8 activations half of the convolutions
-    stay in fp32 on onnxruntime's CPU provider.
+    Activations are uint8, because x86 has instructions for products of uint8 and int8; with int8 activations half of
+    the convolutions stay in fp32 on onnxruntime's CPU provider.
 
     Args:
-        source: fp32, for any number of images.
-        target: where to write.
-        images: to take the ranges from, fp32 [n, 3, h, w].
-        symmetric: int8 activations around zero, and pairs at the inputs and weights of convolutions and matrix products
-            alone, their biases left in fp32: what TensorRT takes.
+        source: the fp32 file, for any number of images.
+        target: the file to write.
+        images: the calibration images, fp32 [n, 3, h, w].
+        symmetric: whether to write the form that TensorRT takes: int8 activations around zero, pairs only at the
+            inputs and weights of convolutions and matrix products, and biases in fp32.
 
     Source: onnxruntime documentation, "Quantize ONNX models", QDQ format; its example for TensorRT; TensorRT
     documentation, "Explicit quantization".
@@ -81,7 +83,7 @@ def quantise_onnx(source: Path, target: Path, images: torch.Tensor, *, symmetric
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     before = logging.getLogger().level
-    logging.getLogger().setLevel(logging.ERROR)  # the quantiser advises on the root logger
+    logging.getLogger().setLevel(logging.ERROR)  # the quantiser logs advice to the root logger
     try:
         with tempfile.TemporaryDirectory() as folder:
             ready = Path(folder) / "ready.onnx"
@@ -103,14 +105,17 @@ def quantise_onnx(source: Path, target: Path, images: torch.Tensor, *, symmetric
 
 
 def _normalisations(path: Path) -> list[str]:
-    """Nodes that normalise: no matrix work, and the quantiser fails where two of them share a scale."""
+    """Return the normalisation nodes, which are excluded: the quantiser fails where two of them share a scale.
+
+    They are no convolutions or matrix products, so nothing is lost.
+    """
     import onnx
 
     return [node.name for node in onnx.load(str(path)).graph.node if node.op_type.endswith("Normalization")]
 
 
 class _Reader:
-    """Hands the quantiser one batch at a time; its own base class only declares `get_next`."""
+    """Gives the quantiser one batch at a time. The quantiser's own base class only declares `get_next`."""
 
     def __init__(self, images: torch.Tensor) -> None:
         self._batches = iter(images.split(BATCH))

@@ -1,6 +1,6 @@
-"""The engine onnxruntime: the exported module on one provider, inputs and outputs bound to memory of the device.
+"""The engine `onnxruntime`: the exported module on one provider, with inputs and outputs bound to device memory.
 
-The library is an extra: without it the engine gives that as its reason.
+The library is optional: where it is not installed, the engine gives that as the reason why it cannot run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from harness.engines.torch.runner import PROFILER_ACTIVITIES
 from harness.host.environment import fpmath_mode
 from models.tasks import Outputs
 
-# The devices that it runs on, under its own names for them.
+# Maps each device on which ONNX Runtime is used to the provider that runs there.
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 WHY_NOT_SAVED = "its ONNX file is kept in --cache-dir"
 
@@ -49,7 +49,7 @@ _PROFILED_RUNS = 3
 
 
 def supports(device: Device, precision: str) -> str | None:
-    """See `Engine.supports`: the formats that the kernels of each provider truly compute in."""
+    """See `Engine.supports`: the formats in which the kernels of each provider actually compute."""
     provider = PROVIDERS.get(device.kind)
     if provider is None:
         return "onnxruntime runs on CPUs and NVIDIA GPUs here: use --device cpu or cuda, or --engine openvino"
@@ -77,7 +77,7 @@ def _missing_provider(provider: str) -> str | None:
 def build(
     module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
 ) -> OnnxRuntimeRunner:
-    """See `Engine.build`. What was exported, and quantised, is kept for the next run."""
+    """See `Engine.build`. The exported, and for int8 quantised, file is kept in the cache for the next run."""
     dtype = getattr(torch, PRECISIONS[case.precision].weights)
     placed = module.to(dtype)
     if PRECISIONS[case.precision].calibrated:
@@ -88,7 +88,7 @@ def build(
 
 
 class OnnxRuntimeRunner:
-    """One session whose output lies where it was bound; the input is bound anew for each batch."""
+    """Runs one session. Its outputs are bound to the same memory for all batches; the input is bound for each batch."""
 
     def __init__(self, artefact: Artefact, batch: int, case: Case, device: Device, artefacts: Artefacts) -> None:
         """Open the session."""
@@ -102,15 +102,15 @@ class OnnxRuntimeRunner:
         self._bind()
 
     def _open(self, profile: Path | None) -> Any:
-        """A session of the file; with `profile`, one that writes down what each node did, under that prefix."""
+        """Open a session of the file. With `profile`, it writes a profile of each node to a file with that prefix."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()  # the same threads as every other engine has
+        options.intra_op_num_threads = torch.get_num_threads()  # as many threads as for every other engine
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        options.add_free_dimension_override_by_name(BATCH_NAME, self._batch)  # the graph is optimised for this one
+        options.add_free_dimension_override_by_name(BATCH_NAME, self._batch)  # the graph is optimised for this size
         if profile is not None:
             options.enable_profiling = True
             options.profile_file_prefix = str(profile)
@@ -127,7 +127,7 @@ class OnnxRuntimeRunner:
         )
 
     def _bind(self) -> None:
-        """Give every output a place on the device, for good."""
+        """Allocate memory on the device for every output, once, and bind the outputs to it."""
         import onnxruntime
 
         self._binding = self._session.io_binding()
@@ -146,7 +146,7 @@ class OnnxRuntimeRunner:
         return self._device.kind, self._device.index
 
     def put(self, images: torch.Tensor) -> Any:
-        """See `Runner.put`. A copy: a value on the host is the array itself."""
+        """See `Runner.put`. The images are copied, because a value on the host shares the array's memory."""
         import onnxruntime
 
         wanted = _numpy_type(self._session.get_inputs()[0].type)
@@ -168,11 +168,11 @@ class OnnxRuntimeRunner:
         return Outputs(self._names, (in_fp32(value.numpy()) for value in output))
 
     def evidence(self, batch: Any) -> Evidence:
-        """See `Runner.evidence`.
+        """See `Inspector.evidence`.
 
-        Nodes are those of a twin session that writes a profile; its graph must have been assigned as ours was. With a
-        GPU, the time of a node is that of its launch, so the formats are those of the kernels that torch's profiler
-        sees in this process.
+        The nodes come from a second session of the same file that writes a profile; the evidence says so if its nodes
+        were assigned to providers differently. On a GPU the profile holds only the time of a node's launch, so the
+        formats come from the kernels that torch's profiler sees in this process.
         """
         nodes, is_twin = self._profile_twin(batch)
         share, count, clock = dtype_shares(nodes), sum(node.is_matrix_work for node in nodes), "operator"
@@ -210,7 +210,7 @@ class OnnxRuntimeRunner:
         )
 
     def _profile_twin(self, batch: Any) -> tuple[list[Node], bool]:
-        """The nodes of one warm step, and whether the twin was made as ours was."""
+        """Profile a second session. Returns the nodes of one warm step, and whether providers got the same nodes."""
         with tempfile.TemporaryDirectory() as folder:
             twin = self._open(Path(folder) / "profile")
             binding = twin.io_binding()
@@ -221,14 +221,14 @@ class OnnxRuntimeRunner:
                 twin.run_with_iobinding(binding)
             nodes = read_nodes(Path(twin.end_profiling()))
             is_twin = _assignment(twin) == _assignment(self._session)
-        return nodes[-(len(nodes) // _PROFILED_RUNS) :], is_twin  # the last run: memory is laid out by then
+        return nodes[-(len(nodes) // _PROFILED_RUNS) :], is_twin  # only the last run, which allocates no memory
 
     def _step(self, batch: Any) -> None:
         self.submit(batch)
         self.synchronize()
 
     def compilations(self) -> int:
-        """See `Runner.compilations`: compiled once, for one static shape."""
+        """See `Inspector.compilations`. The graph is compiled only once, for one static shape."""
         return 0
 
     def close(self) -> None:
@@ -239,7 +239,7 @@ class OnnxRuntimeRunner:
 
 
 def _assignment(session: Any) -> list[tuple[str, int]]:
-    """Providers of a session's graph and how many nodes each was assigned."""
+    """Return the providers in a session's graph, and the number of nodes that each was assigned."""
     found: Counter[str] = Counter()
     for part in session.get_provider_graph_assignment_info():
         found[part.ep_name] += len(part.get_nodes())
@@ -247,7 +247,7 @@ def _assignment(session: Any) -> list[tuple[str, int]]:
 
 
 def _numpy_type(described: str) -> type[np.generic]:
-    """`tensor(float16)` and the like as numpy's type."""
+    """Return the numpy type for an ONNX Runtime type such as `tensor(float16)`."""
     types: dict[str, type[np.generic]] = {
         "tensor(float)": np.float32,
         "tensor(float16)": np.float16,
@@ -257,7 +257,7 @@ def _numpy_type(described: str) -> type[np.generic]:
 
 
 def _initialisers(path: Path) -> dict[str, int]:
-    """Type of weight tensors to how many the file has. Those of one dimension, such as biases, do not count."""
+    """Return the number of weight tensors of each type in the file, without those of one dimension, such as biases."""
     import onnx
 
     graph = onnx.load(str(path), load_external_data=False).graph

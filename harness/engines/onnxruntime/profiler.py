@@ -1,4 +1,4 @@
-"""What ONNX Runtime's own profiler writes: which nodes ran, on which provider, in which format and for how long."""
+"""Reading ONNX Runtime's profile: which nodes ran, on which provider, in which format and for how long."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Node:
     """One node that ran.
 
     Attributes:
-        name: as the optimised graph has it.
-        operator: its type, such as `Conv` or `QLinearConv`.
-        provider: what executed it.
-        inputs: type of each input, as ONNX Runtime spells it.
-        outputs: type of each output.
-        time_us: wall time of its kernel.
-        threads: threads that the profile names for it, the calling one included; 0 where it names none.
+        name: the name in the optimised graph.
+        operator: the type, such as `Conv` or `QLinearConv`.
+        provider: the execution provider that ran the node.
+        inputs: the type of each input, as ONNX Runtime writes it.
+        outputs: the type of each output, as ONNX Runtime writes it.
+        time_us: the wall time of the kernel in microseconds.
+        threads: the number of threads in the profile, including the calling one; 0 where the profile names none.
     """
 
     name: str
@@ -48,24 +48,24 @@ class Node:
 
     @property
     def is_matrix_work(self) -> bool:
-        """Whether it is a convolution or a matrix product."""
+        """Whether the node is a convolution or a matrix product."""
         return bool(_MATRIX_NODE.search(self.operator))
 
     @property
     def dtype(self) -> str:
-        """The format that it computes in: that of its first input."""
+        """The number format in which the node computes, which is that of its first input."""
         return _DTYPES.get(self.inputs[0], "unknown") if self.inputs else "unknown"
 
     @property
     def is_shape_work(self) -> bool:
-        """Whether it computes with sizes, not with images: every output is a list of whole numbers."""
+        """Whether the node computes with shapes and not with images: all its outputs are integers."""
         return bool(self.outputs) and set(self.outputs) <= {"int64", "int32"}
 
 
 def read_nodes(path: Path) -> list[Node]:
-    """The nodes of a profile, in the order in which they ran.
+    """Return the nodes of a profile, in the order in which they ran.
 
-    Source: onnxruntime documentation, "Profiling tools"; the node's record is its `_kernel_time` event.
+    Source: onnxruntime documentation, "Profiling tools"; the record of a node is its `_kernel_time` event.
     """
     events: list[dict[str, Any]] = json.loads(path.read_text())
     return [
@@ -84,7 +84,7 @@ def read_nodes(path: Path) -> list[Node]:
 
 
 def dtype_shares(nodes: Iterable[Node]) -> dict[str, float]:
-    """Dtype to share of convolution and matrix-product time, in percent, largest first."""
+    """Return the percentage of the time in convolutions and matrix products for each dtype, largest first."""
     time_us: Counter[str] = Counter()
     for node in nodes:
         if node.is_matrix_work:
@@ -93,9 +93,9 @@ def dtype_shares(nodes: Iterable[Node]) -> dict[str, float]:
 
 
 def fallbacks(nodes: Iterable[Node], provider: str) -> dict[str, int]:
-    """Nodes that another provider ran, as `operator on provider` to their number.
+    """Return the number of nodes that another provider ran, by `operator on provider`.
 
-    Work on sizes does not count: ONNX Runtime keeps it on the host on purpose.
+    Nodes that compute with shapes do not count, because ONNX Runtime keeps them on the host on purpose.
     """
     return dict(
         Counter(

@@ -1,8 +1,7 @@
-"""The engine openvino: the module converted to OpenVINO's graph and compiled for a CPU or an Intel GPU.
+"""The engine `openvino`: the module converted to OpenVINO's graph and compiled for a CPU or an Intel GPU.
 
-One request runs at a time.
-
-The library is an extra: without it the engine gives that as its reason.
+One inference request runs at a time. The library is optional: where it is not installed, the engine gives that as the
+reason why it cannot run.
 """
 
 from __future__ import annotations
@@ -29,22 +28,22 @@ from harness.engines.openvino.graph import converted, quantised, read_graph
 from harness.host.environment import fpmath_mode
 from models.tasks import Outputs, output_names
 
-# A precision by casting is OpenVINO's execution precision; autocast is torch's own.
-# What int8 leaves in floating point is fp32.
+# A precision is set as OpenVINO's execution precision. The amp_ precisions are missing, because autocast is a feature
+# of torch. Operators that int8 leaves in floating point run in fp32.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 _DTYPES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8"}
-# Each with whatever follows: a quantised classifier is a FullyConnectedQuantizedLegacy.
 _GRAPH, _WEIGHTS = "model", "weights"
+# Beginnings of node types: a quantised classifier, for example, is a FullyConnectedQuantizedLegacy.
 _MATRIX_NODES = ("Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Deconvolution")
 
 
 def library_name(device: Device) -> str | None:
-    """The device as OpenVINO calls it, None where it has no plugin for it."""
+    """Return OpenVINO's name for the device, or None where OpenVINO has no plugin for it."""
     return {"cpu": "CPU", "xpu": f"GPU.{device.index}"}.get(device.kind)
 
 
 def absent() -> str | None:
-    """None, or the reason why the library is not here, with the way to it."""
+    """Return None, or the reason why the library is not installed, with how to install it."""
     if find_spec("openvino") is None:
         return "openvino is not installed: pip install -r requirements/engines.txt"
     return None
@@ -69,7 +68,7 @@ def supports(device: Device, precision: str) -> str | None:
 def build(
     module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
 ) -> OpenVinoRunner:
-    """See `Engine.build`. What was converted, and quantised, is kept for the next run."""
+    """See `Engine.build`. The converted, and for int8 quantised, graph is kept in the cache for the next run."""
     is_calibrated = PRECISIONS[case.precision].calibrated
     artefact = (quantised if is_calibrated else converted)(module, example, case.model, artefacts)
     graph = read_graph(artefact, _core(), example.shape)
@@ -78,7 +77,7 @@ def build(
 
 
 def save(runner: OpenVinoRunner) -> dict[str, bytes]:
-    """See `Saving.save`: the graph and its weights."""
+    """See `Saving.save`. The files are the graph and its weights."""
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
@@ -95,7 +94,10 @@ def load(files: Mapping[str, bytes], module: torch.nn.Module, case: Case, device
 
 @cache
 def _core() -> Any:
-    """One for the process: it only finds devices and compiles, and is asked once for each case collected."""
+    """Return OpenVINO's core, which finds devices and compiles models.
+
+    The process has only one, because it is needed for each case that pytest collects.
+    """
     import openvino
 
     return openvino.Core()
@@ -108,13 +110,13 @@ def _compile(graph: Any, case: Case, device: Device, *, profiled: bool) -> Any:
         "NUM_STREAMS": 1,
         "PERF_COUNT": profiled,
     }
-    if device.is_host:  # the same threads as every other engine has
+    if device.is_host:  # as many threads as for every other engine
         settings["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
     return _core().compile_model(graph, library_name(device), settings)
 
 
 class OpenVinoRunner:
-    """One compiled model and one request of it."""
+    """Runs one compiled model with one inference request."""
 
     def __init__(
         self,
@@ -125,15 +127,15 @@ class OpenVinoRunner:
         artefact: str,
         calibration: dict[str, Any] | None,
     ) -> None:
-        """Compile the graph as the case says.
+        """Compile the graph for the case.
 
         Args:
-            graph: of one static shape.
-            names: of its outputs, in their order.
+            graph: OpenVINO's graph, with one static input shape.
+            names: the names of the outputs, in order.
             case: the label.
-            device: where it runs.
-            artefact: where the graph came from, for the record.
-            calibration: the images that it was quantised on, None where it is not.
+            device: the device to run on.
+            artefact: whether the graph was made, cached or loaded, for the record.
+            calibration: the images that the graph was quantised on, None if it is not quantised.
         """
         self._artefact = artefact
         self._calibration = calibration
@@ -148,11 +150,11 @@ class OpenVinoRunner:
 
     @property
     def graph(self) -> Any:
-        """OpenVINO's graph, as it was compiled."""
+        """OpenVINO's graph that was compiled."""
         return self._graph
 
     def put(self, images: torch.Tensor) -> Any:
-        """See `Runner.put`. A copy: a shared tensor does not keep the images alive, and would read what comes after."""
+        """See `Runner.put`. The images are copied, because a tensor with shared memory does not keep them alive."""
         import openvino
 
         return openvino.Tensor(np.ascontiguousarray(images.numpy()), shared_memory=False)
@@ -174,7 +176,11 @@ class OpenVinoRunner:
         return Outputs(self._names, (in_fp32(output.get_tensor(name).data) for name in self._names))
 
     def evidence(self, batch: Any) -> Evidence:
-        """See `Runner.evidence`. Times are those of a twin compiled with counters on; formats must agree with ours."""
+        """See `Inspector.evidence`.
+
+        The times come from a second compiled model with performance counters; the evidence says so if its execution
+        precisions differ.
+        """
         twin = _compile(self._graph, self._case, self._device, profiled=True)
         request = twin.create_infer_request()
         request.set_input_tensor(batch)
@@ -217,7 +223,7 @@ class OpenVinoRunner:
         )
 
     def compilations(self) -> int:
-        """See `Runner.compilations`: compiled once, for one static shape."""
+        """See `Inspector.compilations`. The graph is compiled only once, for one static shape."""
         return 0
 
     def close(self) -> None:
@@ -231,7 +237,7 @@ class OpenVinoRunner:
 
 
 def runtime_precisions(compiled: Any) -> dict[str, int]:
-    """Execution precision of the convolutions and matrix products in a compiled model's own runtime graph."""
+    """Return how many convolutions and matrix products of a compiled model's runtime graph have each precision."""
     found: Counter[str] = Counter()
     for op in compiled.get_runtime_model().get_ordered_ops():
         info = op.get_rt_info()
@@ -241,7 +247,7 @@ def runtime_precisions(compiled: Any) -> dict[str, int]:
 
 
 def _executed_dtype(kernel: str) -> str:
-    """The format that a kernel's name ends in: `brgconv_avx512_amx_1x1_bf16`."""
+    """Return the format at the end of a kernel's name, such as bf16 for `brgconv_avx512_amx_1x1_bf16`."""
     return _DTYPES.get(kernel.rpartition("_")[2].lower(), "unknown")
 
 

@@ -1,4 +1,4 @@
-"""From a torch module to OpenVINO's graph: converted, quantised where asked, and kept as a file for the next run."""
+"""Conversion of a torch module to OpenVINO's graph, with optional int8 quantisation, cached as a file."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LIBRARIES = ("openvino", "timm", "torchvision")
 
 
 def converted(module: torch.nn.Module, example: torch.Tensor, model: str, artefacts: Artefacts) -> Artefact:
-    """The module as `model.xml` in fp32, for images of any number, converted now or by an earlier run.
+    """Return the module as `model.xml` in fp32, for any number of images, converted now or by an earlier run.
 
     Args:
-        module: fp32, on the host, in evaluation mode.
+        module: the module in fp32, on the host, in evaluation mode.
         example: images, fp32 [n, 3, h, w] on the host.
-        model: its name, for the key.
+        model: the model's name, for the cache key.
         artefacts: the cache.
     """
     import openvino
@@ -29,7 +29,7 @@ def converted(module: torch.nn.Module, example: torch.Tensor, model: str, artefa
     def make(folder: Path) -> None:
         artefacts.report("converting")
         with warnings.catch_warnings(), torch.no_grad():  # inference tensors cannot be traced
-            warnings.simplefilter("ignore")  # the conversion traces, which torch deprecates
+            warnings.simplefilter("ignore")  # the conversion uses tracing, which torch deprecates
             graph = openvino.convert_model(module, example_input=example[:1])
         openvino.save_model(graph, folder / FILE_NAME, compress_to_fp16=False)
 
@@ -37,10 +37,10 @@ def converted(module: torch.nn.Module, example: torch.Tensor, model: str, artefa
 
 
 def quantised(module: torch.nn.Module, example: torch.Tensor, model: str, artefacts: Artefacts) -> Artefact:
-    """The module as `model.xml`, quantised to int8 by NNCF, made now or by an earlier run; see `converted`.
+    """Return the module as `model.xml`, quantised to int8 by NNCF now or by an earlier run. See `converted`.
 
-    Weights have a scale a channel. Ranges are those of NNCF's defaults for convolutional networks, with its fast bias
-    correction.
+    Weights have one scale per channel. The ranges follow NNCF's defaults for convolutional networks, with its fast
+    bias correction.
 
     Source: NNCF documentation, "Post-Training Quantization".
     """
@@ -71,7 +71,7 @@ def quantised(module: torch.nn.Module, example: torch.Tensor, model: str, artefa
 
 
 def read_graph(artefact: Artefact, core: Any, shape: torch.Size) -> Any:
-    """The kept graph, for inputs of one shape."""
+    """Read the cached graph and set its input to one static shape."""
     graph = core.read_model(artefact.folder / FILE_NAME)
     graph.reshape(list(shape))
     return graph

@@ -1,4 +1,4 @@
-"""The engine script: TorchScript made by compiling the module's source, then frozen."""
+"""The engine `script`: TorchScript that is compiled from the module's source (torch.jit.script) and then frozen."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from harness.engines.torch.scripts import FILE_NAME, executed_engine, forget_scr
 
 
 def supports(device: Device, precision: str) -> str | None:
-    """See `Engine.supports`: whatever the device can compute in, but no int8."""
+    """See `Engine.supports`: every precision of the device except int8."""
     return as_it_is("script", device, precision)
 
 
 def build(
     module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
 ) -> TorchRunner:
-    """See `Engine.build`. Autocast acts on the operators that the interpreter dispatches, so it stays outside."""
+    """See `Engine.build`.
+
+    Autocast is entered at each call and not at compilation, because it acts on the operators that the interpreter
+    dispatches.
+    """
     placed = place(module, case, device)
     batch = put(example, case, device)
     with warnings.catch_warnings(), torch.no_grad():
-        # TorchScript is deprecated upstream, which is no news to one who asks for it.
+        # TorchScript is deprecated upstream, which is no news to a user who asks for it.
         warnings.simplefilter("ignore")
         scripted = torch.jit.script(placed)
         frozen = torch.jit.freeze(scripted)

@@ -1,7 +1,8 @@
-"""The engine tensorrt: the exported module as a strongly typed network, built for one batch size.
+"""The engine `tensorrt`: the exported module as a strongly typed TensorRT network, built for one batch size.
 
-Strongly typed: every format is that of the file, so that none is chosen behind the label's back. The library is an
-extra: without it, or without an NVIDIA GPU, the engine gives that as its reason.
+In a strongly typed network all number formats are those of the file, so TensorRT cannot choose one that contradicts the
+label. The library is optional: without it, or without an NVIDIA GPU, the engine gives that as the reason why it cannot
+run.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _DTYPES = {
 
 
 def absent() -> str | None:
-    """None, or the reason why the library is not here, with the way to it."""
+    """Return None, or the reason why the library is not installed, with how to install it."""
     missing = [name for name in ("tensorrt", "onnx", "onnxscript", "onnxruntime") if find_spec(name) is None]
     if missing:
         return (
@@ -62,7 +63,7 @@ def supports(device: Device, precision: str) -> str | None:
 def build(
     module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
 ) -> TensorRtRunner:
-    """See `Engine.build`. The plan is kept for this GPU, driver and library, and used again for nothing else."""
+    """See `Engine.build`. The plan is cached, and reused only with the same GPU, driver and library version."""
     import tensorrt
 
     half = case.precision == "fp16"
@@ -74,7 +75,7 @@ def build(
         libraries=("onnx", "onnxscript", "onnxruntime"),
         sources=sources_of(__file__),
         export=export_key(placed, images, case.model),
-        tensorrt=tensorrt.__version__,  # of the library: the package has another name for each CUDA
+        tensorrt=tensorrt.__version__,  # from the library: the package's name depends on CUDA
         precision=case.precision,
         calibration=calibration,
         shape=list(example.shape),
@@ -99,7 +100,7 @@ def build(
 
 
 class TensorRtRunner:
-    """One execution context on a stream of its own, its output bound for good."""
+    """Runs one execution context on its own CUDA stream. The outputs use the same memory for all batches."""
 
     def __init__(
         self,
@@ -113,12 +114,15 @@ class TensorRtRunner:
         """Load the plan.
 
         Args:
-            artefact: the plan.
-            names: of its outputs.
-            shape: of its input.
+            artefact: the cached files, which contain the plan.
+            names: the names of the outputs.
+            shape: the shape of the input.
             case: the label.
-            device: where it runs.
-            calibration: the images that it was quantised on, None where it is not.
+            device: the device to run on.
+            calibration: the images that the model was quantised on, None if it is not quantised.
+
+        Raises:
+            TensorRtError: the plan cannot be loaded.
         """
         import tensorrt
 
@@ -140,7 +144,7 @@ class TensorRtRunner:
         self._batch: torch.Tensor | None = None
 
     def _new_context(self) -> tuple[Any, list[torch.Tensor]]:
-        """A context for the shape, and the tensors that its outputs go to."""
+        """Return a new execution context for the input shape, and the tensors that it writes its outputs to."""
         context = self._engine.create_execution_context()
         context.set_input_shape(INPUT_NAME, self._shape)
         outputs = []
@@ -151,14 +155,14 @@ class TensorRtRunner:
         return context, outputs
 
     def put(self, images: torch.Tensor) -> torch.Tensor:
-        """See `Runner.put`. A copy in the linear layout, which our stream waits for."""
+        """See `Runner.put`. The images are copied in the contiguous layout; the runner's stream waits for the copy."""
         placed = self._device.put(images.to(self._dtype, copy=True, memory_format=torch.contiguous_format))
         self._stream.wait_for_default()
         return placed
 
     def submit(self, batch: torch.Tensor) -> list[torch.Tensor]:
         """See `Runner.submit`."""
-        self._batch = batch  # its memory must not be given away while it is read
+        self._batch = batch  # keeps its memory from being reused while the GPU reads it
         self._execute(self._context, batch)
         return self._outputs
 
@@ -174,14 +178,14 @@ class TensorRtRunner:
     def fetch(self, output: list[torch.Tensor]) -> Outputs:
         """See `Runner.fetch`."""
         self._device.synchronize()
-        # copies: the next step writes to the same places
+        # copies, because the next step overwrites the same memory
         return Outputs(self._names, (np.array(tensor.float().cpu().numpy()) for tensor in output))
 
     def evidence(self, batch: torch.Tensor) -> Evidence:
-        """See `Runner.evidence`.
+        """See `Inspector.evidence`.
 
-        Layers and formats are the inspector's, of the very engine; times are those of a second context of it, for a
-        context with a profiler is slower for good.
+        The layers and formats come from TensorRT's inspector, applied to the engine that is measured. The times come
+        from a second context of the same engine, because a context that had a profiler stays slower.
         """
         layers = self._inspect()
         work = work_of(layers, self._profile(batch))
@@ -216,7 +220,7 @@ class TensorRtRunner:
         return layers_of(inspector.get_engine_information(tensorrt.LayerInformationFormat.JSON))
 
     def _profile(self, batch: torch.Tensor) -> dict[str, float]:
-        """Layer to its time in ms, in the second step of a context with a profiler."""
+        """Return the time of each layer in milliseconds, from the second step of a context with a profiler."""
         import tensorrt
 
         class Times(tensorrt.IProfiler):  # type: ignore[misc]  # the library calls back a subclass, nothing else
@@ -233,11 +237,11 @@ class TensorRtRunner:
         for _ in range(2):
             self._execute(context, batch)
             self._device.synchronize()
-        del outputs  # they had to live as long as the context wrote to them
+        del outputs  # kept alive until here, because the context wrote to them
         return times.ms
 
     def compilations(self) -> int:
-        """See `Runner.compilations`: built once, for one static shape."""
+        """See `Inspector.compilations`. The plan is built only once, for one static shape."""
         return 0
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""An ONNX file in fp32 rewritten in bf16: weights rounded, every float of the graph a bf16.
+"""Rewriting an fp32 ONNX file in bf16: weights are rounded, and every float type in the graph becomes bf16.
 
-torch's exporter leaves a bf16 module's folded weights in fp32, which is no sound file; batch norms that are folded in
-fp32 and rounded once are more exact besides.
+Exporting a bf16 module with torch would leave its folded weights in fp32, which gives an invalid file. In addition,
+batch norms that are folded in fp32 and rounded once are more exact.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-# The first operator set with bf16 convolutions and poolings.
+# The first operator set with bf16 convolution and pooling.
 BF16_OPSET = 22
 
 
 def write_bf16(source: Path, target: Path) -> None:
-    """Write the rewritten file, and have onnx's checker infer every type of it.
+    """Write the file in bf16, and check it with onnx's checker, which infers all types.
 
     Args:
-        source: fp32, its weights inside.
-        target: where to write.
+        source: the fp32 file, with its weights inside.
+        target: the file to write.
 
     Raises:
-        onnx.shape_inference.InferenceError: an operator of it has no bf16.
+        onnx.shape_inference.InferenceError: an operator in the file does not support bf16.
     """
     import onnx
 
@@ -46,7 +46,7 @@ def write_bf16(source: Path, target: Path) -> None:
 
 
 def _round(tensor: Any) -> None:
-    """A tensor of floats to bf16, in place."""
+    """Round an fp32 tensor to bf16 in place. Tensors of other types stay as they are."""
     import ml_dtypes
     import onnx
 

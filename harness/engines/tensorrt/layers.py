@@ -1,6 +1,6 @@
-"""What TensorRT's inspector and profiler tell of a step: layers, their formats, kernels and times.
+"""Reading the output of TensorRT's inspector and profiler: layers with their formats, kernels and times.
 
-What comes in is text and numbers: the library is not needed here.
+The input is text and numbers, so this module does not need the library.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from harness.engines.evidence import MatrixWork, shares
 from harness.engines.torch.profiler import kernel_dtype
 
 _MATRIX = re.compile(r"conv(?!ert)|gemm|matrixmultiply|matmul|fullyconnected|xmma_fprop", re.I)
-# What moves or makes numbers only, whatever it is called.
+# Layers that only move, create or convert values, whatever their name contains.
 _HELPER = re.compile(r"reformat|constant|shuffle|noop|cast", re.I)
-# As the inspector spells the format of a tensor: "Half", "Row major linear FP16 format", "BFloat16" ...
+# Matches the inspector's words for the format of a tensor: "Half", "Row major linear FP16 format", "BFloat16" ...
 _FORMATS = (
     ("int8", re.compile(r"int8", re.I)),
     ("fp8", re.compile(r"fp8", re.I)),
@@ -37,11 +37,11 @@ class Layer:
     """One layer of a built engine.
 
     Attributes:
-        name: as the profiler reports it.
-        kind: as the inspector calls it.
-        kernel: the tactic, where it is told.
-        dtype: what it computes in, as in the table of precisions; `unknown` where nothing tells.
-        is_matrix_work: whether it is a convolution or matrix product.
+        name: the name, as the profiler reports it.
+        kind: the type, as the inspector reports it.
+        kernel: the name of the tactic, empty where the inspector gives none.
+        dtype: the format in which the layer computes, as in the table of precisions, or `unknown`.
+        is_matrix_work: whether the layer is a convolution or matrix product.
     """
 
     name: str
@@ -52,10 +52,10 @@ class Layer:
 
 
 def layers_of(information: str) -> list[Layer]:
-    """The layers in an inspector's JSON.
+    """Return the layers in the inspector's JSON.
 
     Raises:
-        NoDetail: layers have names alone.
+        NoDetail: the JSON gives only the names of the layers.
 
     Source: TensorRT developer guide, "Engine Inspector".
     """
@@ -66,11 +66,11 @@ def layers_of(information: str) -> list[Layer]:
 
 
 def work_of(layers: list[Layer], time_ms: Mapping[str, float]) -> MatrixWork:
-    """The convolutions and matrix products of a step.
+    """Return the convolutions and matrix products of a step.
 
     Args:
-        layers: of the engine.
-        time_ms: layer to its time, as the profiler reported it; a layer without one did not run.
+        layers: the layers of the engine.
+        time_ms: the time of each layer in milliseconds, as the profiler reported it; a layer without time did not run.
     """
     ran = [layer for layer in layers if layer.is_matrix_work and layer.name in time_ms]
     time_us: Counter[str] = Counter()
@@ -89,7 +89,11 @@ def _layer(told: Mapping[str, Any]) -> Layer:
 
 
 def _dtype(told: Mapping[str, Any], kernel: str) -> str:
-    """TF32 shows in the kernel's name alone; else the first input's format counts, then the weights', then the name."""
+    """Return the format in which a layer computes.
+
+    TF32 shows only in the kernel's name. Otherwise the first source that names a format counts: the first input, the
+    weights, the kernel's name.
+    """
     if kernel_dtype(kernel) == "tf32":
         return "tf32"
     inputs = told.get("Inputs") or [{}]

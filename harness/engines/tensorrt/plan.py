@@ -1,4 +1,4 @@
-"""From an ONNX file to a TensorRT plan: the builder's settings."""
+"""Building a TensorRT plan from an ONNX file."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from harness.engines.onnx.export import INPUT_NAME
 
 
 class TensorRtError(RuntimeError):
-    """TensorRT refused; the message is its own."""
+    """TensorRT failed; the message holds TensorRT's own words, or says that they are on standard error."""
 
 
 def build_plan(path: Path, shape: tuple[int, ...], *, tf32: bool) -> bytes:
-    """The plan of an ONNX file for one shape of input.
+    """Build the plan of an ONNX file for one input shape, and return it serialised.
 
     Args:
-        path: the file, in the formats that are to be computed in.
-        shape: of the input.
-        tf32: whether fp32 may be shortened to it; TensorRT's own default is yes.
+        path: the file, whose number formats are those that TensorRT computes in.
+        shape: the shape of the input.
+        tf32: whether fp32 may be computed in TF32, which is TensorRT's default.
 
     Raises:
-        TensorRtError: the file cannot be read or built.
+        TensorRtError: the file cannot be parsed, or the plan cannot be built.
     """
     import tensorrt
 
@@ -33,7 +33,7 @@ def build_plan(path: Path, shape: tuple[int, ...], *, tf32: bool) -> bytes:
     config = builder.create_builder_config()
     switch = config.set_flag if tf32 else config.clear_flag
     switch(tensorrt.BuilderFlag.TF32)
-    config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED  # or the evidence has nothing to read
+    config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED  # the evidence needs it
     profile = builder.create_optimization_profile()
     profile.set_shape(INPUT_NAME, shape, shape, shape)
     config.add_optimization_profile(profile)

@@ -1,4 +1,4 @@
-"""A queue of work on an NVIDIA GPU beside torch's default one: TensorRT is told where to queue."""
+"""A CUDA stream beside torch's default one, on which TensorRT queues its work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 
 
 class CudaStream:
-    """A stream of its own on one GPU. `torch.cuda.synchronize` waits for it as well."""
+    """A separate CUDA stream on one GPU. `torch.cuda.synchronize` waits for it as well."""
 
     def __init__(self, index: int) -> None:
         self._index = index
@@ -14,5 +14,5 @@ class CudaStream:
         self.handle = int(self._stream.cuda_stream)
 
     def wait_for_default(self) -> None:
-        """Let what is queued here from now on run after what torch has queued so far."""
+        """Make all work that is queued on this stream from now on wait for the work that torch has queued so far."""
         self._stream.wait_stream(torch.cuda.current_stream(self._index))

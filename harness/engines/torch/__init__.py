@@ -1,1 +1,1 @@
-"""What the engines of torch share: the runner, and the reader of what torch.profiler tells."""
+"""The code that all engines of torch share: the runner and the reader of torch.profiler's traces."""

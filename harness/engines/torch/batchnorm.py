@@ -1,4 +1,4 @@
-"""timm's fused batch norm and activation taken apart, for devices that run the plain layers faster."""
+"""Splitting timm's fused batch norm and activation, for devices that run the plain layers faster."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import nn
 
 
 def replace_fused_batchnorm(module: nn.Module) -> int:
-    """Replace timm's BatchNormAct2d by plain BatchNorm2d, drop and activation, in this instance alone.
+    """Replace timm's BatchNormAct2d by plain BatchNorm2d, drop and activation, in this module only.
 
-    The parameter tensors are the same ones and the outputs are equal.
+    The new layers use the same parameter tensors, and the outputs are equal.
 
     Returns:
-        How many were replaced.
+        The number of layers that were replaced.
 
     Source: the FBNet sample's patch, which changed timm's class for the whole process instead.
     """

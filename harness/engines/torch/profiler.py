@@ -1,4 +1,4 @@
-"""What torch.profiler tells of one step: which operators and kernels ran, in which format and for how long."""
+"""Reading torch.profiler's trace of one step: which operators and kernels ran, in which format and for how long."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from harness.engines.evidence import MatrixWork, shares
 
 Event = dict[str, Any]
 
-# Inductor names its pointwise kernels after what they follow: triton_poi_fused_convolution_relu_3 adds a bias.
+# Inductor names pointwise kernels after the operators that they follow: triton_poi_fused_convolution_relu_3 only adds a
+# bias. Names with triton_tem_ are templates, which do the matrix work.
 _POINTWISE = re.compile(r"^triton_(?!tem_)")
 _MATRIX_OP = re.compile(r"conv(?!ert)|addmm|\bmm\b|bmm|linear|matmul|gemm|dot_product|baddbmm")
 _PACKED = ("mkldnn::", "mkl::", "onednn::")
@@ -31,30 +32,30 @@ _DTYPES = {
     "signed char": "int8",
     "char": "int8",
 }
-# Kernels that CUDA graphs replay carry no operator; cuDNN, cuBLAS, CUTLASS and torch name the format in the kernel.
-# Order matters: a TF32 kernel also says f32.
+# A kernel that a CUDA graph replays has no operator in the trace, but cuDNN, cuBLAS, CUTLASS and torch write the format
+# into the kernel's name. The order of the formats matters: the name of a TF32 kernel also contains f32.
 _KERNEL_MATRIX = re.compile(
     r"gemm|conv|fprop|wgrad|cutlass|xmma|nvjet|[sh]cudnn|winograd|cudnn.*(engine|kernel)|dot_kernel|gemv|splitk|matmul",
     re.I,
 )
-# What cuDNN runs beside a convolution: no matrix work, and no format in the name.
+# Kernels that cuDNN runs beside a convolution: they do no matrix work and have no format in the name.
 _KERNEL_HELPER = re.compile(r"computeOffsets|nchwToNhwc|nhwcToNchw|bn_fw", re.I)
 _KERNEL_DTYPES = (
     ("tf32", re.compile(r"tf32", re.I)),
     ("bf16", re.compile(r"bf16|bfloat16|nvjet_(?:sm\d+a?_)?t", re.I)),
     ("fp16", re.compile(r"f16(?!c)|half|hgemm|hcudnn|nvjet_(?:sm\d+a?_)?h|h884|h1688|h16816", re.I)),
-    ("tf32", re.compile(r"s1688(gemm|fprop)", re.I)),  # the only format of that instruction that is left
+    ("tf32", re.compile(r"s1688(gemm|fprop)", re.I)),  # no other format of that instruction is left
     ("int8", re.compile(r"i8816|s8|int8|imma", re.I)),
     ("fp32", re.compile(r"sgemm|scudnn|float|f32|ffma", re.I)),
 )
 
 
 def profile_step(step: Callable[[], None], activity: str | None) -> list[Event]:
-    """The complete events of one call of `step`, which has to synchronise before it returns.
+    """Profile one call of `step` and return its complete events (phase `X` of the trace).
 
     Args:
-        step: what to run.
-        activity: member of `ProfilerActivity` for the device's kernels, or None for the host alone.
+        step: the function to run; it has to synchronise before it returns.
+        activity: the name of the `ProfilerActivity` for the device's kernels, or None for the host alone.
 
     Source: the Chrome trace that torch.profiler exports; `args["Input type"]` names the dtypes of each operator.
     """
@@ -69,11 +70,11 @@ def profile_step(step: Callable[[], None], activity: str | None) -> list[Event]:
 
 
 def matrix_work(events: list[Event]) -> MatrixWork:
-    """Time a dtype in convolutions and matrix products.
+    """Return the time and number of convolutions and matrix products for each dtype.
 
-    Where operators on the host are nested the innermost one counts: autocast's outer `aten::conv2d` still shows fp32
-    weights. Where the trace has device kernels their time counts: a kernel takes the format from its own name if
-    that says TF32, else from the operator that launched it, else from its name.
+    Of nested operators on the host only the innermost one counts, because autocast's outer `aten::conv2d` still shows
+    fp32 weights. If the trace has device kernels, their time counts instead. The format of a kernel is TF32 if its name
+    says so, else that of the operator that launched it, else the one in its name.
     """
     innermost = innermost_matrix_ops(events)
     kernels = [event for event in events if event.get("cat") == "kernel"]
@@ -101,25 +102,25 @@ def _is_matrix_kernel(name: str) -> bool:
 
 
 def kernel_dtype(name: str) -> str:
-    """The format that a CUDA kernel's name gives, or `unknown`."""
+    """Return the format that the name of a CUDA kernel states, or `unknown`."""
     return next((dtype for dtype, pattern in _KERNEL_DTYPES if pattern.search(name)), "unknown")
 
 
 def ran_inductor(events: list[Event]) -> bool:
-    """Whether code that inductor generated ran: it marks each call of a compiled graph."""
+    """Return whether code that inductor generated ran. Inductor marks each call of a compiled graph."""
     return any("CompiledFxGraph" in event["name"] for event in events)
 
 
 def packed_operators(events: list[Event]) -> int:
-    """How many convolutions and matrix products took their weight as oneDNN laid it out beforehand.
+    """Return the number of convolutions and matrix products whose weight was packed for oneDNN beforehand.
 
-    Inductor lays a weight out only if it is a constant of the graph, which freezing makes it.
+    Inductor packs a weight only if it is a constant of the graph, so packed weights show that parameters are frozen.
     """
     return sum(op["name"].startswith(_PACKED) for op in innermost_matrix_ops(events))
 
 
 def ran_dynamo(events: list[Event]) -> bool:
-    """Whether a region that dynamo captured ran, by whatever backend."""
+    """Return whether a region that dynamo captured ran, with any backend."""
     return any("Torch-Compiled Region" in event["name"] for event in events)
 
 
@@ -130,7 +131,7 @@ def _op_dtype(op: Event) -> str:
 
 
 def innermost_matrix_ops(events: list[Event]) -> list[Event]:
-    """The convolutions and matrix products on the host: where operators are nested, the innermost one."""
+    """Return the convolutions and matrix products on the host; of nested ones only the innermost."""
     host = [event for event in events if event.get("cat") == "cpu_op"]
     ops = [op for op in host if _MATRIX_OP.search(op["name"]) and not _POINTWISE.match(op["name"])]
     ops.sort(key=lambda e: (e["tid"], e["ts"], -e["dur"]))
@@ -145,7 +146,7 @@ def innermost_matrix_ops(events: list[Event]) -> list[Event]:
 
 
 def _dtype_by_launch(events: list[Event], innermost: list[Event]) -> dict[int, str]:
-    """External id of every operator inside an innermost matrix operator, to that operator's dtype."""
+    """Map the external id of each operator inside an innermost matrix operator to the dtype of the matrix operator."""
     spans = sorted((op["tid"], op["ts"], op["ts"] + op["dur"], _op_dtype(op)) for op in innermost)
     found: dict[int, str] = {}
     host = sorted((e for e in events if e.get("cat") == "cpu_op"), key=lambda e: (e["tid"], e["ts"]))
@@ -161,7 +162,10 @@ def _dtype_by_launch(events: list[Event], innermost: list[Event]) -> dict[int, s
 
 
 def memory_format(module: torch.nn.Module) -> str:
-    """`channels_last` if every convolution weight that can tell is so laid out, else `contiguous` or `mixed`."""
+    """Return the layout of the convolution weights: `channels_last`, `contiguous` or `mixed`.
+
+    Weights with one input channel or a 1x1 kernel are ignored, because both layouts are the same for them.
+    """
     seen = {
         weight.is_contiguous(memory_format=torch.channels_last)
         for weight in module.parameters()

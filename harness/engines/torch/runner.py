@@ -1,4 +1,4 @@
-"""Running what torch made of a module: casting, placing, running, profiling. Every torch engine returns this runner."""
+"""The runner that all engines of torch return, and the functions that cast and place modules and images for it."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from harness.engines.torch.profiler import Event, matrix_work, memory_format, pr
 from harness.host.environment import fpmath_mode
 from models.tasks import Outputs, output_names
 
-# What a module gives: one tensor, or one for each of its outputs.
+# What a module returns: one tensor, or a tuple with a tensor for each output.
 Answer = torch.Tensor | tuple[torch.Tensor, ...]
 Forward = Callable[[torch.Tensor], Answer]
-# The devices that torch runs on here, and the member of `torch.profiler.ProfilerActivity` that sees their kernels.
+# Maps each device on which torch runs here to the member of `torch.profiler.ProfilerActivity` that sees its kernels.
 PROFILER_ACTIVITIES: dict[str, str | None] = {"cpu": None, "cuda": "CUDA", "xpu": "XPU"}
-# The FBNet sample's finding for Intel's Flex series: timm's fused layer calls the functional batch norm, which the
-# Intel backend does not fuse with its neighbours.
+# Devices that run plain batch norms faster. The FBNet sample found on Intel's Flex series that timm's fused layer calls
+# the functional batch norm, which the Intel backend does not fuse with its neighbours.
 PLAIN_BATCHNORM = ("xpu",)
 
 
 @dataclass(frozen=True)
 class StepFindings:
-    """What an engine reads off a profiled step and its own artefact.
+    """What an engine finds in a profiled step and in its own compiled model.
 
     Attributes:
-        engine: what executed, in the words of the engine table where it is one of them.
-        graphs: graphs captured, None where the engine has none.
-        graph_breaks: breaks in capturing them, None where the engine has no graphs.
-        quantisation: of int8, None for the other precisions.
-        notes: anything that only this engine can tell.
+        engine: what executed the step: the name of an engine in the register, or a description of something else.
+        graphs: the number of captured graphs, None for an engine without graphs.
+        graph_breaks: the number of graph breaks, None for an engine without graphs.
+        quantisation: the outcome of quantising to int8, None for the other precisions.
+        notes: further findings that are specific to the engine.
     """
 
     engine: str
@@ -48,21 +48,21 @@ class StepFindings:
 
 
 def not_a_torch_device(engine: str, device: Device) -> str | None:
-    """None, or the reason why an engine of torch does not run on a device."""
+    """Return None, or the reason why an engine of torch does not run on a device."""
     if device.kind in PROFILER_ACTIVITIES:
         return None
     return f"{engine} runs where torch does, on {', '.join(PROFILER_ACTIVITIES)}, and not on {device.kind}"
 
 
 def as_it_is(engine: str, device: Device, precision: str) -> str | None:
-    """The `supports` of an engine that runs a module as it is: on torch's devices, with nothing quantised."""
+    """Implement `Engine.supports` for an engine without quantisation: all of torch's devices, no int8."""
     if (reason := not_a_torch_device(engine, device)) or not PRECISIONS[precision].calibrated:
         return reason
     return f"{engine} runs the module as it is, and quantises nothing: use --engine compile, onnxruntime or openvino"
 
 
 def place(module: torch.nn.Module, case: Case, device: Device) -> torch.nn.Module:
-    """The module in the case's dtype, channels last, on its device.
+    """Move the module to its device, in the case's dtype and in the channels-last layout.
 
     Channels last was the faster layout for every convolutional network and device measured so far.
     """
@@ -74,13 +74,13 @@ def place(module: torch.nn.Module, case: Case, device: Device) -> torch.nn.Modul
 
 
 def put(images: torch.Tensor, case: Case, device: Device) -> torch.Tensor:
-    """Images fp32 [n, 3, h, w] in the case's dtype, channels last, on its device."""
+    """Return images, given as fp32 [n, 3, h, w], in the case's dtype and the channels-last layout, on its device."""
     dtype = getattr(torch, PRECISIONS[case.precision].weights)
     return device.put(images.to(dtype=dtype, memory_format=torch.channels_last))
 
 
 def autocast(case: Case, device: Device) -> AbstractContextManager[Any]:
-    """Autocast as the precision asks, or nothing."""
+    """Return the autocast context of the case's precision, or a context that does nothing."""
     name = PRECISIONS[case.precision].autocast
     if name is None:
         return nullcontext()
@@ -88,7 +88,7 @@ def autocast(case: Case, device: Device) -> AbstractContextManager[Any]:
 
 
 class TorchRunner:
-    """Runs a forward function of torch; every torch engine returns one."""
+    """Runs a forward function of torch. All engines of torch return this runner."""
 
     def __init__(
         self,
@@ -106,15 +106,15 @@ class TorchRunner:
         """Take over the forward function and the module whose parameters it uses.
 
         Args:
-            forward: what `submit` calls.
-            module: holds the parameters, for the evidence.
+            forward: the function that `submit` calls.
+            module: the module that holds the parameters, for the evidence.
             case: the label.
-            device: where it runs.
-            prove: names the engine that a profiled step shows.
-            compilations: how many graphs were compiled so far.
-            autocasts: False where autocast is already baked into `forward`.
-            on_close: what the engine itself has to let go of.
-            work: reads convolutions and matrix products off a step and its profile.
+            device: the device to run on.
+            prove: returns what a profiled step shows, such as the engine that ran.
+            compilations: returns the number of graphs compiled so far.
+            autocasts: False if autocast is already part of `forward`.
+            on_close: releases what the engine itself holds.
+            work: returns the convolutions and matrix products of a step, given the step and its profile.
         """
         self._forward: Forward | None = forward
         self._module: torch.nn.Module | None = module
@@ -129,13 +129,13 @@ class TorchRunner:
 
     @property
     def forward(self) -> Forward:
-        """What `submit` calls."""
+        """The function that `submit` calls."""
         assert self._forward is not None, "the runner is closed"
         return self._forward
 
     @property
     def module(self) -> torch.nn.Module:
-        """What holds the parameters."""
+        """The module that holds the parameters."""
         assert self._module is not None, "the runner is closed"
         return self._module
 
@@ -162,7 +162,7 @@ class TorchRunner:
         return Outputs(self._names, ((t.float() if t.is_floating_point() else t).cpu().numpy() for t in tensors))
 
     def evidence(self, batch: torch.Tensor) -> Evidence:
-        """See `Runner.evidence`."""
+        """See `Inspector.evidence`."""
 
         def step() -> None:
             self.submit(batch)
@@ -192,5 +192,5 @@ class TorchRunner:
     def close(self) -> None:
         """See `Runner.close`."""
         self._forward = self._module = None
-        del self._prove  # it may know the module
+        del self._prove  # it may refer to the module
         self._on_close()

@@ -1,4 +1,4 @@
-"""What a forward function really is, and TorchScript's keeping: saving, loading, forgetting."""
+"""Telling what kind of forward function ran, and saving, loading and releasing TorchScript modules."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILE_NAME = "model"
 
 
 def executed_engine(forward: Forward, events: list[Event]) -> str:
-    """What ran when `forward` was called, where that is neither a script module nor inductor's code."""
+    """Return a description of what ran when `forward` was called: a script module, a captured graph, or eager code."""
     if isinstance(forward, torch.jit.ScriptModule | torch.jit.ScriptFunction):
         return "a ScriptModule"
     return "a graph that dynamo captured" if ran_dynamo(events) else "eager"
@@ -24,8 +24,9 @@ def executed_engine(forward: Forward, events: list[Event]) -> str:
 def forget_scripts() -> None:
     """Drop every class and function that TorchScript has compiled.
 
-    A frozen module's weights are constants of its methods, and those belong to a registry that lives as long as the
-    process: without this each case leaves its weights behind. No other script module is alive when a case is closed.
+    The weights of a frozen module are constants of its methods, and the methods belong to a registry that lives as long
+    as the process. Without this function the weights of each case would stay in memory. It is safe because no other
+    script module is alive when a case is closed.
     """
     torch._C._jit_clear_class_registry()
     torch.jit._recursive.concrete_type_store = torch.jit._recursive.ConcreteTypeStore()
@@ -33,21 +34,21 @@ def forget_scripts() -> None:
 
 
 def save_script(runner: TorchRunner) -> dict[str, bytes]:
-    """A script module as a file. See `Saving.save`."""
+    """Return the runner's script module as a file. See `Saving.save`."""
     out = io.BytesIO()
     torch.jit.save(runner.forward, out)
     return {FILE_NAME: out.getvalue()}
 
 
 def load_script(content: bytes, module: torch.nn.Module, case: Case, device: Device, *, autocasts: bool) -> TorchRunner:
-    """The runner of a script module that `save_script` kept. See `Saving.load`.
+    """Return a runner of a script module that `save_script` saved. See `Saving.load`.
 
     Args:
-        content: the file.
-        module: with the same weights.
+        content: the content of the file.
+        module: the module with the same weights.
         case: the label.
-        device: where to run.
-        autocasts: False where autocast is baked into the script module.
+        device: the device to run on.
+        autocasts: False if autocast is already part of the script module.
     """
     placed = place(module, case, device)
     loaded = torch.jit.load(io.BytesIO(content), map_location=place_of(device))

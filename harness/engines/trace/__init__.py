@@ -1,4 +1,7 @@
-"""The engine trace: TorchScript made by tracing one batch, then frozen. The trace bakes autocast in."""
+"""The engine `trace`: TorchScript that is made by tracing one batch (torch.jit.trace) and then frozen.
+
+Autocast is active during tracing, so its casts are part of the trace.
+"""
 
 from __future__ import annotations
 
@@ -16,18 +19,18 @@ from harness.engines.torch.scripts import FILE_NAME, executed_engine, forget_scr
 
 
 def supports(device: Device, precision: str) -> str | None:
-    """See `Engine.supports`: whatever the device can compute in, but no int8."""
+    """See `Engine.supports`: every precision of the device except int8."""
     return as_it_is("trace", device, precision)
 
 
 def build(
     module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
 ) -> TorchRunner:
-    """See `Engine.build`. Traced under `no_grad`: inference tensors cannot be traced."""
+    """See `Engine.build`. The module is traced under `no_grad`, because inference tensors cannot be traced."""
     placed = place(module, case, device)
     batch = put(example, case, device)
     with warnings.catch_warnings(), torch.no_grad(), autocast(case, device):
-        # TorchScript is deprecated upstream, which is no news to one who asks for it; it is measured because
+        # TorchScript is deprecated upstream, which is no news to a user who asks for it; it is measured because
         # deployed systems run it.
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(placed, batch, check_trace=False)

@@ -1,4 +1,4 @@
-"""Accuracy: the share of labelled images that a model gets right, and whether that holds."""
+"""Accuracy: the share of labelled images that a model classifies correctly, and whether that share is good enough."""
 
 from __future__ import annotations
 
@@ -37,20 +37,21 @@ def measure_accuracy(
     timed: TimedRounds,
     report: ReportShare,
 ) -> Judged:
-    """One run over the sample, judged: against floors, and against the reference's answers to the same images.
+    """Run the model over the sample once, and judge its accuracy against floors and against the reference's answers.
 
     Args:
         prepared: the case.
-        sample: labelled images.
-        reference: gives the reference's answers; not asked where the case is the reference.
-        gate: what has to hold.
-        pool: decodes and preprocesses.
-        workers: threads of the pool.
+        sample: the labelled images.
+        reference: returns the reference's answers to the same images; not called if the case is the reference.
+        gate: what the accuracy has to satisfy.
+        pool: the threads that decode and preprocess.
+        workers: the number of threads in the pool.
         timed: the clock.
-        report: told how far the run is.
+        report: called with the progress of the run.
 
     Raises:
-        WrongAnswers: outputs that are NaN, of another shape or the same for every image.
+        WrongAnswers: the outputs are not finite, have another shape, or are the same for every image.
+        Contradiction: a graph was compiled during the run.
     """
     task = task_of(prepared.spec)
     transform = task.transform(prepared.spec)

@@ -1,4 +1,4 @@
-"""The verdict on an accuracy: the record, what it has to hold, and what does not."""
+"""Judging an accuracy: the record, the conditions that it has to satisfy, and those that it fails."""
 
 from __future__ import annotations
 
@@ -25,34 +25,35 @@ from harness.measure.accuracy.thresholds import (
 from models.catalog import ModelSpec
 from models.tasks import WrongAnswers, task_of
 
-# Classes that a failing gate names.
+# The number of classes that the message of a failing gate names.
 WORST_CLASSES = 5
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Share of labelled images whose class is the first answer, or among the first five, and how that was judged.
+    """The top-1 and top-5 accuracy on labelled images, and how it was judged.
 
     Attributes:
-        top1: with its 95% interval.
-        top5: with its 95% interval.
-        absolute: whether both reach their floors; `not gated` where there is none.
-        top1_floor: the floor of top-1 and what it is made of.
-        top5_floor: the floor of top-5 and what it is made of.
-        paired: against the fp32 CPU reference on the same images; None where this is the reference.
-        images: that were read and answered.
-        unreadable_images: files that are no whole image, left out.
-        images_in_data: in the whole data set.
-        images_per_second: from files to classes, over wall time.
-        wall_s: of the run over the images.
-        mean_batch_interval_ms: wall time over batches; decoding and the model overlap in it, so it is no latency.
-        data: the data set as it was named.
-        data_route: how it was read.
-        is_validation_set: whether it was recognised as the whole ILSVRC2012 validation set.
-        sample_seed: of the draw.
-        sample_sha256: which images, in which order.
-        decoder: library and version.
-        workers: threads that decoded.
+        top1: the percentage of images whose label is the first answer, with its 95% interval.
+        top5: the percentage of images whose label is among the first five answers, with its 95% interval.
+        absolute: whether both reach their floors; `not gated` if there is no floor.
+        top1_floor: the floor of top-1 and how it was derived, None without a floor.
+        top5_floor: the floor of top-5 and how it was derived, None without a floor.
+        paired: the comparison with the fp32 CPU reference on the same images; None if this is the reference.
+        images: the number of images that were read and answered.
+        unreadable_images: the number of files that could not be decoded and were left out.
+        images_in_data: the number of images in the whole data set.
+        images_per_second: the rate from files to classes: all files of the sample over wall time.
+        wall_s: the wall time of the run over the images, in seconds.
+        mean_batch_interval_ms: the wall time divided by the number of batches, in milliseconds; because decoding and
+            the model overlap, it is not a latency.
+        data: the name of the data set, as the user gave it.
+        data_route: how the data set was read.
+        is_validation_set: whether the data set was recognised as the whole ILSVRC2012 validation set.
+        sample_seed: the seed of the random draw of the sample.
+        sample_sha256: a hash of which images were used, in which order.
+        decoder: the name and version of the decoding library.
+        workers: the number of threads that decoded.
     """
 
     kind: ClassVar[str] = "accuracy"
@@ -80,13 +81,13 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Gate:
-    """What an accuracy has to hold.
+    """The conditions that an accuracy has to satisfy.
 
     Attributes:
-        min_top1_pct: the user's floor of top-1, None without.
-        min_top5_pct: the user's floor of top-5, None without.
-        allow_undecided: whether a paired comparison that cannot tell passes.
-        skip_corrupt: whether files that cannot be read are counted instead of failing the test.
+        min_top1_pct: the user's floor of top-1 in percent, None if none is given.
+        min_top5_pct: the user's floor of top-5 in percent, None if none is given.
+        allow_undecided: whether a paired comparison passes that does not decide (verdict `cannot tell`).
+        skip_corrupt: whether files that cannot be read are only counted and do not fail the test.
     """
 
     min_top1_pct: float | None = None
@@ -95,7 +96,11 @@ class Gate:
     skip_corrupt: bool = False
 
     def floors(self, spec: ModelSpec, sample: Sample) -> tuple[Floor | None, Floor | None]:
-        """The floors of top-1 and top-5: the user's, else those of the published accuracy on the validation set."""
+        """Return the floors of top-1 and top-5, None where there is none.
+
+        The user's floor takes precedence. Otherwise, if the data set is the validation set, the floor comes from the
+        published accuracy.
+        """
         given = (self.min_top1_pct, self.min_top5_pct)
         scores = spec.published if sample.data.is_validation_set else {}
         published = (scores.get("top1"), scores.get("top5"))
@@ -112,13 +117,13 @@ class Gate:
 
 @dataclass(frozen=True)
 class Judged:
-    """An accuracy with what its record has no room for.
+    """An accuracy together with details that are not part of its record.
 
     Attributes:
         accuracy: the record.
-        answers: of the candidate.
-        worst_classes: those that lost most, in words; empty where the gates hold.
-        failures: what does not hold, in words; empty where the test passes.
+        answers: the answers of the candidate.
+        worst_classes: descriptions of the classes that lost most images; empty if the gates hold.
+        failures: descriptions of the conditions that do not hold; empty if the test passes.
     """
 
     accuracy: Accuracy
@@ -135,15 +140,15 @@ def judge(
     gate: Gate,
     workers: int,
 ) -> Judged:
-    """The accuracy of the answers, and what does not hold of it.
+    """Compute the accuracy of the answers, and find the conditions that it fails.
 
     Args:
-        answers: of the candidate.
-        reference: of the fp32 CPU reference to the same images; None where the candidate is the reference.
+        answers: the answers of the candidate.
+        reference: the fp32 CPU reference's answers to the same images; None if the candidate is the reference.
         sample: the images.
-        spec: the catalogue row.
-        gate: what has to hold.
-        workers: threads that decoded.
+        spec: the catalogue row of the model.
+        gate: the conditions that the accuracy has to satisfy.
+        workers: the number of threads that decoded.
 
     Raises:
         WrongAnswers: no image could be read.
@@ -205,7 +210,7 @@ def judge(
 
 
 def _worst_classes(labels: npt.NDArray[np.int16], right: Right, reference: Right | None, is_read: Right) -> list[str]:
-    """The classes that lost most images: against the reference, else against all of them being right."""
+    """Describe the classes that lost most images, compared with the reference, or with all correct if it is None."""
     before = np.ones_like(right) if reference is None else reference
     lost: Counter[int] = Counter()
     for label, was, now in zip(labels[is_read], before[is_read], right[is_read], strict=True):
@@ -216,7 +221,10 @@ def _worst_classes(labels: npt.NDArray[np.int16], right: Right, reference: Right
 
 
 def results_csv(sample: Sample, answers: Answers) -> str:
-    """`filename,actual,prediction`, a line an image that could be read: class indices 0 to 999."""
+    """Return a CSV with the columns `filename,actual,prediction` and a line for each image that could be read.
+
+    Classes are given as indices from 0 to 999.
+    """
     lines = ["filename,actual,prediction"]
     for image, top in zip(sample.images, answers.top, strict=True):
         if top[0] >= 0:

@@ -1,4 +1,4 @@
-"""The reference's answers to a sample: computed once, kept by weights, preprocessing, images and libraries."""
+"""A cache of the reference's answers to a sample, keyed by weights, preprocessing, images and library versions."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ _LIBRARIES = ("torch", "torchvision", "timm", "pillow", "numpy")
 
 
 def reference_case(model: str) -> Case:
-    """The reference of a model, as a case to prepare where none of this run is it."""
+    """Return the reference case of a model, which is prepared if no case of the run is the reference itself."""
     return Case(model, "cpu", "fp32", REFERENCE_BATCH, "eager")
 
 
 def kept_answers(
     cache: ArtefactCache, identity: dict[str, Any], sample: Sample, compute: Callable[[], Answers]
 ) -> Answers:
-    """The reference's answers to the sample: those that are kept, else computed and kept.
+    """Return the reference's answers to the sample from the cache. If they are not there, compute and keep them.
 
     Args:
-        cache: where they are kept.
-        identity: of weights and preprocessing, as in the record.
+        cache: the cache of artefacts.
+        identity: the identity of weights and preprocessing, as in the record.
         sample: the images.
-        compute: gives them.
+        compute: computes the answers; called only if the cache does not have them.
     """
     key = {
         "kind": "reference answers",
@@ -66,7 +66,7 @@ def kept_answers(
 
 
 def _files_sha256(images: Sequence[ImageFile]) -> str:
-    """Size and time of change of every file, so that pictures that were replaced under the same names count."""
+    """Hash name, size and modification time of every file, so that replacing a file under its name changes the key."""
     digest = hashlib.sha256()
     for path in sorted({image.path for image in images}):
         if path.exists():

@@ -1,4 +1,4 @@
-"""The run over labelled images: which images, and what a model said of each."""
+"""Running a model over labelled images: the sample of images, and the model's answers to them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from models.tasks import Outputs, Pixels, Task, WrongAnswers
 Ranked = npt.NDArray[np.int16]
 
 TOP = 5
-# Outputs for different images differ by more than this share of their size, or the model does not look at its input.
+# If the outputs for different images differ by no more than this share of their magnitude, the model ignores its input.
 LEAST_DIFFERENCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Sample:
-    """The images of a run, and the set that they are of.
+    """The images of a run, and the data set that they come from.
 
     Attributes:
-        data: the whole set.
-        images: those that are run, in their order.
-        seed: of the draw.
+        data: the whole data set.
+        images: the images that are run, in order.
+        seed: the seed of the random draw.
     """
 
     data: DataSet
@@ -38,19 +38,19 @@ class Sample:
     seed: int
 
     def sha256(self) -> str:
-        """Which images, in which order."""
+        """Return a hash of which images are in the sample, in which order."""
         return images_sha256(self.images)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model said of the images of a sample.
+    """The answers of a model to the images of a sample.
 
     Attributes:
-        top: [n, 5] class indices, the likeliest first; -1 where the image could not be read.
-        unreadable: what was wrong with each file that could not be read.
-        wall_s: from before the first file was read until the last class was on the host.
-        batches: submitted.
+        top: class indices [n, 5], the most likely first; -1 where the image could not be read.
+        unreadable: the error message for each file that could not be read.
+        wall_s: the seconds from before the first file was read until the last class was on the host.
+        batches: the number of batches that were submitted.
     """
 
     top: Ranked
@@ -59,7 +59,7 @@ class Answers:
     batches: int
 
     def is_read(self) -> npt.NDArray[np.bool_]:
-        """[n], whether each image could be read."""
+        """Return for each image whether it could be read, as a boolean array [n]."""
         is_read: npt.NDArray[np.bool_] = self.top[:, 0] >= 0
         return is_read
 
@@ -73,10 +73,19 @@ def answer(
     pool: ThreadPoolExecutor,
     report: ReportShare,
 ) -> Answers:
-    """The first five labels of every image, in the images' order.
+    """Return the five most likely classes for every image, in the order of the images.
+
+    Args:
+        runner: the warm model, compiled for batches of `batch` images.
+        task: the task of the model.
+        transform: converts a decoded image to fp32 [3, h, w].
+        images: the images to answer.
+        batch: the number of images in a batch.
+        pool: the threads that decode and preprocess.
+        report: called with the progress after each batch.
 
     Raises:
-        WrongAnswers: outputs of another shape, NaN or infinite, or the same for every image.
+        WrongAnswers: the outputs have another shape, are NaN or infinite, or are the same for every image.
     """
     top = np.full((len(images), TOP), -1, dtype=np.int16)
     unreadable: list[str] = []
@@ -111,6 +120,6 @@ def answer(
 
 
 def _differs(outputs: Outputs, first: Outputs) -> bool:
-    """Whether any of the outputs differs from the first image's."""
+    """Return whether any of the outputs differs from those of the first image."""
     pairs = zip(outputs, first, strict=True)
     return any(np.abs(some - one).max() > LEAST_DIFFERENCE * max(np.abs(one).max(), 1e-12) for some, one in pairs)

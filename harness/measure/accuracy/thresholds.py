@@ -1,6 +1,6 @@
-"""When an accuracy is good enough: intervals, floors and the paired comparison with the reference.
+"""Deciding whether an accuracy is good enough: intervals, floors and the paired comparison with the reference.
 
-Every formula is scipy's.
+The statistical tests and distributions come from scipy.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Right = npt.NDArray[np.bool_]
 
 CONFIDENCE = 0.95
 POWER = 0.9
-# Beyond this, more images would not decide either: the loss lies at the margin.
+# If more images than this are needed, the loss lies so near the margin that no practical number would decide.
 _MOST_IMAGES = 10_000_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A share in per cent with its two-sided 95% interval."""
+    """A share in percent with its two-sided 95% interval."""
 
     pct: float
     low_pct: float
@@ -34,9 +34,9 @@ class Interval:
 
 
 def wilson(right: int, images: int) -> Interval:
-    """The share of images that are right, with Wilson's 95% interval.
+    """Return the share of images that are right, with Wilson's 95% interval.
 
-    For a stratified sample the interval is a little wider than need be.
+    For a stratified sample the interval is a little wider than necessary.
     """
     from scipy.stats import binomtest
 
@@ -46,20 +46,20 @@ def wilson(right: int, images: int) -> Interval:
 
 @dataclass(frozen=True)
 class Floor:
-    """The least accuracy in per cent, and what it is made of, in words."""
+    """The least accuracy in percent, and a description of how it was derived."""
 
     pct: float
     terms: str
 
 
 def published_floor(published_pct: float, margin_pct: float, images: int, of_images: int) -> Floor:
-    """The published accuracy less the margin, less what a sample may lack by chance (one-sided 95%).
+    """Return the published accuracy less the margin, and less what a sample may lack by chance (one-sided 95%).
 
     Args:
-        published_pct: of the full validation set.
-        margin_pct: relative, in per cent: 1 means at least 99% of the published value.
-        images: measured.
-        of_images: in the full set.
+        published_pct: the published accuracy on the full validation set, in percent.
+        margin_pct: the relative margin in percent: 1 means at least 99% of the published value.
+        images: the number of images that were measured.
+        of_images: the number of images in the full set.
     """
     from scipy.stats import norm
 
@@ -79,21 +79,21 @@ def published_floor(published_pct: float, margin_pct: float, images: int, of_ima
 
 @dataclass(frozen=True)
 class Paired:
-    """A candidate against the reference on the same images: is it worse by less than the margin?
+    """The comparison of a candidate with the reference on the same images: is its loss smaller than the margin?
 
     Attributes:
-        verdict: `holds`: the loss is below the margin, one-sided 95%; `fails`: it is above it, one-sided 95%;
-            `cannot tell`: neither.
-        reference_top1_pct: of the reference on these images.
-        loss_points: reference less candidate, in percentage points.
-        loss_low_points: one-sided 95% lower bound.
-        loss_high_points: one-sided 95% upper bound.
-        margin_points: largest loss that is accepted.
-        right_to_wrong: images that the reference has right and the candidate wrong.
-        wrong_to_right: the other way round.
-        images: compared.
-        needs_images: about how many would decide, at 90% power, were the loss as observed; None where it is decided,
-            or where the loss lies so near the margin that no number would.
+        verdict: `holds` if the loss is below the margin (one-sided 95%), `fails` if it is above the margin (one-sided
+            95%), and `cannot tell` if neither is shown.
+        reference_top1_pct: the top-1 accuracy of the reference on these images, in percent.
+        loss_points: the accuracy of the reference less that of the candidate, in percentage points.
+        loss_low_points: the one-sided 95% lower bound of the loss, in percentage points.
+        loss_high_points: the one-sided 95% upper bound of the loss, in percentage points.
+        margin_points: the largest loss that is accepted, in percentage points.
+        right_to_wrong: the number of images that the reference has right and the candidate wrong.
+        wrong_to_right: the number of images that the reference has wrong and the candidate right.
+        images: the number of images that were compared.
+        needs_images: about how many images would decide, at 90% power, if the true loss were the observed one; None if
+            it is decided, or if the loss lies so near the margin that no practical number would decide.
     """
 
     verdict: Verdict
@@ -122,15 +122,15 @@ class Paired:
 
 
 def compare(reference: Right, candidate: Right, margin_pct: float) -> Paired:
-    """Non-inferiority of the candidate on the same images, at a margin relative to the reference's accuracy.
+    """Test the candidate for non-inferiority on the same images, at a margin relative to the reference's accuracy.
 
-    The bounds are those of a t test on the differences after one pair of each kind of flip is added: Bonett and
-    Price's adjusted Wald interval, which keeps its level where flips are few or none.
+    The bounds are those of a t test on the differences after one image of each kind of flip is added. This is Bonett
+    and Price's adjusted Wald interval, which keeps its level where flips are few or none.
 
     Args:
-        reference: [n], whether the reference has each image right.
-        candidate: likewise, of the same images.
-        margin_pct: relative, in per cent.
+        reference: whether the reference has each image right, as a boolean array [n].
+        candidate: whether the candidate has each image right, as a boolean array [n] for the same images.
+        margin_pct: the relative margin in percent of the reference's accuracy.
 
     Source: Bonett and Price 2012, recommended by Fagerland, Lydersen and Laake 2014, "Recommended tests and
     confidence intervals for paired binomial proportions".
@@ -148,8 +148,8 @@ def compare(reference: Right, candidate: Right, margin_pct: float) -> Paired:
     loss = (lost - won) / images
     needs = None
     if verdict == "cannot tell":
-        # n at which the bound lies below the margin: (margin - loss)^2 n^2 = deviations^2 (variance n + 2), the two
-        # being the flips that are added
+        # the n at which the bound reaches the margin: (margin - loss)^2 n^2 = deviations^2 (variance n + 2), where the
+        # 2 stands for the flips that are added
         square = float(norm.ppf(CONFIDENCE) + norm.ppf(POWER)) ** 2
         gap, variance = max((margin - loss) ** 2, 1e-12), (lost + won) / images - loss**2
         needed = (square * variance + math.sqrt((square * variance) ** 2 + 8 * gap * square)) / (2 * gap)

@@ -1,1 +1,1 @@
-"""MLPerf LoadGen: the bridge to it, its logs, and the four scenarios on a prepared case."""
+"""MLPerf LoadGen: the bridge to the library, the reader of its logs, and the four scenarios on a prepared case."""

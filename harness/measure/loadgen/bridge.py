@@ -1,9 +1,9 @@
-"""MLPerf LoadGen: who sends queries, when, and whether the run counts. Its own logs are the only source of numbers.
+"""The bridge to MLPerf LoadGen, which sends the queries and decides whether a run is valid.
 
-Drives anything that answers samples by index: a runner in this process or a client of a server. Knows neither.
-LoadGen is a C++ library that calls back into Python; an exception that passes through it leaves its log threads
-running and ends the process, so failures are held here, every open query is closed, and they are raised when the
-library has returned.
+All numbers come from LoadGen's own logs. The system under test may be anything that answers samples by index, such as a
+runner in this process or a client of a server. LoadGen is a C++ library that calls back into Python. An exception that
+passes through it leaves its log threads running and ends the process. Therefore the bridge holds the first failure,
+closes every open query, and raises the failure when the library has returned.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from harness.measure.loadgen.log import LoadgenVerdict, read_verdict
 SCENARIOS = ("single_stream", "multi_stream", "offline", "server")
 _NAMES = {"single_stream": "SingleStream", "multi_stream": "MultiStream", "offline": "Offline", "server": "Server"}
 MULTI_STREAM_SAMPLES = 8
-# LoadGen looks for a file of this name in the working directory and lets it overrule every setting: never ours.
+# LoadGen looks for an audit file in the working directory, which would overrule every setting. It is given the path of
+# a file that does not exist instead.
 _NO_AUDIT_FILE = "no-audit.config"
 LOGS = ("mlperf_log_detail.txt", "mlperf_log_summary.txt", "mlperf_log_accuracy.json", "mlperf_log_trace.json")
-# How often open queries are looked at.
+# The interval in seconds at which open queries are checked.
 WATCH_S = 0.05
-# A server run is broken off when so many seconds' queries are open.
+# A server run is ended when the queries of this many seconds are open.
 BACKLOG_S = 2.0
 
 Answers = npt.NDArray[Any]
@@ -36,19 +37,20 @@ Answers = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class LoadgenSettings:
-    """What LoadGen is asked for.
+    """The settings of a LoadGen run.
 
     Attributes:
         scenario: one of `SCENARIOS`.
-        min_s: the run lasts at least so long, in seconds.
-        min_queries: and at least so many queries (offline: samples).
-        expected_s: what one query takes, roughly; LoadGen draws so many queries ahead (single_stream, multi_stream).
-        rate: samples per second that are expected (offline) or sent (server).
-        bound_s: latency that 99% of the queries must keep to (server).
-        max_s: end after so long, or None; LoadGen does not heed it in offline.
-        mode: `performance`; `accuracy`, each sample of the library once; or `find_peak`, LoadGen's search for the
-            highest rate that meets the bound, upwards from `rate` (server).
-        log_answers: how many answers of a performance run are kept beside its log; of an accuracy run all are.
+        min_s: the least duration of the run in seconds.
+        min_queries: the least number of queries, or of samples in the offline scenario.
+        expected_s: the approximate time of one query in seconds, from which LoadGen derives how many queries it
+            draws ahead (single_stream, multi_stream).
+        rate: the samples per second that are expected (offline) or sent (server).
+        bound_s: the latency in seconds that 99% of the queries must not exceed (server).
+        max_s: the time in seconds after which the run ends, or None; LoadGen ignores it in the offline scenario.
+        mode: `performance`; `accuracy`, which runs each sample of the library once; or `find_peak`, LoadGen's search
+            for the highest rate that meets the bound, upwards from `rate` (server).
+        log_answers: how many answers of a performance run LoadGen logs; of an accuracy run it logs all.
     """
 
     scenario: str
@@ -64,13 +66,13 @@ class LoadgenSettings:
 
 @dataclass(frozen=True)
 class Library:
-    """The samples that queries name by index.
+    """The samples that queries refer to by index.
 
     Attributes:
-        total: how many there are.
-        loaded: how many are held in memory during a performance run.
-        load: bring these into memory; called outside the timed part.
-        unload: and let them go.
+        total: the number of samples.
+        loaded: the number of samples that are held in memory during a performance run.
+        load: loads the samples with these indices into memory; called outside the timed part.
+        unload: releases the samples with these indices.
     """
 
     total: int
@@ -80,41 +82,45 @@ class Library:
 
 
 class Respond(Protocol):
-    """How answers go back. May be called from any thread, for some of a query's samples at a time."""
+    """The callback that takes answers. It may be called from any thread, and for a part of a query's samples."""
 
     def __call__(self, ids: Sequence[int], answers: Answers | None) -> None:
-        """Close these samples.
+        """Report these samples as answered.
 
         Args:
-            ids: as they came to `issue`.
-            answers: one row each, kept where LoadGen logs answers; None for none.
+            ids: the ids of the samples, as `issue` received them.
+            answers: an array with one row per sample, for LoadGen's log of answers; None to log no answers.
         """
 
 
 class SystemUnderTest(Protocol):
-    """What is measured."""
+    """The system that LoadGen measures."""
 
     def issue(self, ids: Sequence[int], indices: Sequence[int], respond: Respond) -> None:
-        """Take the samples of one query; may return before they are answered.
+        """Take the samples of one query. The method may return before they are answered.
 
-        Called on the thread that called `run_load` in single_stream and multi_stream, on LoadGen's own otherwise.
+        In single_stream and multi_stream it is called on the thread that called `run_load`, otherwise on LoadGen's own
+        thread.
 
         Args:
-            ids: what `respond` wants back, each exactly once.
-            indices: which samples of the library.
-            respond: takes the answers.
+            ids: the ids of the samples, each of which has to be passed to `respond` exactly once.
+            indices: the indices of the samples in the library.
+            respond: the callback that takes the answers.
         """
 
     def work(self, is_over: threading.Event) -> None:
-        """What the calling thread does in offline and server until `is_over`: answer, or just wait for it."""
+        """Answer queued samples, or just wait, until `is_over` is set.
+
+        In offline and server, the thread that called `run_load` runs this method.
+        """
 
 
 class LoadgenFailed(RuntimeError):
-    """The system under test did not answer, or LoadGen cannot run."""
+    """The system under test did not answer correctly, or LoadGen cannot run."""
 
 
 class _Bridge:
-    """Between LoadGen's threads and the system under test: counts what is open, holds the first failure."""
+    """Stands between LoadGen and the system under test: keeps track of open samples and holds the first failure."""
 
     def __init__(self, load: LoadgenSettings, sut: SystemUnderTest, answer_within_s: float) -> None:
         import mlperf_loadgen
@@ -136,12 +142,12 @@ class _Bridge:
             self._issued_at = now
             self._open.update(dict.fromkeys(ids, now))
         if self.failure is not None:
-            if self._load.scenario != "server":  # the queries that were drawn ahead are soon used up
+            if self._load.scenario != "server":  # LoadGen soon uses up the queries that it drew ahead
                 self.respond(ids)
             return
         try:
             self._sut.issue(ids, indices, self.respond)
-        except BaseException as error:  # noqa: B036 - also Ctrl-C: nothing may pass through LoadGen; raised by run_load
+        except BaseException as error:  # noqa: B036 - Ctrl-C too: nothing may pass through LoadGen; run_load raises it
             self.fail(error)
 
     def respond(self, ids: Sequence[int], answers: Answers | None = None) -> None:
@@ -167,7 +173,7 @@ class _Bridge:
             self.failure = error
 
     def watch(self, is_over: threading.Event) -> None:
-        """Fail where nothing is answered for too long; after a failure close what is open, so that LoadGen ends."""
+        """Fail if nothing is answered for too long. After a failure, close the open samples so that LoadGen ends."""
         while not is_over.wait(WATCH_S):
             now = monotonic()
             with self._lock:
@@ -185,10 +191,10 @@ class _Bridge:
                 self.respond(left)
 
     def _to_close(self, now: float) -> list[int]:
-        """Open samples to close without an answer, after a failure, so that LoadGen ends soon.
+        """Return the open samples to close without an answer after a failure, so that LoadGen ends soon.
 
-        A server run ends once too many are open, so none is closed while queries still come; in a search each must
-        stay open beyond the bound, or the rate would be raised for ever.
+        A server run ends once too many samples are open, so none is closed while queries still arrive. In a search,
+        each sample must stay open beyond the latency bound, or LoadGen would raise the rate for ever.
         """
         if self._load.scenario != "server":
             return list(self._open)
@@ -200,22 +206,22 @@ class _Bridge:
 def run_load(
     load: LoadgenSettings, sut: SystemUnderTest, library: Library, folder: Path, *, answer_within_s: float = 60.0
 ) -> LoadgenVerdict:
-    """One LoadGen run.
+    """Do one LoadGen run.
 
     Args:
-        load: what is asked for.
-        sut: what answers.
+        load: the settings of the run.
+        sut: the system under test.
         library: the samples.
-        folder: where LoadGen writes its logs; made here.
-        answer_within_s: fail where queries are open and none is answered for so long.
+        folder: the folder for LoadGen's logs, which is created if necessary.
+        answer_within_s: the run fails if queries are open and none is answered for this many seconds.
 
     Returns:
         LoadGen's own verdict and numbers, from its detail log.
 
     Raises:
-        LoadgenFailed: answers did not come, or the logs cannot be written.
-        NoVerdict: LoadGen wrote none.
-        BaseException: whatever the system under test raised, KeyboardInterrupt included.
+        LoadgenFailed: answers are missing or doubled, or the logs cannot be written.
+        NoVerdict: LoadGen wrote no verdict.
+        BaseException: any exception that the system under test raised, including KeyboardInterrupt.
     """
     import mlperf_loadgen
 
@@ -259,10 +265,13 @@ def run_load(
 
 
 def _clear_logs(folder: Path) -> Path:
-    """Make the log files, empty. LoadGen returns without a word where it cannot, and the process then aborts.
+    """Create the log files, empty. If LoadGen itself failed to create them, it would say nothing, and abort later.
 
     Returns:
-        The detail log.
+        The path of the detail log.
+
+    Raises:
+        LoadgenFailed: the files cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -274,7 +283,7 @@ def _clear_logs(folder: Path) -> Path:
 
 
 def _start_beside(start: Callable[[], None], sut: SystemUnderTest, bridge: _Bridge, is_over: threading.Event) -> None:
-    """LoadGen on a thread of its own: the calling one works for the system under test, and hears Ctrl-C."""
+    """Run LoadGen on a separate thread, while the calling thread runs `sut.work` and receives Ctrl-C."""
     thread = threading.Thread(target=start, name="loadgen")
     thread.start()
     try:
@@ -288,7 +297,7 @@ def _start_beside(start: Callable[[], None], sut: SystemUnderTest, bridge: _Brid
 
 
 def _held(call: Callable[[Sequence[int]], None], bridge: _Bridge) -> Callable[[list[int]], None]:
-    """A callback whose failure is held."""
+    """Wrap a callback so that the bridge holds its failure and LoadGen does not see it."""
 
     def held(indices: list[int]) -> None:
         try:
@@ -316,6 +325,6 @@ def _settings(load: LoadgenSettings) -> Any:
     settings.server_target_latency_ns = round(load.bound_s * 1e9)
     settings.server_find_peak_qps_decimals_of_precision = 0
     settings.accuracy_log_sampling_target = load.log_answers
-    if load.mode == "performance":  # such a backlog is no valid run any more; it ends one whose answers fail, too
+    if load.mode == "performance":  # a run with this backlog cannot be valid; also ends one that fails
         settings.server_max_async_queries = max(100, round(load.rate * max(BACKLOG_S, 10 * load.bound_s)))
     return settings

@@ -1,4 +1,4 @@
-"""LoadGen's own logs: the verdict, why, and the numbers. Nothing is computed here that LoadGen did not write."""
+"""Reading LoadGen's logs: the verdict, its reasons, and the numbers. All values are as LoadGen wrote them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MARK = ":::MLLOG "
 
 
 class NoVerdict(RuntimeError):
-    """A detail log that does not say how the run ended."""
+    """The detail log does not say how the run ended."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class LoadgenVerdict:
     """How LoadGen judged a run.
 
     Attributes:
-        validity: `VALID` or `INVALID`; an accuracy run, which has no constraint, is `ACCURACY`.
-        reasons: why it is INVALID, in LoadGen's words and with what it says of each condition.
-        values: every key of the detail log, its last value.
-        messages: what it remarked on the way, in order.
-        folder: where its logs lie.
+        validity: `VALID` or `INVALID`; `ACCURACY` for an accuracy run, which has no constraints.
+        reasons: why the run is INVALID: each condition that is not met, and LoadGen's own advice and errors.
+        values: every key of the detail log with its last value.
+        messages: LoadGen's generic messages, in order.
+        folder: the folder of the logs.
     """
 
     validity: str
@@ -35,11 +35,11 @@ class LoadgenVerdict:
 
     @property
     def is_valid(self) -> bool:
-        """Whether the run counts."""
+        """Whether LoadGen judged the run VALID."""
         return self.validity == "VALID"
 
 
-# Conditions that LoadGen logs, and what it means that one is not met.
+# Maps each condition that LoadGen logs to the meaning of its not being met.
 _CONDITIONS = {
     "result_min_duration_met": "the minimum duration was not reached",
     "result_min_queries_met": "the minimum number of queries was not reached",
@@ -49,13 +49,13 @@ _CONDITIONS = {
 
 
 def read_verdict(detail: Path) -> LoadgenVerdict:
-    """The verdict of a detail log.
+    """Read the verdict in a detail log.
 
     Args:
-        detail: `mlperf_log_detail.txt`.
+        detail: the path of `mlperf_log_detail.txt`.
 
     Raises:
-        NoVerdict: the run did not get as far as one.
+        NoVerdict: the log has no verdict, or an accuracy run logged errors.
     """
     values: dict[str, Any] = {}
     errors: list[str] = []
@@ -91,10 +91,10 @@ def _reasons(values: Mapping[str, Any], errors: list[str]) -> list[str]:
 
 
 def read_answers(folder: Path) -> dict[int, list[bytes]]:
-    """The answers that LoadGen logged: sample index to each of its answers, as bytes.
+    """Return the answers that LoadGen logged: for each sample index, all its answers as bytes.
 
     Args:
-        folder: of the run; `mlperf_log_accuracy.json` is in it.
+        folder: the folder of the run, which contains `mlperf_log_accuracy.json`.
     """
     found: dict[int, list[bytes]] = {}
     for entry in json.loads((folder / "mlperf_log_accuracy.json").read_text()):

@@ -1,7 +1,7 @@
-"""The four MLPerf scenarios on a prepared case: the system under test, its batching, and what LoadGen is asked for.
+"""The four MLPerf scenarios on a prepared case: the system under test, its batching, and the settings for LoadGen.
 
-A batch is what waits, at most the case's batch. One that is short is filled up with its own first image, for runners
-are compiled for one shape. LoadGen judges.
+A batch holds the samples that are waiting, at most as many as the case's batch size. A shorter batch is padded with its
+own first image, because runners are compiled for one shape. LoadGen judges the runs.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ from models.tasks import Task, task_of
 
 Fetch = Callable[[Sequence[int]], Sequence[torch.Tensor]]
 
-# MLPerf inference rules, "Scenarios": least duration and samples of a run that counts.
+# MLPerf inference rules, "Scenarios": the least duration in seconds and the least number of samples of a valid run.
 MLPERF_S = 600.0
 MLPERF_OFFLINE_SAMPLES = 24_576
-# The rules' latency bound for image classification in the server scenario.
+# The latency bound in seconds that the rules set for image classification in the server scenario.
 MLPERF_BOUND_S = 0.015
-# Queries that a percentile needs at 99% confidence, by LoadGen's early stopping: p90, p99, and p99 under a bound.
+# The queries that LoadGen's early stopping needs for a percentile at 99% confidence: p90 in single_stream, p99 in
+# multi_stream, and p99 under a bound in server.
 LEAST_QUERIES = {"single_stream": 64, "multi_stream": 662, "offline": 1, "server": 459}
 SHORT_S = 2.0
-# Runs of the server scenario's search, too short for its percentile.
+# The length of the runs in the server scenario's search. They are too short for the percentile that counts.
 PROBE_S = 0.5
 PROBE_QUERIES = 128
-# Where one batch alone takes longer than the bound no rate is valid, and LoadGen needs few queries to say so.
+# If one batch alone takes longer than the bound, no rate is valid, and LoadGen needs few queries to find that out.
 HOPELESS_QUERIES = 16
-# The search goes upwards from this share of what the runner does when it is never idle.
+# The search goes upwards from this share of the rate that the runner reaches when it is never idle.
 LOWEST_SHARE = 1 / 8
-# Where the rate that the search found is not confirmed, the next is this much lower, and so often.
+# If a run does not confirm the rate that the search found, the next run uses this fraction of it, up to this many runs.
 STEP_DOWN = 0.95
 CONFIRMATIONS = 8
 CALIBRATION_BATCHES = 5
@@ -51,14 +52,14 @@ CALIBRATION_BATCHES = 5
 
 @dataclass(frozen=True)
 class Terms:
-    """Under which terms a scenario is run.
+    """The terms under which a scenario is run.
 
     Attributes:
-        min_s: least seconds of a run.
-        max_s: most seconds of one, or None.
-        bound_s: the server scenario's latency bound.
-        is_mlperf: full MLPerf durations and counts.
-        folder: where LoadGen's logs go.
+        min_s: the least duration of a run in seconds.
+        max_s: the longest duration of a run in seconds, or None.
+        bound_s: the latency bound of the server scenario in seconds.
+        is_mlperf: whether the counts of MLPerf's rules apply, and an INVALID run fails.
+        folder: the folder for LoadGen's logs.
     """
 
     min_s: float
@@ -70,11 +71,12 @@ class Terms:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One MLPerf scenario as LoadGen judged it; its own numbers, from the scheduled time of a query to its completion.
+    """One MLPerf scenario with LoadGen's verdict and numbers.
 
-    A number that the run does not support is None, and `reasons` says why: `p90_ms` and `p99_ms` are LoadGen's
-    early-stopping estimates (server: its percentile, where the run is VALID), `samples_per_second` what was completed
-    (offline, server). A batch is what waits, at most `batch_limit`, filled up where it is short.
+    Latencies run from the scheduled time of a query to its completion. A number that the run does not support is None,
+    and `reasons` says why. `p90_ms` and `p99_ms` are LoadGen's early-stopping estimates; in the server scenario
+    `p99_ms` is LoadGen's percentile of a VALID run. `samples_per_second` is the rate of completed samples (offline,
+    server). A batch holds the waiting samples, at most `batch_limit`, and is padded if it is shorter.
     """
 
     kind: ClassVar[str] = "scenario"
@@ -97,20 +99,20 @@ class Scenario:
     logs: str
 
     def is_accepted(self, is_mlperf: bool) -> bool:
-        """Whether the run may stand: one of full length only if it is VALID, a short one with its verdict beside it."""
+        """Return whether the test passes: a run by MLPerf's rules must be VALID, a short one may have any verdict."""
         return self.validity == "VALID" or not is_mlperf
 
 
 class Samples:
-    """The samples: images in host memory, normalised, fp32 [3, h, w]."""
+    """The sample library: normalised images, fp32 [3, h, w], in host memory."""
 
     def __init__(self, fetch: Fetch, total: int, loaded: int) -> None:
-        """Nothing is loaded yet.
+        """Create the library without loading any image.
 
         Args:
-            fetch: images of these indices.
-            total: how many there are.
-            loaded: how many are held in memory during a performance run.
+            fetch: returns the images with these indices.
+            total: the number of images.
+            loaded: the number of images that are held in memory during a performance run.
         """
         self._fetch = fetch
         self._held: dict[int, torch.Tensor] = {}
@@ -125,7 +127,7 @@ class Samples:
             self._held.pop(index, None)
 
     def batch(self, indices: Sequence[int], size: int) -> torch.Tensor:
-        """These images as one batch, filled up to its size with the first of them."""
+        """Return these images as one batch, padded to `size` with copies of the first one."""
         images = [self._held[index] for index in indices]
         return torch.stack(images + images[:1] * (size - len(images)))
 
@@ -134,7 +136,11 @@ class RunnerUnderTest:
     """A runner that answers LoadGen's samples with their classes."""
 
     def __init__(self, runner: Runner, task: Task, images: Samples, batch: int, *, is_queued: bool) -> None:
-        """Queued samples wait for `work`, on the thread that built the runner; others are answered at once."""
+        """Use this runner and these samples.
+
+        With `is_queued`, samples wait until `work` answers them on the thread that built the runner; otherwise `issue`
+        answers them at once.
+        """
         self._runner = runner
         self._task = task
         self._images = images
@@ -164,7 +170,7 @@ class RunnerUnderTest:
             self._answer([one[0] for one in taken], [one[1] for one in taken], taken[0][2])
 
     def _answer(self, ids: Sequence[int], indices: Sequence[int], respond: Respond) -> None:
-        """From host memory to the classes on the host."""
+        """Run one batch from host memory to classes on the host, and respond with the classes."""
         runner = self._runner
         output = runner.submit(runner.put(self._images.batch(indices, self._batch)))
         runner.synchronize()
@@ -174,25 +180,25 @@ class RunnerUnderTest:
 
 
 def is_queued(scenario: str) -> bool:
-    """Whether samples wait for a batch: in offline and server they come faster than they are answered."""
+    """Return whether samples are queued and batched: in offline and server they arrive before they can be answered."""
     return scenario in ("offline", "server")
 
 
 def plan(scenario: str, terms: Terms, batch: int, batch_s: float, library: Library) -> LoadgenSettings:
-    """What LoadGen is asked for.
+    """Return the settings of a LoadGen run.
 
     Args:
-        scenario: one of `loadgen.SCENARIOS`.
-        terms: durations and bound.
-        batch: images a batch.
-        batch_s: what one takes from host memory to its classes.
+        scenario: one of `bridge.SCENARIOS`.
+        terms: the durations and the latency bound.
+        batch: the number of images in a batch.
+        batch_s: the seconds that one batch takes from host memory to its classes.
         library: the samples.
     """
     runs = -(-MULTI_STREAM_SAMPLES // batch) if scenario == "multi_stream" else 1
     rate = batch / batch_s
     least = LEAST_QUERIES[scenario] if terms.is_mlperf else 1
     if scenario == "offline":
-        # one query has to last: a tenth more than the rate that warm-up promises
+        # offline is one query that has to last for the whole run, so expect a tenth more than the measured rate
         rate *= 1.1
         least = max(least, min(MLPERF_OFFLINE_SAMPLES, library.total) if terms.is_mlperf else batch)
     return LoadgenSettings(
@@ -200,7 +206,7 @@ def plan(scenario: str, terms: Terms, batch: int, batch_s: float, library: Libra
         min_s=terms.min_s,
         max_s=terms.max_s,
         min_queries=least,
-        # LoadGen draws queries ahead for the duration over this; half of it, so that they are not used up
+        # LoadGen draws as many queries ahead as fit into the duration; half the time, so that they are not used up
         expected_s=runs * batch_s / 2,
         rate=rate,
         bound_s=terms.bound_s,
@@ -208,7 +214,7 @@ def plan(scenario: str, terms: Terms, batch: int, batch_s: float, library: Libra
 
 
 def answer_time(runner: Runner, task: Task, images: Samples, batch: int) -> float:
-    """Seconds from a batch in host memory to its answers on the host: median of a few."""
+    """Return the seconds from a batch in host memory to its answers on the host, as the median of a few batches."""
     indices = list(range(min(batch, images.library.total)))
     images.library.load(indices)
     times_s = []
@@ -225,7 +231,7 @@ def answer_time(runner: Runner, task: Task, images: Samples, batch: int) -> floa
 def run_scenario(
     scenario: str, runner: Runner, task: Task, batch: int, images: Samples, terms: Terms, report: ReportPhase
 ) -> Scenario:
-    """One scenario. Its logs go under the terms' folder; for server the highest valid rate is searched for first."""
+    """Run one scenario, with its logs in the folder of the terms. For server, the highest valid rate is found first."""
     load = plan(scenario, terms, batch, answer_time(runner, task, images, batch), images.library)
     sut = RunnerUnderTest(runner, task, images, batch, is_queued=is_queued(scenario))
 
@@ -239,10 +245,10 @@ def run_scenario(
 
 
 def find_rate(load: LoadgenSettings, run: Callable[[LoadgenSettings, str], LoadgenVerdict], batch: int) -> Scenario:
-    """The highest valid rate of the server scenario: LoadGen's own search in short runs, then a run that counts.
+    """Find the highest valid rate of the server scenario, and return the run at that rate.
 
-    Its probes are too short for the percentile, so the rate it finds is run in full, and a little less where that is
-    not valid.
+    LoadGen's own search in short runs gives a first rate. Because these runs are too short for the percentile, the rate
+    is then run in full, and lowered in small steps as long as the run is not valid.
     """
     queries = HOPELESS_QUERIES if batch / load.rate > load.bound_s else PROBE_QUERIES
     probe = replace(
@@ -265,7 +271,7 @@ def find_rate(load: LoadgenSettings, run: Callable[[LoadgenSettings, str], Loadg
 
 
 def found_rate(search: LoadgenVerdict) -> float | None:
-    """The rate that LoadGen's search found, None where not even its lowest is valid."""
+    """Return the rate that LoadGen's search found, in queries per second, or None if not even its lowest is valid."""
     for message in search.messages:
         _, mark, number = message.partition("Found peak performance field: ")
         if mark:
@@ -274,7 +280,7 @@ def found_rate(search: LoadgenVerdict) -> float | None:
 
 
 def scenario_of(load: LoadgenSettings, verdict: LoadgenVerdict, batch: int, note: str | None = None) -> Scenario:
-    """The record of a run: LoadGen's numbers, converted once."""
+    """Return the record of a run, which is LoadGen's numbers in other units."""
     values: dict[str, Any] = dict(verdict.values)
     early_stopping = {"single_stream": "early_stopping_latency_ss", "multi_stream": "early_stopping_latency_ms"}
     estimate = values.get(early_stopping.get(load.scenario, ""), 0)
@@ -307,15 +313,20 @@ def scenario_of(load: LoadgenSettings, verdict: LoadgenVerdict, batch: int, note
 def measure_scenario(
     scenario: str, prepared: Prepared, images: Samples, terms: Terms, timed: TimedRounds, report: ReportPhase
 ) -> Scenario | None:
-    """One MLPerf scenario. LoadGen holds the clock; the round handed to `timed` is all of it, a search included.
+    """Measure one MLPerf scenario, or return None if timing is switched off.
+
+    LoadGen takes the times. For `timed` the whole scenario is a single round, including the search for a rate.
 
     Args:
-        scenario: one of `loadgen.SCENARIOS`.
+        scenario: one of `bridge.SCENARIOS`.
         prepared: the case.
         images: the samples.
-        terms: durations, bound, folder of the logs.
+        terms: the durations, the latency bound and the folder of the logs.
         timed: the clock.
-        report: told what is being run.
+        report: called with a description of each run.
+
+    Raises:
+        Contradiction: a graph was compiled during the scenario.
     """
     found: list[Scenario] = []
     batch, task = prepared.case.images, task_of(prepared.spec)
@@ -331,7 +342,7 @@ def measure_scenario(
 def classes_by_loadgen(
     scenario: str, prepared: Prepared, images: Samples, terms: Terms, report: ReportPhase
 ) -> dict[int, int]:
-    """The answer to every sample of the library, by LoadGen's accuracy mode: sample index to class."""
+    """Run LoadGen's accuracy mode, and return the class of every sample in the library by sample index."""
     report(f"{scenario}: accuracy")
     batch, task = prepared.case.images, task_of(prepared.spec)
     settings = plan(scenario, terms, batch, answer_time(prepared.runner, task, images, batch), images.library)
