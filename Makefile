@@ -79,7 +79,7 @@ setup-ipex: .venv-ipex/.installed ## install Intel Extension for PyTorch and tor
 	@touch $@
 
 test-ipex: .venv-ipex/.installed ## the self-tests of the engine ipex, then its rows of fbnetc_100 in results/ipex.json
-	@.venv-ipex/bin/python -m pytest selftests/test_ipex.py selftests/test_engines.py -q -k ipex
+	@.venv-ipex/bin/python -m pytest selftests/engines/test_ipex.py selftests/engines/test_engines.py -q -k ipex
 	@mkdir -p results
 	@.venv-ipex/bin/python -m pytest $(IPEX_TESTS) -k fbnetc_100 --device cpu --engine ipex --precision fp32,bf16,amp_bf16 \
 	  --batch-size 1 --benchmark-json results/ipex.json $(ARGS)

@@ -44,9 +44,9 @@ Window = Callable[[int], None]
 def open_case(stack: ExitStack, cache: Path, model: str, precision: str, batch: int, engine: str) -> Prepared:
     """Prepare a case and require its proof. The case is closed together with the stack."""
     spec = find_spec(model, CATALOG)
-    supplies = Artefacts(ArtefactCache(cache), lambda: generated_calibration(spec))
+    artefacts = Artefacts(ArtefactCache(cache), lambda: generated_calibration(spec))
     case = Case(model, "cpu", precision, batch, engine)
-    prepared = prepare(case, spec, "random", References(spec, "random"), supplies=supplies)
+    prepared = prepare(case, spec, "random", References(spec, "random"), artefacts=artefacts)
     stack.callback(prepared.close)
     prepared.require_proof()
     return prepared
@@ -110,7 +110,7 @@ def compare_with_bare_session(model: str, batch: int) -> str:
     )
 
 
-def app_median_s(xml: Path, batch: int, size: int) -> float:
+def app_median_s(xml: Path, batch: int, size: tuple[int, int]) -> float:
     """Return the median seconds of one inference, as OpenVINO's benchmark_app reports it with as many threads."""
     (script,) = (
         str(file.locate())
@@ -119,7 +119,7 @@ def app_median_s(xml: Path, batch: int, size: int) -> float:
     )
     command = [sys.executable, script, "-m", str(xml), "-d", "CPU", "-api", "sync", "-hint", "none", "-nstreams", "1"]
     command += ["-nthreads", str(torch.get_num_threads()), "-infer_precision", "f32", "-t", str(APP_S)]
-    command += ["-shape", f"[{batch},3,{size},{size}]"]
+    command += ["-shape", f"[{batch},3,{size[0]},{size[1]}]"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = re.search(r"Median:\s+([\d.]+) ms", text)
     if found is None:
@@ -157,7 +157,7 @@ def default_eager(model: str, batch: int) -> Window:
     """Return a function that runs what a user gets by default: timm's module in fp32, contiguous layout, eager mode."""
     spec = find_spec(model, CATALOG)
     module = build_module(spec).module
-    batches = [torch.randn(batch, 3, spec.input.size, spec.input.size) for _ in range(4)]
+    batches = [torch.randn(batch, 3, *spec.input.size) for _ in range(4)]
 
     def run(count: int) -> None:
         with torch.inference_mode():
@@ -202,7 +202,7 @@ def time_cached_build(model: str, precision: str, engine: str) -> str:
         for _ in range(2):
             with ExitStack() as stack:
                 prepared = open_case(stack, Path(folder), model, precision, 1, engine)
-                seconds.append(prepared.preparation.compile_s)
+                seconds.append(prepared.cost.compile_s)
     return f"{model} {precision} {engine}: {seconds[0]:.1f} s, then {seconds[1]:.2f} s (under 2)"
 
 

@@ -20,10 +20,10 @@ import pytest
 import torch
 
 from benchmarks import bench_streams
-from harness.cases import duration
 from harness.cases.case import Case
 from harness.data import write_generated_jpegs
 from harness.host.cores import set_threads, usable_cores
+from harness.measure import throughput
 from harness.measure.accuracy.run import answer
 from harness.measure.clock import NextArguments, TimedRounds
 from harness.measure.pipeline import stage_rates, workers
@@ -31,7 +31,7 @@ from harness.proof.preparation import prepare
 from harness.proof.prepared import Prepared
 from harness.proof.reference import References
 from models.catalog import find_spec, load_catalog
-from models.preprocess import build_transform
+from models.tasks import task_of
 from selftests.inside import ROOT, TINY, run_command, run_here
 
 # Networks that take about 1 ms and 10 ms on two cores.
@@ -118,7 +118,7 @@ def compare_with_bare_loops() -> list[str]:
     plugin = BareLoops()
     for model, batch in CASES:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(duration, "WINDOWS", 100)  # short windows, so that drift hits test and bare loop alike
+            patch.setattr(throughput, "WINDOWS", 100)  # short windows, so that drift hits test and bare loop alike
             outcome = run_here(
                 *("tests_perf/test_latency.py", "tests_perf/test_throughput.py", "--model", model, "--device", "cpu"),
                 *("--precision", "fp32", "--engine", "trace", "--batch-size", str(batch)),
@@ -159,11 +159,12 @@ def compare_accuracy_run() -> list[str]:
         spec = find_spec(model, load_catalog())
         with tempfile.TemporaryDirectory() as folder:
             files = write_generated_jpegs(Path(folder), 256)
-            transform = build_transform(spec)
+            task = task_of(spec)
+            transform = task.transform(spec)
             prepared = prepare(Case(model, "cpu", precision, 32, engine), spec, "random", References(spec, "random"))
             with workers(usable_cores()) as pool:
-                rates = stage_rates(prepared.runner, transform, files, 32, pool)
-                answers = answer(prepared.runner, transform, files, 32, pool, lambda done, total, text: None)
+                rates = stage_rates(prepared.runner, task, transform, files, 32, pool)
+                answers = answer(prepared.runner, task, transform, files, 32, pool, lambda done, total, text: None)
             prepared.close()
         files_only = 1 / (1 / rates["decode"] + 1 / rates["preprocess"])
         slower = min(files_only, rates["model"])
@@ -213,7 +214,7 @@ def main() -> None:
         ("wall time over a bare script of the same cases", compare_with_bare_script),
         ("accuracy run over the slower of decode only and model only", compare_accuracy_run),
         ("memory after a case over before it", compare_memory),
-        *bench_streams.COMPARISONS,
+        *bench_streams.COMPARISONS.items(),
     ):
         print(title, flush=True)
         for line in compare():

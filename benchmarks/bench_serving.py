@@ -8,6 +8,7 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
+from collections.abc import Callable
 from time import perf_counter
 
 import numpy as np
@@ -16,6 +17,7 @@ from harness.artefacts.cache import ArtefactCache, default_folder
 from harness.cases.case import Case
 from harness.cases.duration import Duration
 from harness.host.cores import set_threads, usable_cores
+from harness.measure.clock import NextArguments
 from harness.triton.clients import Traffic
 from harness.triton.control import unload_model
 from harness.triton.export import export_case
@@ -29,7 +31,7 @@ PAIRS = 5
 LOAD_S = 3.0
 
 
-def clock(kind, target, next_arguments):
+def clock(kind: str, target: Callable[..., None], next_arguments: NextArguments) -> list[float]:
     """Run the target without timing it, because the called functions take their own times."""
     while (arguments := next_arguments(0.0)) is not None:
         target(*arguments)
@@ -48,7 +50,7 @@ def in_process_rate(served, batch):
     return done / (perf_counter() - began)
 
 
-def main(model):
+def main(model: str) -> None:
     """Print what serving a model costs."""
     set_threads()
     case = Case(model, "cpu", "fp32", 1, "onnxruntime")
@@ -56,7 +58,7 @@ def main(model):
     exported = export_case(
         case, spec, "random", ArtefactCache(default_folder()), usable_cores(), lambda phase: None
     )  # fmt: skip
-    print(f"{model}: {spec.input.size} x {spec.input.size}, exported in {exported.export_s:.1f} s")
+    print(f"{model}: {' x '.join(map(str, spec.input.size))}, exported in {exported.export_s:.1f} s")
     started, ready = [], []
     for _ in range(PAIRS):
         began = perf_counter()

@@ -22,9 +22,10 @@ from harness.cases.duration import Duration
 from harness.host.telemetry.client import OwnCollector
 from harness.jobs.spawn import RunningJobs as RunningStreams
 from harness.jobs.spawn import open_jobs
-from harness.jobs.stream import BuildInputs
+from harness.jobs.stream import BuildInputs, stream_jobs
 from harness.measure.loadgen.bridge import Library, LoadgenSettings, Respond, run_load
 from harness.measure.streams import Streams
+from harness.progress import no_report
 from harness.proof.preparation import prepare
 from harness.proof.reference import References
 from models.catalog import find_spec, load_catalog
@@ -32,12 +33,12 @@ from selftests.inside import TINY, run_command
 
 TURNS = 6
 WINDOW = Duration(min_s=2.0, max_s=2.0, min_rounds=1)
-SOURCE = BuildInputs("random", default_folder())
+INPUTS = BuildInputs("random", default_folder())
 
 
 def _open(stack: ExitStack, case: Case) -> RunningStreams:
     spec = find_spec(case.model, load_catalog())
-    return stack.enter_context(open_jobs(case, spec, SOURCE, lambda text: None))
+    return stack.enter_context(open_jobs(stream_jobs(case, spec, INPUTS), no_report))
 
 
 def _in_turn(*kinds: Callable[[], float]) -> list[float]:

@@ -1,4 +1,4 @@
-# visionmark on NVIDIA GPUs: docker build -f docker/cuda.Dockerfile -t visionmark:cuda .
+# visionmark on NVIDIA GPUs: docker build -f deploy/docker/cuda.Dockerfile -t visionmark:cuda .
 # The torch wheels bring CUDA's libraries; the image has to bring the compiler's headers that torch.compile needs.
 FROM nvidia/cuda:12.8.1-base-ubuntu24.04
 RUN apt-get update && apt-get install -y --no-install-recommends \

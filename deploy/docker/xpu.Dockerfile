@@ -1,4 +1,4 @@
-# visionmark on Intel GPUs: docker build -f docker/xpu.Dockerfile -t visionmark:xpu .
+# visionmark on Intel GPUs: docker build -f deploy/docker/xpu.Dockerfile -t visionmark:xpu .
 # The image has Intel's user-space driver; torch comes from the XPU index, in the version that constraints.txt pins.
 FROM intel/intel-extension-for-pytorch:2.8.10-xpu
 USER root

@@ -105,7 +105,14 @@ def read(path: Path) -> Choice:
         if written["schema"] != SCHEMA:
             raise NoChoice(f"{path.name} is of format {written['schema']}, this is {SCHEMA}")
         chosen = {
-            aim: Case(*(part[axis] for axis in ("model", "device", "precision", "batch", "engine")))
+            aim: Case(
+                model=part["model"],
+                device=part["device"],
+                precision=part["precision"],
+                batch=part["batch"],
+                engine=part["engine"],
+                settings=tuple(part.get("settings", "").split()),
+            )
             for aim, part in written["chosen"].items()
         }
         numbers = {aim: float(part["value"]) for aim, part in written["chosen"].items()}

@@ -24,7 +24,7 @@ from harness.triton.process import ServerFailed
 from harness.triton.repository import CONFIG, RepositoryError, write_model
 from harness.triton.served import measure_served
 from harness.triton.server import attach_server
-from selftests.inside import ROOT, TINY, run_here
+from selftests.inside import ROOT, TINY, clean_environment, run_here
 from selftests.triton.test_answers import clock, sabotage
 from selftests.triton.tritons import installation_or_skip, left_behind, linear_model, running, wait_until_gone
 
@@ -279,6 +279,7 @@ def test_an_interrupted_run_leaves_nothing_and_keeps_the_numbers_it_has(tmp_path
         [sys.executable, "-u", "-m", "pytest", *SERVE_TINY[:3], *SERVE_TINY[-2:], "-v", f"--benchmark-json={path}"]
         + ["--min-test-duration=4"],
         cwd=ROOT,
+        env=clean_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
