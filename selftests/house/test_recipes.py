@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,147 +12,48 @@ import pytest
 
 from selftests.inside import ROOT, TINY, clean_environment
 
-ENGINE = '''
-"""The engine toy: the module called as it is, on the host."""
-
-from collections import Counter
-
-import torch
-
-from harness.devices import place_of
-from harness.engines.evidence import Evidence
-from harness.engines.torch.profiler import matrix_work, profile_step
-from models.tasks import Outputs, output_names
-
-
-def supports(device, precision):
-    if device.kind not in ("cpu", "toy"):
-        return "toy runs on cpu and toy"
-    return None if precision == "fp32" else "toy computes in fp32"
-
-
-def build(module, example, case, device, artefacts):
-    return ToyRunner(module, device)
-
-
-class ToyRunner:
-    def __init__(self, module, device):
-        self.module, self.device = module, device
-
-    def put(self, images):
-        return self.device.put(images.clone())
-
-    def submit(self, batch):
-        with torch.inference_mode():
-            return self.module(batch)
-
-    def synchronize(self):
-        self.device.synchronize()
-
-    def fetch(self, output):
-        return Outputs(output_names(self.module), (output.numpy(),))
-
-    def evidence(self, batch):
-        work = matrix_work(profile_step(lambda: self.submit(batch), None))
-        parameters = list(self.module.parameters())
-        return Evidence(
-            engine="toy",
-            dtype_share_pct=work.share_pct,
-            matrix_ops=work.count,
-            clock=work.clock,
-            parameter_devices={place_of(self.device): len(parameters)},
-            parameter_dtypes=dict(Counter(str(one.dtype).removeprefix("torch.") for one in parameters)),
-            short_formats=self.device.short_formats(),
-            fpmath_mode=None,
-            memory_format="contiguous",
-            threads={"intra_op": torch.get_num_threads(), "inter_op": 1},
-        )
-
-    def compilations(self):
-        return 0
-
-    def close(self):
-        self.module = None
-'''
-
-DEVICE = '''
-"""The device toy: the host under another name."""
-
-from contextlib import contextmanager
-
-
-class Toy:
-    kind = "toy"
-    name = "toy"
-    is_host = True
-    index = 0
-
-    def __init__(self, index=None):
-        if index is not None:
-            raise ValueError("there is one toy")
-
-    def available(self):
-        return None
-
-    def supports(self, precision):
-        return None if precision == "fp32" else "toy computes in fp32"
-
-    @contextmanager
-    def settings(self, precision):
-        yield
-
-    def short_formats(self):
-        return {}
-
-    def synchronize(self):
-        pass
-
-    def put(self, batch):
-        return batch
-
-    def reset_peak_memory(self):
-        pass
-
-    def peak_memory(self):
-        return None
-
-    def release(self):
-        pass
-
-    def describe(self):
-        return {"name": "a toy"}
-'''
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+# Every file that a recipe shows: its path, then its text.
+BLOCKS = re.findall(r"^`([\w/]+\.py)`:\n\n```python\n(.*?)^```$", CONTRIBUTING, re.M | re.S)
 PACKAGES = ("models", "harness", "fixtures", "commands", "tests_perf", "tests_accuracy")
 
 
-def add_line(path, after, line):
-    """The one line of the register, and the import that it needs."""
+def add_to_register(path, shown):
+    """Do as a reader does who is shown a file with `...` for what is there: the import, and the line in the table."""
+    lines = shown.splitlines()
+    (head,) = (line for line in lines if line.endswith("= {"))
+    imports = [line for line in lines if line.startswith("from ")]
+    entries = [line for line in lines if line.startswith("    ") and line.strip() != "..."]
     text = path.read_text()
-    assert text.count(after) == 1, f"{path.name} has no register as CONTRIBUTING describes it"
-    path.write_text(text.replace(after, f"{after}\n    {line}"))
+    assert text.count(head) == 1, f"{path.name} has no register as CONTRIBUTING shows it"
+    assert len(imports) == len(entries) == 1, "more than one line in the register"
+    path.write_text(text.replace(head, f"{imports[0]}\n\n{head}\n{entries[0]}"))
 
 
 @pytest.fixture
 def copy(tmp_path):
-    """The checkout with a toy engine and a toy device: two new files, two lines."""
+    """The checkout with what the recipes show, a toy engine and a toy device: two new files, two lines."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("conftest.py", "pytest.ini"):
         shutil.copy(ROOT / file, tmp_path)
-    (tmp_path / "harness" / "engines" / "toy").mkdir()
-    (tmp_path / "harness" / "engines" / "toy" / "__init__.py").write_text(ENGINE)
-    (tmp_path / "harness" / "devices" / "toy.py").write_text(DEVICE)
-    engines, devices = (tmp_path / "harness" / room / "__init__.py" for room in ("engines", "devices"))
-    add_line(engines, "_ENGINES: dict[str, Engine] = {", '"toy": toy,')
-    add_line(devices, "_DEVICES: dict[str, Callable[[int | None], Device]] = {", '"toy": Toy,')
-    engines.write_text(engines.read_text().replace("import eager,", "import toy, eager,"))
-    devices.write_text(
-        devices.read_text().replace(
-            "from harness.devices.xpu import Xpu",
-            "from harness.devices.toy import Toy\nfrom harness.devices.xpu import Xpu",
-        )
-    )
+    for name, shown in BLOCKS:
+        path = tmp_path / name
+        if path.exists():
+            add_to_register(path, shown)
+        else:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(shown)
     return tmp_path
+
+
+def test_the_recipes_show_two_new_files_and_two_registers():
+    new = [name for name, _ in BLOCKS if not (ROOT / name).exists()]
+    assert new == ["harness/devices/toy.py", "harness/engines/toy/__init__.py"]
+    assert [name for name, _ in BLOCKS if name not in new] == [
+        "harness/devices/__init__.py",
+        "harness/engines/__init__.py",
+    ]
 
 
 def run(folder, *arguments):
