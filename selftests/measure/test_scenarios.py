@@ -13,15 +13,9 @@ from fixtures.scenario_table import render_scenarios
 from harness.cases import Case
 from harness.measure.loadgen.bridge import SCENARIOS, LoadgenSettings
 from harness.measure.loadgen.log import LoadgenVerdict
-from harness.measure.loadgen.scenarios import (
-    CONFIRMATIONS,
-    STEP_DOWN,
-    Samples,
-    Terms,
-    classes_by_loadgen,
-    find_rate,
-    found_rate,
-)
+from harness.measure.loadgen.scenarios import CONFIRMATIONS, STEP_DOWN, classes_by_loadgen, find_rate, found_rate
+from harness.measure.loadgen.system import Samples
+from harness.measure.loadgen.terms import Terms
 from harness.proof import Prepared
 from models.catalog import find_spec, load_catalog
 from selftests.inside import TINY, run_here

@@ -1,42 +1,23 @@
-"""The four MLPerf scenarios on a prepared case: the system under test, its batching, and the settings for LoadGen.
-
-A batch holds the samples that are waiting, at most as many as the case's batch size. A shorter batch is padded with its
-own first image, because runners are compiled for one shape. LoadGen judges the runs.
-"""
+"""The four MLPerf scenarios on a prepared case. LoadGen judges the runs."""
 
 from __future__ import annotations
 
-import queue
-import statistics
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from time import perf_counter
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from harness.engines import Runner
 from harness.measure.clock import TimedRounds
-from harness.measure.loadgen.bridge import MULTI_STREAM_SAMPLES, Library, LoadgenSettings, Respond, run_load
+from harness.measure.loadgen.bridge import LoadgenSettings, run_load
 from harness.measure.loadgen.log import LoadgenVerdict, read_answers
+from harness.measure.loadgen.system import RunnerUnderTest, Samples, answer_time
+from harness.measure.loadgen.terms import LEAST_QUERIES, Terms, is_queued, plan
 from harness.progress import ReportPhase
 from harness.proof import Prepared
 from models.tasks import Task, task_of
 
-Fetch = Callable[[Sequence[int]], Sequence[torch.Tensor]]
-
-# MLPerf inference rules, "Scenarios": the least duration in seconds and the least number of samples of a valid run.
-MLPERF_S = 600.0
-MLPERF_OFFLINE_SAMPLES = 24_576
-# The latency bound in seconds that the rules set for image classification in the server scenario.
-MLPERF_BOUND_S = 0.015
-# The queries that LoadGen's early stopping needs for a percentile at 99% confidence: p90 in single_stream, p99 in
-# multi_stream, and p99 under a bound in server.
-LEAST_QUERIES = {"single_stream": 64, "multi_stream": 662, "offline": 1, "server": 459}
-SHORT_S = 2.0
 # The length of the runs in the server scenario's search. They are too short for the percentile that counts.
 PROBE_S = 0.5
 PROBE_QUERIES = 128
@@ -47,26 +28,6 @@ LOWEST_SHARE = 1 / 8
 # If a run does not confirm the rate that the search found, the next run uses this fraction of it, up to this many runs.
 STEP_DOWN = 0.95
 CONFIRMATIONS = 8
-CALIBRATION_BATCHES = 5
-
-
-@dataclass(frozen=True)
-class Terms:
-    """The terms under which a scenario is run.
-
-    Attributes:
-        min_s: the least duration of a run in seconds.
-        max_s: the longest duration of a run in seconds, or None.
-        bound_s: the latency bound of the server scenario in seconds.
-        is_mlperf: whether the counts of MLPerf's rules apply, and an INVALID run fails.
-        folder: the folder for LoadGen's logs.
-    """
-
-    min_s: float
-    max_s: float | None
-    bound_s: float
-    is_mlperf: bool
-    folder: Path
 
 
 @dataclass(frozen=True)
@@ -101,131 +62,6 @@ class Scenario:
     def is_accepted(self, is_mlperf: bool) -> bool:
         """Return whether the test passes: a run by MLPerf's rules must be VALID, a short one may have any verdict."""
         return self.validity == "VALID" or not is_mlperf
-
-
-class Samples:
-    """The sample library: normalised images, fp32 [3, h, w], in host memory."""
-
-    def __init__(self, fetch: Fetch, total: int, loaded: int) -> None:
-        """Create the library without loading any image.
-
-        Args:
-            fetch: returns the images with these indices.
-            total: the number of images.
-            loaded: the number of images that are held in memory during a performance run.
-        """
-        self._fetch = fetch
-        self._held: dict[int, torch.Tensor] = {}
-        self.library = Library(total, loaded, self._load, self._unload)
-
-    def _load(self, indices: Sequence[int]) -> None:
-        wanted = sorted(set(indices) - self._held.keys())
-        self._held.update(zip(wanted, self._fetch(wanted), strict=True))
-
-    def _unload(self, indices: Sequence[int]) -> None:
-        for index in set(indices):
-            self._held.pop(index, None)
-
-    def batch(self, indices: Sequence[int], size: int) -> torch.Tensor:
-        """Return these images as one batch, padded to `size` with copies of the first one."""
-        images = [self._held[index] for index in indices]
-        return torch.stack(images + images[:1] * (size - len(images)))
-
-
-class RunnerUnderTest:
-    """A runner that answers LoadGen's samples with their classes."""
-
-    def __init__(self, runner: Runner, task: Task, images: Samples, batch: int, *, is_queued: bool) -> None:
-        """Use this runner and these samples.
-
-        With `is_queued`, samples wait until `work` answers them on the thread that built the runner; otherwise `issue`
-        answers them at once.
-        """
-        self._runner = runner
-        self._task = task
-        self._images = images
-        self._batch = batch
-        self._waiting: queue.SimpleQueue[tuple[int, int, Respond]] = queue.SimpleQueue()
-        self._is_queued = is_queued
-        self.batches = 0
-
-    def issue(self, ids: Sequence[int], indices: Sequence[int], respond: Respond) -> None:
-        """See `SystemUnderTest.issue`."""
-        if self._is_queued:
-            for pair in zip(ids, indices, strict=True):
-                self._waiting.put((*pair, respond))
-            return
-        for at in range(0, len(ids), self._batch):
-            self._answer(ids[at : at + self._batch], indices[at : at + self._batch], respond)
-
-    def work(self, is_over: threading.Event) -> None:
-        """See `SystemUnderTest.work`."""
-        while not is_over.is_set():
-            try:
-                taken = [self._waiting.get(timeout=0.05)]
-            except queue.Empty:
-                continue
-            while len(taken) < self._batch and not self._waiting.empty():
-                taken.append(self._waiting.get())
-            self._answer([one[0] for one in taken], [one[1] for one in taken], taken[0][2])
-
-    def _answer(self, ids: Sequence[int], indices: Sequence[int], respond: Respond) -> None:
-        """Run one batch from host memory to classes on the host, and respond with the classes."""
-        runner = self._runner
-        output = runner.submit(runner.put(self._images.batch(indices, self._batch)))
-        runner.synchronize()
-        classes = np.array(self._task.decode(runner.fetch(output).first(len(ids))), np.int64)
-        self.batches += 1
-        respond(ids, classes[:, None])
-
-
-def is_queued(scenario: str) -> bool:
-    """Return whether samples are queued and batched: in offline and server they arrive before they can be answered."""
-    return scenario in ("offline", "server")
-
-
-def plan(scenario: str, terms: Terms, batch: int, batch_s: float, library: Library) -> LoadgenSettings:
-    """Return the settings of a LoadGen run.
-
-    Args:
-        scenario: one of `bridge.SCENARIOS`.
-        terms: the durations and the latency bound.
-        batch: the number of images in a batch.
-        batch_s: the seconds that one batch takes from host memory to its classes.
-        library: the samples.
-    """
-    runs = -(-MULTI_STREAM_SAMPLES // batch) if scenario == "multi_stream" else 1
-    rate = batch / batch_s
-    least = LEAST_QUERIES[scenario] if terms.is_mlperf else 1
-    if scenario == "offline":
-        # offline is one query that has to last for the whole run, so expect a tenth more than the measured rate
-        rate *= 1.1
-        least = max(least, min(MLPERF_OFFLINE_SAMPLES, library.total) if terms.is_mlperf else batch)
-    return LoadgenSettings(
-        scenario,
-        min_s=terms.min_s,
-        max_s=terms.max_s,
-        min_queries=least,
-        # LoadGen draws as many queries ahead as fit into the duration; half the time, so that they are not used up
-        expected_s=runs * batch_s / 2,
-        rate=rate,
-        bound_s=terms.bound_s,
-    )
-
-
-def answer_time(runner: Runner, task: Task, images: Samples, batch: int) -> float:
-    """Return the seconds from a batch in host memory to its answers on the host, as the median of a few batches."""
-    indices = list(range(min(batch, images.library.total)))
-    images.library.load(indices)
-    times_s = []
-    for _ in range(CALIBRATION_BATCHES):
-        began = perf_counter()
-        output = runner.submit(runner.put(images.batch(indices, batch)))
-        runner.synchronize()
-        task.decode(runner.fetch(output))
-        times_s.append(perf_counter() - began)
-    images.library.unload(indices)
-    return statistics.median(times_s)
 
 
 def run_scenario(
