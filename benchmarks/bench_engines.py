@@ -21,14 +21,10 @@ from typing import Any
 
 import torch
 
-from harness.artefacts import Artefacts
-from harness.artefacts.cache import ArtefactCache
-from harness.artefacts.calibration import generated_calibration
-from harness.cases.case import Case
+from harness.artefacts import ArtefactCache, Artefacts, generated_calibration
+from harness.cases import Case
 from harness.host.cores import set_threads
-from harness.proof.preparation import prepare
-from harness.proof.prepared import Prepared
-from harness.proof.reference import References
+from harness.proof import Prepared, References, prepare
 from models.build import build_module
 from models.catalog import find_spec, load_catalog
 

@@ -20,16 +20,14 @@ import pytest
 import torch
 
 from benchmarks import bench_streams
-from harness.cases.case import Case
+from harness.cases import Case
 from harness.data import write_generated_jpegs
 from harness.host.cores import set_threads, usable_cores
 from harness.measure import throughput
 from harness.measure.accuracy.run import answer
 from harness.measure.clock import NextArguments, TimedRounds
 from harness.measure.pipeline import stage_rates, workers
-from harness.proof.preparation import prepare
-from harness.proof.prepared import Prepared
-from harness.proof.reference import References
+from harness.proof import Prepared, References, prepare
 from models.catalog import find_spec, load_catalog
 from models.tasks import task_of
 from selftests.inside import ROOT, TINY, run_command, run_here

@@ -13,9 +13,8 @@ from time import perf_counter
 
 import numpy as np
 
-from harness.artefacts.cache import ArtefactCache, default_folder
-from harness.cases.case import Case
-from harness.cases.duration import Duration
+from harness.artefacts import ArtefactCache, default_folder
+from harness.cases import Case, Duration
 from harness.host.cores import set_threads, usable_cores
 from harness.measure.clock import NextArguments
 from harness.triton.clients import Traffic

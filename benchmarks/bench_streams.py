@@ -16,9 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
-from harness.artefacts.cache import default_folder
-from harness.cases.case import Case
-from harness.cases.duration import Duration
+from harness.artefacts import default_folder
+from harness.cases import Case, Duration
 from harness.host.telemetry.client import OwnCollector
 from harness.jobs.spawn import RunningJobs as RunningStreams
 from harness.jobs.spawn import open_jobs
@@ -26,8 +25,7 @@ from harness.jobs.stream import BuildInputs, stream_jobs
 from harness.measure.loadgen.bridge import Library, LoadgenSettings, Respond, run_load
 from harness.measure.streams import Streams
 from harness.progress import no_report
-from harness.proof.preparation import prepare
-from harness.proof.reference import References
+from harness.proof import References, prepare
 from models.catalog import find_spec, load_catalog
 from selftests.inside import TINY, run_command
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import torch
 
-from harness.artefacts.calibration import CALIBRATION_SEED, Calibration, fingerprint
+from harness.artefacts import Calibration
+from harness.artefacts.calibration import CALIBRATION_SEED, fingerprint
 from harness.data import ImageFile, decode
 from models.catalog import ModelSpec
 from models.tasks import task_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.cases import PRECISIONS, Case
 from harness.devices import Device, place_of
-from harness.engines.evidence import Evidence
+from harness.engines import Evidence
 
 # If less than this share of the time in convolutions and matrix products is in the promised format, the label is false.
 # The rest is room for a first layer or a classifier that an engine may keep in fp32, which the record shows.

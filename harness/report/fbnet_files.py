@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-Record = Mapping[str, Any]
+from harness.report.record_rows import Record
 
 SCHEMA = "visionmark 1"
 _PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "amp_bf16": "bfloat16", "amp_fp16": "float16"}

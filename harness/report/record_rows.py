@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from harness.cases.case import Case
+from harness.cases import Case
 
 Record = dict[str, Any]
 # A throughput has to lie between these shares of the batch size over p50; the two are timed some seconds apart.

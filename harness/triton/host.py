@@ -13,12 +13,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from harness.artefacts.cache import ArtefactCache
-from harness.cases.case import Case
-from harness.cases.precision import PRECISIONS
+from harness.artefacts import ArtefactCache
+from harness.cases import PRECISIONS, Case
 from harness.engines.onnxruntime import PROVIDERS
 from harness.progress import ReportPhase
-from harness.proof.contradictions import Contradiction
+from harness.proof import Contradiction
 from harness.triton.answers import require_own_answers
 from harness.triton.clients import GrpcClient, ImageBatch, RequestFailed, Target
 from harness.triton.control import ModelNotServed, load_model, served_config, server_version, session_of, unload_model

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from harness.cases.duration import Duration
+from harness.cases import Duration
 from harness.measure.clock import TimedRounds
 from harness.measure.loadgen.bridge import Library, LoadgenSettings, Respond, run_load
 from harness.measure.loadgen.log import LoadgenVerdict

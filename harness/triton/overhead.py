@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, ClassVar
 
-from harness.cases.duration import Duration, wants_more
+from harness.cases import Duration, wants_more
 from harness.engines.onnxruntime import PROVIDERS
 from harness.measure.clock import TimedRounds
 from harness.measure.percentiles import least_rounds, percentile

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from harness.cases.precision import PRECISIONS
+from harness.cases import PRECISIONS
 from harness.data import ImageFile, decode
 from harness.devices.cpu import Cpu
 from harness.measure.clock import TimedRounds

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from harness.cases.duration import Duration, wants_more
+from harness.cases import Duration, wants_more
 from harness.measure.clock import TimedRounds
 from harness.measure.percentiles import Percentiles, percentiles_ms
-from harness.proof.contradictions import Contradiction
+from harness.proof import Contradiction
 from harness.triton.clients import Traffic
 from harness.triton.closed_loop import Clients, ClosedLoop
 from harness.triton.control import Statistics, statistics

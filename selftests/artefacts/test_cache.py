@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.artefacts import ArtefactCache, CacheError, default_folder, key_of
 from harness.artefacts import cache as cache_module
-from harness.artefacts.cache import ArtefactCache, CacheError, default_folder, key_of
 
 KEY = {"kind": "test", "weights_sha256": "a", "batch": 1}
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from harness.artefacts.calibration import generated_calibration
-from harness.data import NoImages, write_generated_jpegs
-from harness.data.sampling import CALIBRATION_IMAGES, sample_images, split_calibration
+from harness.artefacts import generated_calibration
+from harness.data import NoImages, sample_images, write_generated_jpegs
+from harness.data.sampling import CALIBRATION_IMAGES, split_calibration
 from harness.measure.calibration import data_calibration
 from models.catalog import find_spec, load_catalog
 from selftests.inside import TINY, run_here
@@ -53,7 +53,7 @@ def test_the_calibrations_hash_follows_the_images(files):
 
 
 def test_generated_images_to_calibrate_on_are_not_those_whose_answers_are_checked():
-    from harness.proof.reference import input_images
+    from harness.proof import input_images
 
     calibration = generated_calibration(SPEC, 4)
     assert calibration.source == "generated"

@@ -13,10 +13,8 @@ from PIL import Image
 from tfrecord.writer import TFRecordWriter
 from torchvision.datasets import imagenet as torchvision_imagenet
 
-from harness.data import ImageFile, NoImages, class_indices, decode, open_data_set
+from harness.data import ImageFile, NoImages, class_indices, decode, open_data_set, sample_images, write_generated_jpegs
 from harness.data.imagenet.ilsvrc2012 import is_validation_set
-from harness.data.images import write_generated_jpegs
-from harness.data.sampling import sample_images
 
 WNIDS = sorted(class_indices())
 CLASSES = (WNIDS[3], WNIDS[0], WNIDS[999])  # of image 1, 2, 3, 4, …, in turn

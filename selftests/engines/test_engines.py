@@ -8,16 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from harness.artefacts import default_artefacts
-from harness.artefacts.calibration import generated_calibration
-from harness.cases.case import Case
-from harness.cases.precision import PRECISIONS
+from harness.artefacts import default_artefacts, generated_calibration
+from harness.cases import PRECISIONS, Case
 from harness.devices import device_names, open_device, place_of
 from harness.engines import engine_names, open_engine, unsupported
 from harness.engines.torch import runner as torch_runner
+from harness.proof import References, input_images, prepare
 from harness.proof.contradictions import contradictions
-from harness.proof.preparation import prepare
-from harness.proof.reference import References, input_images
 from models.build import build_module
 from models.catalog import find_spec, load_catalog
 from models.tasks.classify import sqnr_db

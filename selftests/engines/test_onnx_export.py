@@ -7,7 +7,7 @@ import torch
 
 from harness.engines.onnx import export
 from harness.engines.onnx.export import ExportError, check_onnx, export_onnx
-from harness.proof.reference import input_images
+from harness.proof import input_images
 from models.build import build_module
 from models.catalog import find_spec, load_catalog
 from models.tasks.classify import sqnr_db

@@ -14,19 +14,16 @@ import onnx
 import pytest
 import torch
 
-from harness.artefacts import Artefacts
-from harness.artefacts.cache import ArtefactCache
-from harness.artefacts.calibration import generated_calibration
-from harness.cases.case import Case
-from harness.cases.precision import PRECISIONS
+from harness.artefacts import ArtefactCache, Artefacts, generated_calibration
+from harness.cases import PRECISIONS, Case
 from harness.devices import open_device, place_of
 from harness.engines import tensorrt as engine
 from harness.engines.onnx.export import FILE_NAME, exported_onnx
 from harness.engines.tensorrt import plan
 from harness.engines.tensorrt.bf16 import write_bf16
 from harness.engines.tensorrt.layers import NoDetail, layers_of, work_of
+from harness.proof import input_images
 from harness.proof.contradictions import contradictions
-from harness.proof.reference import input_images
 from models.build import build_module
 from models.catalog import find_spec, load_catalog
 from models.tasks.classify import sqnr_db

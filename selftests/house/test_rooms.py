@@ -7,6 +7,7 @@ import ast
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -74,15 +75,42 @@ def test_a_room_says_at_its_door_what_it_owns_and_what_it_must_not_know(room):
     assert "ust not know" in sentence, text
 
 
-@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
-def test_a_room_exports_few_names(room):
-    tree = ast.parse((room / "__init__.py").read_text())
-    exported = [
-        node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]
-    ]
-    assert all(len(names.elts) <= 16 for names in exported)
+def exported(room):
+    """The names in a room's `__all__`; none where each of its modules is a door of its own."""
+    for node in ast.parse((room / "__init__.py").read_text()).body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]:
+            return {name.value for name in node.value.elts}
+    return set()
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if exported(room)], ids=lambda room: room.name)
+def test_what_a_room_exports_is_few_and_is_taken_at_its_door(room):
+    assert len(exported(room)) <= 16
+    inside = f"harness.{room.name}."
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            if path.is_relative_to(room):
+                continue
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(inside):
+                    through_the_wall = {alias.name for alias in node.names} & exported(room)
+                    assert not through_the_wall, f"{path}:{node.lineno} takes {through_the_wall} from {node.module}"
+
+
+def test_no_two_classes_or_types_share_a_name():
+    """One word a thing: who reads a name has not to ask which of them is meant."""
+    places = defaultdict(list)
+    for package in ("models", "harness", "fixtures", "commands"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.parse(path.read_text()).body:
+                if isinstance(node, ast.ClassDef):
+                    places[node.name].append(path)
+                elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                    name = node.targets[0].id
+                    if name[0].isupper() and not name.isupper():
+                        places[name].append(path)
+    assert len(places) > 100
+    assert {name: paths for name, paths in places.items() if len(paths) > 1 and not name.startswith("_")} == {}
 
 
 def test_torch_is_told_of_an_accelerator_only_in_its_device_file():

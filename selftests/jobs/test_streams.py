@@ -14,9 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from harness.artefacts.cache import default_folder
-from harness.cases.case import Case
-from harness.cases.duration import Duration
+from harness.artefacts import default_folder
+from harness.cases import Case, Duration
 from harness.host.cores import split_cores
 from harness.jobs import spawn
 from harness.jobs.spawn import JobFailed, open_jobs

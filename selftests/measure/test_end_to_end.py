@@ -8,9 +8,16 @@ import pytest
 import torch
 from PIL import Image
 
-from harness.data import ImageFile, NoImages, UnreadableImage, class_indices, decode, write_generated_jpegs
+from harness.data import (
+    ImageFile,
+    NoImages,
+    UnreadableImage,
+    class_indices,
+    decode,
+    sample_images,
+    write_generated_jpegs,
+)
 from harness.data.imagenet.folders import find_images
-from harness.data.sampling import sample_images
 from harness.measure.end_to_end import bound_of, top1
 from harness.measure.pipeline import answers_of_files, stage_rates, workers
 from models.tasks import classify as TASK

@@ -1,6 +1,6 @@
 """How long a measurement lasts."""
 
-from harness.cases.duration import Duration, wants_more
+from harness.cases import Duration, wants_more
 from harness.measure.throughput import window_batches
 from harness.proof.warmup import is_steady
 

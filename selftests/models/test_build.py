@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.engines.torch.batchnorm import replace_fused_batchnorm
-from harness.proof.reference import input_images
+from harness.proof import input_images
 from models.build import WeightsError, build_module
 from models.catalog import find_spec, load_catalog
 from models.tasks.classify import spread, sqnr_db

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from harness.cases.case import Case
+from harness.cases import Case
 from harness.devices import open_device
-from harness.engines.evidence import Evidence, Quantisation
+from harness.engines import Evidence, Quantisation
 from harness.proof.contradictions import contradictions
 
 CASE = Case("m", "cpu", "bf16", 1, "compile")

@@ -5,8 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from harness.cases.duration import Duration
-from harness.proof.contradictions import Contradiction
+from harness.cases import Duration
+from harness.proof import Contradiction
 from harness.triton import repository
 from harness.triton.answers import require_own_answers
 from harness.triton.clients import ASYNC, CLIENTS, MODES, PROTOCOLS, GrpcClient, Target, Traffic

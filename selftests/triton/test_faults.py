@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from harness.artefacts.cache import ArtefactCache
-from harness.cases.duration import Duration
+from harness.artefacts import ArtefactCache
+from harness.cases import Duration
 from harness.triton import closed_loop as load_module
 from harness.triton import guard
 from harness.triton.clients import ASYNC, MODES, PROTOCOLS, SYNC, Target, Traffic

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.cases.duration import Duration
+from harness.cases import Duration
 from harness.triton import cross_check, photographs, repository
 from harness.triton.clients import Target, Traffic
 from harness.triton.closed_loop import RequestsFailed

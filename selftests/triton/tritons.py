@@ -15,7 +15,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from harness.cases.case import Case
+from harness.cases import Case
 from harness.triton.export import Exported
 from harness.triton.installation import NoServer, find_installation, require_trustworthy
 from harness.triton.repository import ModelFiles

@@ -15,10 +15,8 @@ from typing import Any
 
 import torch
 
-from harness.artefacts import Artefacts
-from harness.artefacts.cache import Artefact
-from harness.cases import Case
-from harness.cases.precision import PRECISIONS
+from harness.artefacts import Artefact, Artefacts
+from harness.cases import PRECISIONS, Case
 from harness.devices import Device
 from harness.engines.compile.pt2e import float_layers, quantised_program
 from harness.engines.evidence import Quantisation

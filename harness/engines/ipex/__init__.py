@@ -15,8 +15,7 @@ from importlib.util import find_spec
 import torch
 
 from harness.artefacts import Artefacts
-from harness.cases import Case
-from harness.cases.precision import PRECISIONS
+from harness.cases import PRECISIONS, Case
 from harness.devices import Device
 from harness.engines.evidence import MatrixWork, shares
 from harness.engines.ipex.onednn_log import executed_primitives

@@ -15,10 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.artefacts import Artefacts
-from harness.artefacts.cache import Artefact
-from harness.cases.case import Case
-from harness.cases.precision import PRECISIONS
+from harness.artefacts import Artefact, Artefacts
+from harness.cases import PRECISIONS, Case
 from harness.devices import Device, place_of
 from harness.engines.arrays import in_fp32
 from harness.engines.evidence import Evidence, Quantisation

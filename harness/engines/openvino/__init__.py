@@ -19,8 +19,7 @@ import numpy as np
 import torch
 
 from harness.artefacts import Artefacts
-from harness.cases.case import Case
-from harness.cases.precision import PRECISIONS
+from harness.cases import PRECISIONS, Case
 from harness.devices import Device, place_of
 from harness.engines.arrays import in_fp32
 from harness.engines.evidence import Evidence, Quantisation, shares

@@ -17,8 +17,7 @@ import numpy as np
 import torch
 
 from harness.artefacts import Artefact, Artefacts, key_of, sources_of
-from harness.cases.case import Case
-from harness.cases.precision import PRECISIONS
+from harness.cases import PRECISIONS, Case
 from harness.devices import Device
 from harness.engines.evidence import Evidence, Quantisation
 from harness.engines.onnx.export import FILE_NAME, INPUT_NAME, export_key, exported_onnx

@@ -18,18 +18,18 @@ from types import FrameType
 
 from harness.files import write_whole
 from harness.host.telemetry import CLOCK, WALL
-from harness.host.telemetry.sensors import Sample, Sensor, open_sensors
+from harness.host.telemetry.sensors import Reading, Sensor, open_sensors
 
 MOST_BYTES = 1024
 ACCEPTED_WITHIN_S = 1.0
 
 
-class Window:
+class Readings:
     """The samples of one window."""
 
     def __init__(self) -> None:
         """Begin with no samples."""
-        self._rows: list[Sample] = []
+        self._rows: list[Reading] = []
 
     def take(self, sensors: list[Sensor]) -> None:
         """Take one sample of every sensor, with the clock that all processes share and the time of day."""
@@ -58,7 +58,7 @@ def serve(path: Path | None, folder: Path, interval_s: float) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     sensors, absent = open_sensors()
     ends = _Ends()
-    window: Window | None = None
+    window: Readings | None = None
     number = 0
     selector = selectors.DefaultSelector()
     server = _bind(path) if path is not None else None
@@ -66,7 +66,7 @@ def serve(path: Path | None, folder: Path, interval_s: float) -> None:
     def start() -> None:
         nonlocal window, number
         if window is None:
-            window, number = Window(), number + 1
+            window, number = Readings(), number + 1
             window.take(sensors)
 
     def stop() -> None:

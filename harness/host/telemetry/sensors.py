@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import psutil
 
-Sample = dict[str, float]
+Reading = dict[str, float]
 
 _RAPL = Path("/sys/class/powercap")
 _CPUS = Path("/sys/devices/system/cpu")
@@ -33,7 +33,7 @@ class Sensor(Protocol):
     def missing(self) -> dict[str, str]:
         """Return what cannot be measured, with the reason for each."""
 
-    def sample(self) -> Sample:
+    def sample(self) -> Reading:
         """Return the present values, by column."""
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ class CpuSensor:
         sensors: dict[str, list[Any]] = getattr(psutil, "sensors_temperatures", dict)()
         return [one.current for key in ("coretemp", "k10temp", "zenpower") for one in sensors.get(key, [])]
 
-    def sample(self) -> Sample:
+    def sample(self) -> Reading:
         """See `Sensor.sample`."""
         found = {
             "cpu utilization (%)": psutil.cpu_percent(),
@@ -154,9 +154,9 @@ class NvidiaSensor:
         """See `Sensor.missing`."""
         return dict(self._missing)
 
-    def sample(self) -> Sample:
+    def sample(self) -> Reading:
         """See `Sensor.sample`."""
-        found: Sample = {}
+        found: Reading = {}
         for index, handle in enumerate(self._handles):
             for column, ask in self._questions(handle).items():
                 name = f"gpu{index} {column}"
@@ -221,14 +221,14 @@ class XpuSensor:
             raise Unavailable(f"{command} dump: {heading.strip() or 'no output'}")
         os.set_blocking(self._process.stdout.fileno(), False)
         self._columns = [name.strip() for name in heading.split(",")]
-        self._latest: Sample = {}
+        self._latest: Reading = {}
 
     def missing(self) -> dict[str, str]:
         """See `Sensor.missing`."""
         ended = self._process.poll()
         return {} if ended is None else {"xpu": f"xpu-smi ended with {ended}"}
 
-    def sample(self) -> Sample:
+    def sample(self) -> Reading:
         """See `Sensor.sample`. The values are those of the command's last whole line."""
         assert self._process.stdout is not None
         for line in iter(self._process.stdout.readline, ""):

@@ -32,7 +32,7 @@ WATCH_S = 0.05
 # A server run is ended when the queries of this many seconds are open.
 BACKLOG_S = 2.0
 
-Answers = npt.NDArray[Any]
+AnswerRows = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Library:
 class Respond(Protocol):
     """The callback that takes answers. It may be called from any thread, and for a part of a query's samples."""
 
-    def __call__(self, ids: Sequence[int], answers: Answers | None) -> None:
+    def __call__(self, ids: Sequence[int], answers: AnswerRows | None) -> None:
         """Report these samples as answered.
 
         Args:
@@ -150,7 +150,7 @@ class _Bridge:
         except BaseException as error:  # noqa: B036 - Ctrl-C too: nothing may pass through LoadGen; run_load raises it
             self.fail(error)
 
-    def respond(self, ids: Sequence[int], answers: Answers | None = None) -> None:
+    def respond(self, ids: Sequence[int], answers: AnswerRows | None = None) -> None:
         with self._lock:
             unknown = [one for one in ids if self._open.pop(one, None) is None]
             self._progress_at = monotonic()
