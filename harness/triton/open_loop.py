@@ -147,7 +147,7 @@ def measure_open_loop(
         TooFast: if the server cannot keep up with the rate.
         WrongAnswers: if an answer is not the model's own.
     """
-    before = statistics(served.server, served.name)
+    before = settled_statistics(served, statistics(served.server, served.name), 0)
     if rate is None:
         closed, sent = closed_rate(served)
         rate = DEFAULT_SHARE * closed

@@ -21,6 +21,8 @@ WARMUP_S = 0.2
 WARMUP_REQUESTS = 1  # per client, which suffices to connect; the model itself is warm by then
 # The server counts a request a moment after it has answered it.
 SETTLE_S = 5.0
+# So long it counts nothing before its count is believed.
+QUIET_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -159,13 +161,21 @@ def ask_first(served: ServedModel) -> list[Logits]:
 
 
 def settled_statistics(served: ServedModel, before: Statistics, requests: int) -> Statistics:
-    """Return the server's statistics once it has counted `requests` requests since `before`, or after a few seconds."""
+    """Return the server's statistics once it has counted that many requests since `before` and counts no more.
+
+    The server counts a request a moment after its answer, and later on a busy machine. What it counts first may be
+    requests from before: read too early, the count lacks one of ours, which then turns up in the next.
+    """
     until = time.monotonic() + SETTLE_S
-    while True:
-        now = statistics(served.server, served.name)
-        if now.since(before).requests >= requests or time.monotonic() > until:
-            return now
+    last, since = statistics(served.server, served.name), time.monotonic()
+    while time.monotonic() < until:
         time.sleep(0.005)
+        now = statistics(served.server, served.name)
+        if now != last:
+            last, since = now, time.monotonic()
+        elif now.since(before).requests >= requests and time.monotonic() - since >= QUIET_S:
+            break
+    return last
 
 
 def require_counted(served: ServedModel, requests: int, counted: Statistics) -> None:

@@ -243,7 +243,7 @@ def test_in_a_run_the_test_fails_with_the_reason_and_the_next_is_served_again(tm
     plugin = Kills(mark)
     outcome = run_here(*SERVE_TINY, f"--benchmark-json={path}", plugin=plugin)
     assert outcome.code == 1, outcome.text
-    assert "1 failed, 1 passed" in outcome.text
+    assert "1 failed, 1 passed" in outcome.text, outcome.text
     assert words in outcome.text
     kept = json.loads(path.read_text())["benchmarks"]
     assert [benchmark["extra_info"]["clients"] for benchmark in kept] == [4], "the failed load was kept"
