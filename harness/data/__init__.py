@@ -13,6 +13,7 @@ from harness.data import readers, remote
 from harness.data.imagenet import archives, folders, shards
 from harness.data.imagenet.ilsvrc2012 import is_validation_set
 from harness.data.imagenet.labels import IMAGENET_CLASSES, class_indices, class_names
+from harness.data.imagenet.splits import evaluation_root
 from harness.data.images import DECODER, DataSet, ImageFile, NoImages, UnreadableImage, decode, write_generated_jpegs
 from harness.data.sampling import images_sha256, sample_images
 
@@ -59,7 +60,7 @@ def _local(folder: Path, report: Callable[[str], None]) -> tuple[list[ImageFile]
         raise NoImages(f"no folder {folder}")
     if archives.has_archives(folder) and not (folder / "val").is_dir():
         archives.extract(folder, report)
-        return folders.find_images(folder), "archives"
-    if paths := shards.find_shards(folder):
+        return folders.find_images(folder / "val", report), "archives"
+    if paths := shards.find_shards(folder) or shards.find_shards(evaluation_root(folder)):
         return shards.read(paths, report), "tfrecord"
-    return folders.find_images(folder), "folder"
+    return folders.find_images(folder, report), "folder"
