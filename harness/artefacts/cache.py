@@ -124,7 +124,9 @@ class ArtefactCache:
             with whole_folder(place) as part:
                 make(part)
                 hashes = {str(path.relative_to(part)): _sha256(path) for path in _files(part)}
-                (part / _MANIFEST).write_text(json.dumps({"key": json.loads(text), "files": hashes}, indent=1))
+                (part / _MANIFEST).write_text(
+                    json.dumps({"key": json.loads(text), "files": hashes}, indent=1), encoding="utf-8"
+                )
         return Artefact(place, f"rebuilt: {damage}" if damage else "made", perf_counter() - began)
 
     @contextmanager
@@ -132,7 +134,7 @@ class ArtefactCache:
         """Hold an exclusive lock on this key. The operating system releases it however the process ends."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / f"{digest}.lock").open("w")
+            lock = (self.folder / f"{digest}.lock").open("w", encoding="utf-8")
         except OSError as error:
             raise CacheError(
                 f"artefacts cannot be kept in {self.folder} ({error.strerror}); give --cache-dir DIR (or "
@@ -146,7 +148,7 @@ class ArtefactCache:
 def _damage(place: Path, key: Key) -> str | None:
     """Return why the folder does not hold a valid artefact of this key, or None if it does."""
     try:
-        manifest = json.loads((place / _MANIFEST).read_text())
+        manifest = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return "its manifest cannot be read"
     if not isinstance(manifest, dict) or manifest.get("key") != key:

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.data import readers, remote
+from harness.data.decoding import DECODER, decode, split_readable
 from harness.data.imagenet import archives, folders, shards
 from harness.data.imagenet.ilsvrc2012 import is_validation_set
 from harness.data.imagenet.labels import IMAGENET_CLASSES, class_indices, class_names
 from harness.data.imagenet.splits import evaluation_root
-from harness.data.images import DECODER, DataSet, ImageFile, NoImages, UnreadableImage, decode, write_generated_jpegs
+from harness.data.images import DataSet, ImageFile, NoImages, UnreadableImage, write_generated_jpegs
 from harness.data.sampling import images_sha256, sample_images
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "images_sha256",
     "open_data_set",
     "sample_images",
+    "split_readable",
     "write_generated_jpegs",
 ]
 

@@ -100,8 +100,8 @@ def _unpacked(reader: Any, name: str, cache: Path, report: Callable[[str], None]
                 raise NoImages(f"{name} promises {promised} images and gave {len(labels)}: some of them are damaged")
             if not labels:
                 raise NoImages(f"{name} gave no images")
-            (part / _LABELS).write_text(json.dumps(labels))
-    stored: dict[str, int] = json.loads((place / _LABELS).read_text())
+            (part / _LABELS).write_text(json.dumps(labels), encoding="utf-8")
+    stored: dict[str, int] = json.loads((place / _LABELS).read_text(encoding="utf-8"))
     return [ImageFile(place / file, label) for file, label in stored.items()]
 
 
