@@ -34,6 +34,9 @@ class CacheError(OSError):
     """The cache's folder cannot be used; the message says what to do."""
 
 
+NO_HOME = "this user has no home folder for the cache: give --cache-dir DIR, or set XDG_CACHE_HOME or HOME"
+
+
 @dataclass(frozen=True)
 class Artefact:
     """Files that the cache made or found.
@@ -52,10 +55,17 @@ class Artefact:
 def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the default cache folder: `$XDG_CACHE_HOME/visionmark`, else `~/.cache/visionmark`.
 
+    For a user without a home, as many containers have, the folder stays `~/.cache/visionmark`, which is refused
+    once something is to be kept there.
+
     Source: XDG Base Directory Specification; a value that is not an absolute path is ignored.
     """
     given = Path(environment.get("XDG_CACHE_HOME", ""))
-    return (given if given.is_absolute() else Path.home() / ".cache") / "visionmark"
+    try:
+        caches = given if given.is_absolute() else Path.home() / ".cache"
+    except RuntimeError:  # neither HOME nor an entry in the system's list of users
+        caches = Path("~/.cache")
+    return caches / "visionmark"
 
 
 def key_of(
@@ -132,6 +142,8 @@ class ArtefactCache:
     @contextmanager
     def _locked(self, digest: str) -> Iterator[None]:
         """Hold an exclusive lock on this key. The operating system releases it however the process ends."""
+        if self.folder.parts[:1] == ("~",):
+            raise CacheError(NO_HOME)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = (self.folder / f"{digest}.lock").open("w", encoding="utf-8")

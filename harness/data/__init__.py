@@ -50,11 +50,18 @@ def open_data_set(name: str, cache: Path, report: Callable[[str], None] = lambda
     if readers.is_reader(name):
         images, route = readers.read(name, cache, report), name.partition("/")[0]
     else:
-        folder = remote.fetch(name, cache, report) if remote.is_url(name) else Path(name).expanduser().resolve()
+        folder = remote.fetch(name, cache, report) if remote.is_url(name) else _expanded(name)
         images, route = _local(folder, report)
         if remote.is_url(name):
             route = f"{name.partition(':')[0]}, {route}"
     return DataSet(name, route, tuple(images), is_validation_set(images))
+
+
+def _expanded(name: str) -> Path:
+    try:
+        return Path(name).expanduser().resolve()
+    except RuntimeError as error:  # `~` of a user without a home, or that is not there
+        raise NoImages(f"{error}; write the whole path") from error
 
 
 def _local(folder: Path, report: Callable[[str], None]) -> tuple[list[ImageFile], str]:

@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import pickle
 import tarfile
 from functools import partial
+from io import BytesIO
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,7 +16,16 @@ from PIL import Image
 from tfrecord.writer import TFRecordWriter
 from torchvision.datasets import imagenet as torchvision_imagenet
 
-from harness.data import ImageFile, NoImages, class_indices, decode, open_data_set, sample_images, write_generated_jpegs
+from harness.data import (
+    ImageFile,
+    NoImages,
+    class_indices,
+    decode,
+    open_data_set,
+    readers,
+    sample_images,
+    write_generated_jpegs,
+)
 from harness.data.imagenet.ilsvrc2012 import is_validation_set
 
 WNIDS = sorted(class_indices())
@@ -155,6 +167,32 @@ def test_timms_hugging_face_reader(photographs, expected, tmp_path, monkeypatch)
     data = open_data_set(f"hfds/{tmp_path}/set", tmp_path / "cache")
     assert contents(data) == expected
     assert data.route == "hfds"
+
+
+class SetInMemory:
+    """A reader of timm's kind, of two classes, that another process can open as well."""
+
+    class_to_idx: ClassVar = {WNIDS[1]: 0, WNIDS[5]: 1}
+
+    def __getitem__(self, index):
+        return BytesIO(bytes([index])), index % 2
+
+    def iter_targets(self):
+        return iter([0, 1, 0])
+
+    def filename(self, index, basename=False):
+        return f"{index}.JPEG"
+
+
+def test_images_of_a_reader_can_be_sent_to_another_process(tmp_path, monkeypatch):
+    import timm.data.readers
+
+    monkeypatch.setattr(timm.data.readers, "create_reader", lambda name, **settings: SetInMemory())
+    images = open_data_set("hfds/set", tmp_path).images
+    readers._open_reader.cache_clear()  # as in a process that has not opened it
+    sent = pickle.loads(pickle.dumps(images))
+    assert [image.read() for image in sent] == [b"\0", b"\1", b"\2"]
+    assert [image.label for image in sent] == [1, 5, 1]
 
 
 def write_webdataset(photographs, root, promised=IMAGES):
