@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from models.catalog import InputSpec, ModelSpec
 from models.checkpoints import WeightsError, first_line, load_file
+from models.logits import logits_only
 from models.preprocess import generated_images, normalise
 
 CALIBRATION_IMAGES = 16
@@ -69,7 +70,7 @@ def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0)
     elif weights != "pretrained":
         weights_set = load_file(module, Path(weights), f"{spec.name} ({spec.source}:{spec.arch})")
     name = weights if isinstance(weights, str) and weights in ("random", "pretrained") else Path(weights).name
-    return Built(module, name, state_sha256(module), weights_set)
+    return Built(logits_only(module), name, state_sha256(module), weights_set)
 
 
 def make_alive(module: nn.Module, trained_input: InputSpec) -> None:

@@ -6,10 +6,12 @@ removed, and what older versions of torch did not write filled in. Everything th
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 KEYS_SHOWN = 3
@@ -78,7 +80,8 @@ def _read(path: Path) -> Mapping[str, object]:
         if path.suffix == ".safetensors":
             found = import_module("safetensors.torch").load_file(path)
         else:
-            found = import_module("torch").load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals([argparse.Namespace]):  # the `args` of timm's training runs
+                found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # SafetensorError, UnpicklingError, EOFError, …: Exception is all that they share
         raise WeightsError(f"{path} is no file of weights, or is damaged ({first_line(error)})") from None
     if not isinstance(found, Mapping):

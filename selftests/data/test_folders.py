@@ -54,6 +54,7 @@ def test_linked_class_folders_and_files_are_followed(tmp_path):
     file.rename(store / file.name)
     file.symlink_to(store / file.name)
     (root / WNIDS[2] / "up").symlink_to(root)  # a circle
+    (store / "a" / "up").symlink_to(root)  # and one through a linked folder
     assert len(find_images(root)) == 8
 
 
@@ -74,12 +75,19 @@ def test_links_to_nothing_and_pointers_are_named_with_their_count(tmp_path):
     for path in paths[:3]:
         path.unlink()
         path.symlink_to("../.git/annex/objects/gone")
-    with pytest.raises(NoImages, match=rf"3 of 8 images are links.*{paths[0].name}.*git annex get"):
+    with pytest.raises(NoImages, match=rf"3 of 8 files are links.*{paths[0].name}.*git annex get"):
         find_images(tmp_path)
     for path in paths[:3]:
         path.unlink()
         path.write_text(POINTER, encoding="utf-8")
     with pytest.raises(NoImages, match=rf"3 of 8 images are pointers.*{paths[0].name}.*git lfs pull"):
+        find_images(tmp_path)
+
+
+def test_a_class_folder_that_is_a_link_to_nothing_is_named(tmp_path):
+    write_set(tmp_path, wnids=WNIDS[1:])
+    (tmp_path / WNIDS[0]).symlink_to("gone")
+    with pytest.raises(NoImages, match=f"1 of 7 files are links.*{WNIDS[0]}"):
         find_images(tmp_path)
 
 

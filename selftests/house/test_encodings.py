@@ -3,8 +3,9 @@
 import ast
 
 import pytest
+from PIL import Image
 
-from selftests.inside import ROOT
+from selftests.inside import ROOT, TINY, run_command
 
 PACKAGES = ("models", "harness", "fixtures", "commands", "benchmarks", "tests_perf", "tests_accuracy", "tests_serial")
 SOURCES = [ROOT / "conftest.py", *(path for name in PACKAGES for path in sorted((ROOT / name).rglob("*.py")))]
@@ -61,3 +62,18 @@ def test_every_text_file_is_opened_as_utf_8():
 )
 def test_the_check_tells_text_from_bytes(line, count):
     assert len(list(in_the_locales_encoding(line))) == count
+
+
+def test_a_locale_without_utf_8_loses_no_name(tmp_path):
+    """The name of the data is in the header, which the log in --output-dir holds as well."""
+    data = tmp_path / "größe 写真"
+    (data / "n01440764").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(data / "n01440764" / "a.JPEG")
+    outcome = run_command(
+        "tests_perf/test_latency.py", "--collect-only", f"--data={data}", f"--output-dir={tmp_path}/out",
+        "--model", TINY, "--weights=random",
+        LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", PYTHONIOENCODING="utf-8:surrogateescape",
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.text
+    assert "UnicodeEncodeError" not in outcome.text
+    assert "größe 写真" in (tmp_path / "out" / "output.log").read_text(encoding="utf-8")

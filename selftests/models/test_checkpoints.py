@@ -1,5 +1,7 @@
 """Files of weights: what the libraries' loaders take is taken and told, and what is none is refused in one line."""
 
+from argparse import Namespace
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -45,7 +47,7 @@ def test_of_several_sets_that_of_timms_own_loader_is_taken_and_told(tmp_path, ot
 
     path = tmp_path / "run.pth.tar"
     raw = build_module(SPEC, seed=4).module.state_dict()
-    torch.save({"epoch": 3, "state_dict": raw, averaged: other.module.state_dict()}, path)
+    torch.save({"epoch": 3, "args": Namespace(lr=0.1), "state_dict": raw, averaged: other.module.state_dict()}, path)
     loaded = build_module(SPEC, path)
     assert loaded.weights_sha256 == other.weights_sha256
     assert loaded.weights_set == f"the averaged weights of {averaged}, not those of state_dict"

@@ -54,9 +54,9 @@ def find_images(folder: Path, report: Callable[[str], None] = lambda text: None)
     root = evaluation_root(folder)
     files = sorted(_files(root))
     paths = [path for path in files if path.suffix.lower() in SUFFIXES]
-    if not paths:
+    if not paths and all(path.exists() for path in files):
         raise NoImages(f"no images ({', '.join(sorted(SUFFIXES))}) under {root}{_left_out(files)}")
-    _require_content(paths)
+    _require_content(paths, files)
     if len(files) > len(paths):
         report(f"{len(paths):,} images{_left_out([path for path in files if path.suffix.lower() not in SUFFIXES])}")
     labels = {parent: _label(parent.relative_to(root)) for parent in {path.parent for path in paths}}
@@ -80,14 +80,14 @@ def _files(root: Path) -> Iterator[Path]:
 
     for folder, below, names in os.walk(root, onerror=refuse, followlinks=True):
         here = Path(folder)
-        is_circle = {name for name in below if (here / name).is_symlink() and _leads_up(here / name)}
-        below[:] = [name for name in below if name not in is_circle]
+        below[:] = [name for name in below if not ((here / name).is_symlink() and _is_circle(here / name, root))]
         yield from (here / name for name in names)
 
 
-def _leads_up(link: Path) -> bool:
-    target = link.resolve()
-    return target == link.parent.resolve() or target in link.parent.resolve().parents
+def _is_circle(link: Path, root: Path) -> bool:
+    """Return whether the link leads back to one of the folders through which it was reached."""
+    passed = [folder for folder in link.parents if folder == root or root in folder.parents]
+    return link.resolve() in {folder.resolve() for folder in passed}
 
 
 def _label(below: Path) -> int | None:
@@ -98,11 +98,11 @@ def _label(below: Path) -> int | None:
     return class_indices()[named[0]] if named else None
 
 
-def _require_content(paths: list[Path]) -> None:
-    links = [path for path in paths if not path.exists()]
+def _require_content(paths: list[Path], files: list[Path]) -> None:
+    links = [path for path in files if not path.exists()]  # also of a folder, which has no suffix
     if links:
         raise NoImages(
-            f"{len(links):,} of {len(paths):,} images are links to what is not there: {_first(links)}; "
+            f"{len(links):,} of {len(files):,} files are links to what is not there: {_first(links)}; "
             f"fetch them (git annex get, dvc pull), mount what they point to, or remove the links"
         )
     pointers = [path for path in paths if _is_pointer(path)]

@@ -47,7 +47,7 @@ def evaluation_root(folder: Path) -> Path:
         )
     named = ", ".join(str(path.relative_to(folder)) for path in validation.values() or found)
     kinds = "several validation splits" if validation else "splits, and none for validation"
-    raise NoImages(f"{folder} holds {kinds}: {named}; name the one to evaluate, as --data {found[-1]}")
+    raise NoImages(f"{folder} holds {kinds}: {named}; name the one to evaluate, as --data {found[0]}")
 
 
 def _splits(folder: Path, depth: int) -> Iterator[Path]:
