@@ -13,6 +13,7 @@ from harness.data import readers, remote
 from harness.data.decoding import DECODER, decode, split_readable
 from harness.data.imagenet import archives, folders, shards
 from harness.data.imagenet.ilsvrc2012 import is_validation_set
+from harness.data.imagenet.labelling import label_by_number, label_by_table
 from harness.data.imagenet.labels import IMAGENET_CLASSES, class_indices, class_names
 from harness.data.imagenet.splits import evaluation_root
 from harness.data.images import DataSet, ImageFile, NoImages, UnreadableImage, write_generated_jpegs
@@ -36,13 +37,22 @@ __all__ = [
 ]
 
 
-def open_data_set(name: str, cache: Path, report: Callable[[str], None] = lambda text: None) -> DataSet:
+def open_data_set(
+    name: str,
+    cache: Path,
+    report: Callable[[str], None] = lambda text: None,
+    labels: Path | None = None,
+    *,
+    is_numbered: bool = False,
+) -> DataSet:
     """Return the images that a user names, with their classes.
 
     Args:
         name: a folder, a URL that fsspec opens, or `hfds/…`, `wds/…`, `tfds/…` as timm names its readers.
         cache: the folder for what has to be fetched or unpacked once.
-        report: called with a text before each step that takes long.
+        report: called with a text before each step that takes long, and with what is left out.
+        labels: a CSV of the classes, for images whose folders do not name them; see `label_by_table`.
+        is_numbered: whether the folders are named by class indices, from 0 to 999.
 
     Raises:
         NoImages: if nothing usable is there; the message names what is wrong.
@@ -54,6 +64,10 @@ def open_data_set(name: str, cache: Path, report: Callable[[str], None] = lambda
         images, route = _local(folder, report)
         if remote.is_url(name):
             route = f"{name.partition(':')[0]}, {route}"
+    if labels is not None:
+        images = label_by_table(images, labels)
+    elif is_numbered:
+        images = label_by_number(images)
     return DataSet(name, route, tuple(images), is_validation_set(images))
 
 

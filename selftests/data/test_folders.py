@@ -160,3 +160,66 @@ def test_an_unclear_split_is_a_usage_error_of_the_run(tmp_path):
     outcome = run_here("tests_perf/test_end_to_end.py", "--collect-only", "--model", TINY, "--data", str(tmp_path))
     assert outcome.code == 4, outcome.text
     assert "none for validation" in outcome.text
+
+
+LABELLED = {
+    "LOC_val_solution": "ImageId,PredictionString\nb,n01443537 85 1 499 272 n01443537 1 2 3 4\na,n01440764 1 2 3 4\n",
+    "names with suffixes, no heading": "a.png,n01440764\nb.png,n01443537\n",
+    "indices": "name,class\na,0\nb,1\nanother,999\n",
+}
+
+
+@pytest.fixture
+def flat(tmp_path):
+    """Two images in a folder that is no wnid."""
+    (tmp_path / "flat").mkdir()
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "flat" / f"{name}.png")
+    return tmp_path / "flat"
+
+
+@pytest.mark.parametrize("text", LABELLED.values(), ids=LABELLED)
+def test_a_flat_folder_has_the_labels_of_a_table(flat, tmp_path, text):
+    table = tmp_path / "labels.csv"
+    table.write_text(text, encoding="utf-8-sig")
+    images = open_data_set(str(flat), tmp_path / "cache", labels=table).images
+    assert [(image.name, image.label) for image in images] == [("a.png", 0), ("b.png", 1)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,0\n", "no row for 1 of 2 images: b.png"),
+        ("a,0\nb,zebra\n", "row 2: 'b,zebra' names no wnid"),
+        ("a,0\nb,1000\n", "row 2: 'b,1000'"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_table_that_leaves_an_image_without_a_class_is_refused(flat, tmp_path, text, words):
+    table = tmp_path / "labels.csv"
+    if text is not None:
+        table.write_text(text, encoding="utf-8")
+    with pytest.raises(NoImages, match=words):
+        open_data_set(str(flat), tmp_path / "cache", labels=table)
+
+
+def test_folders_that_are_numbered_are_classes_when_asked(tmp_path):
+    for number in ("0", "7", "999"):
+        (tmp_path / number).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / number / "a.png")
+    found = open_data_set(str(tmp_path), tmp_path / "cache", is_numbered=True).images
+    assert sorted(image.label for image in found) == [0, 7, 999]
+    assert {image.label for image in open_data_set(str(tmp_path), tmp_path / "cache").images} == {None}
+    (tmp_path / "999").rename(tmp_path / "1000")
+    with pytest.raises(NoImages, match="not numbered from 0 to 999: 1000"):
+        open_data_set(str(tmp_path), tmp_path / "cache", is_numbered=True)
+
+
+def test_labels_of_the_command_line_reach_the_data(flat, tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text("a,0\n", encoding="utf-8")
+    words = ("tests_perf/test_end_to_end.py", "--collect-only", "--model", TINY)
+    outcome = run_here(*words, f"--data={flat}", f"--labels={table}")
+    assert outcome.code == 4, outcome.text
+    assert "no row for 1 of 2 images" in outcome.text
+    assert run_here(*words, f"--labels={table}").code == 4
