@@ -70,8 +70,8 @@ def test_a_locale_without_utf_8_loses_no_name(tmp_path):
     (data / "n01440764").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(data / "n01440764" / "a.JPEG")
     outcome = run_command(
-        "tests_perf/test_latency.py", "--collect-only", f"--data={data}", f"--output-dir={tmp_path}/out",
-        "--model", TINY, "--weights=random",
+        "tests_perf/test_latency.py", f"--data={data}", f"--output-dir={tmp_path}/out",
+        "--model", TINY, "--weights=random", "--engine=eager", "--precision=fp32", "--batch-size=1",
         LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", PYTHONIOENCODING="utf-8:surrogateescape",
     )  # fmt: skip
     assert outcome.code == 0, outcome.text
