@@ -1,6 +1,7 @@
 """From a row to a module: every row builds, random weights are alive, files are checked."""
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -204,7 +205,8 @@ def test_a_network_that_answers_with_a_tuple_when_scripted_answers_with_its_logi
     spec = find_spec(f"torchvision:{name}", CATALOG)
     built = build_module(spec)
     images = input_images(spec, 2)
-    with torch.inference_mode():
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         expected = built.module(images)
         scripted = torch.jit.freeze(torch.jit.script(built.module))(images)
     assert expected.shape == (2, 1000)
