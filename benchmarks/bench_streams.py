@@ -141,13 +141,16 @@ def time_profile() -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder) / "rows.csv", Path(folder) / "out"
         lines = ["model_name,batch_size,num_inputs,streams,test_duration,precision"]
-        path.write_text("\n".join(lines + [f"{TINY},1,20,1,{seconds},fp32"] * rows) + "\n")
+        path.write_text("\n".join(lines + [f"{TINY},1,20,1,{seconds},fp32"] * rows) + "\n", encoding="utf-8")
         began = perf_counter()
         outcome = run_command(f"--profile={path}", f"--output-dir={out}", "--jit=none", "--device=cpu")
         wall_s = perf_counter() - began
         if outcome.code:
             return [outcome.text]
-        kept = [json.loads((out / f"test_{row + 1}" / "record.json").read_text())["records"][0] for row in range(rows)]
+        kept = [
+            json.loads((out / f"test_{row + 1}" / "record.json").read_text(encoding="utf-8"))["records"][0]
+            for row in range(rows)
+        ]
     builds_s = sum(one["ready_s"] for one in kept)
     measured_s = sum(one["wall_s"] for one in kept)
     beyond_s = wall_s - builds_s - measured_s

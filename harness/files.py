@@ -45,7 +45,7 @@ def write_whole(path: Path, text: str) -> None:
         OSError: the file cannot be written.
     """
     with whole_file(path) as part:
-        part.write_text(text)
+        part.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 @contextmanager

@@ -7,16 +7,18 @@ or pytest: the module is fp32, on the host, in evaluation mode.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from models.catalog import InputSpec, ModelSpec
+from models.checkpoints import WeightsError, first_line, load_file
+from models.logits import logits_only
 from models.preprocess import generated_images, normalise
 
 CALIBRATION_IMAGES = 16
@@ -25,11 +27,6 @@ CALIBRATION_IMAGES = 16
 SWITCHED_OFF = 0.2
 BRANCH_SCALE = 0.5
 NORM_SHIFT = 1.0
-KEYS_SHOWN = 3
-
-
-class WeightsError(RuntimeError):
-    """Weights cannot be had or are not this model's; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +37,14 @@ class Built:
         module: the module, fp32, on the host, in evaluation mode.
         weights: `random`, `pretrained` or the name of a file.
         weights_sha256: the digest of the state dict; see `state_sha256`.
+        weights_set: of a file, which of its sets was loaded and what was done to its names; else the library's tag or
+            the seed.
     """
 
     module: nn.Module
     weights: str
     weights_sha256: str
+    weights_set: str
 
 
 def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0) -> Built:
@@ -61,13 +61,16 @@ def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = _fetch_pretrained(spec) if weights == "pretrained" else _create(spec)
+        if weights == "random":
+            enliven_head(module)
     module.eval().requires_grad_(False)
+    weights_set = f"seed {seed}" if weights == "random" else f"{spec.weights}"
     if weights == "random":
         make_alive(module, spec.input)
     elif weights != "pretrained":
-        _load_file(module, Path(weights), spec)
+        weights_set = load_file(module, Path(weights), f"{spec.name} ({spec.source}:{spec.arch})")
     name = weights if isinstance(weights, str) and weights in ("random", "pretrained") else Path(weights).name
-    return Built(module, name, state_sha256(module))
+    return Built(logits_only(module), name, state_sha256(module), weights_set)
 
 
 def make_alive(module: nn.Module, trained_input: InputSpec) -> None:
@@ -126,65 +129,67 @@ def state_sha256(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def enliven_head(module: nn.Module) -> None:
+    """Give layers whose weights start at zero the random weights that such layers have by default.
+
+    Several libraries start the last layer of a network at zero, which training moves away from at once. Until then
+    every image gets the same answer, so that no wrong answer could be told from a right one.
+
+    Args:
+        module: the freshly initialised module, which is changed in place. The random state of torch is used.
+    """
+    for layer in module.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)) and layer.weight.numel() and not bool(layer.weight.any()):
+            layer.reset_parameters()
+
+
 def _create(spec: ModelSpec) -> nn.Module:
+    """Return the network that the library builds for the published weights of the row, with random weights."""
     if spec.source == "visionmark":
         built: nn.Module = getattr(import_module("models.efficientnet_g16_gn"), spec.arch)()
         return built
     if spec.source == "timm":
-        created: nn.Module = import_module("timm").create_model(spec.arch, pretrained=False)
+        name = f"{spec.arch}.{spec.weights}" if spec.weights else spec.arch
+        created: nn.Module = import_module("timm").create_model(name, pretrained=False)
         return created
-    made: nn.Module = import_module("torchvision.models").get_model(spec.arch, weights=None)
+    models = import_module("torchvision.models")
+    made: nn.Module = models.get_model(spec.arch, weights=None, **_torchvision_arguments(models, spec))
     return made
+
+
+def _torchvision_arguments(models: Any, spec: ModelSpec) -> dict[str, Any]:
+    """Return the arguments with which torchvision's builders overwrite the user's when they are given weights.
+
+    Source: the calls of `_ovewrite_named_param` in torchvision/models.
+    """
+    if spec.weights is None:
+        return {}
+    meta = models.get_model_weights(spec.arch)[spec.weights].meta
+    arguments: dict[str, Any] = {"num_classes": len(meta["categories"])}
+    if spec.arch.startswith("vit_"):
+        arguments["image_size"] = meta["min_size"][0]
+    if spec.arch.startswith("maxvit"):
+        arguments["input_size"] = meta["min_size"]
+    if spec.arch in ("googlenet", "inception_v3"):
+        arguments |= {"transform_input": True, "init_weights": False, "aux_logits": spec.arch == "inception_v3"}
+    return arguments
 
 
 def _fetch_pretrained(spec: ModelSpec) -> nn.Module:
     if spec.weights is None:
         raise WeightsError(f"{spec.name} has no published weights; use --weights random or --weights FILE")
     if spec.source == "timm":
-        fetch = partial(import_module("timm").create_model, f"{spec.arch}.{spec.weights}", pretrained=True)
+        name = f"{spec.arch}.{spec.weights}" if spec.weights else spec.arch
+        fetch = partial(import_module("timm").create_model, name, pretrained=True)
     else:
         fetch = partial(import_module("torchvision.models").get_model, spec.arch, weights=spec.weights)
     try:
         module: nn.Module = fetch()
-    except (OSError, RuntimeError, ValueError) as error:  # what the hubs' clients raise without a network
+    # What the hubs' clients raise without a network, behind a proxy that refuses, or for a damaged download: OSError,
+    # RuntimeError, httpx's ProxyError, safetensors' SafetensorError, … They have no base in common.
+    except Exception as error:
         raise WeightsError(
-            f"the weights {spec.weights} of {spec.name} could not be fetched ({_first_line(error)}); "
+            f"the weights {spec.weights} of {spec.name} could not be fetched ({first_line(error)}); "
             f"fetch them where there is a network and give --weights FILE"
         ) from None
     return module
-
-
-def _load_file(module: nn.Module, path: Path, spec: ModelSpec) -> None:
-    if not path.is_file():
-        raise WeightsError(f"no file {path}; give --weights FILE, random or pretrained")
-    try:
-        state: Mapping[str, Tensor] = import_module("timm.models").load_state_dict(str(path), use_ema=False)
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError) as error:
-        raise WeightsError(f"{path} is no file of weights ({_first_line(error)})") from None
-    wrong = _mismatches(module.state_dict(), state)
-    if wrong:
-        raise WeightsError(f"{path} holds no weights of {spec.name} ({spec.source}:{spec.arch}): {'; '.join(wrong)}")
-    module.load_state_dict(state, strict=True)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().partition("\n")[0]
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
-def _mismatches(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
-    """Return the missing, unexpected and differently shaped keys, each kind counted and the first few named."""
-    kinds = {
-        "missing": [key for key in wanted if key not in found],
-        "unexpected": [key for key in found if key not in wanted],
-        "of another shape": [
-            f"{key} {tuple(found[key].shape)} for {tuple(tensor.shape)}"
-            for key, tensor in wanted.items()
-            if key in found and found[key].shape != tensor.shape
-        ],
-    }
-    return [
-        f"{len(keys)} keys {kind}: {', '.join(keys[:KEYS_SHOWN])}{', …' if len(keys) > KEYS_SHOWN else ''}"
-        for kind, keys in kinds.items()
-        if keys
-    ]

@@ -123,7 +123,7 @@ def load_catalog(path: Path = CATALOG_PATH) -> dict[str, ModelSpec]:
 
 
 def find_spec(name: str, catalog: Mapping[str, ModelSpec]) -> ModelSpec:
-    """Return the catalogue row of that name, or a model of a library: `timm:NAME[.TAG]`, `torchvision:NAME`.
+    """Return the catalogue row of that name, or a model of a library: `timm:NAME[.TAG]`, `torchvision:NAME[.TAG]`.
 
     Raises:
         UnknownModel: if there is neither; the message names the closest that exist.
@@ -169,13 +169,20 @@ def _timm_spec(name: str, arch_tag: str) -> ModelSpec:
     return ModelSpec(name, "timm", arch, weights, trained_input)
 
 
-def _torchvision_spec(name: str, arch: str) -> ModelSpec:
+def _torchvision_spec(name: str, arch_tag: str) -> ModelSpec:
     from importlib import import_module
 
+    arch, _, tag = arch_tag.partition(".")
     models = import_module("torchvision.models")
     if arch not in (available := models.list_models(module=models)):
         raise UnknownModel(f"torchvision has no classification model {arch!r}{_hint(arch, available)}")
-    weights = models.get_model_weights(arch).DEFAULT
+    of_arch = models.get_model_weights(arch)
+    known = of_arch.__members__
+    # V2 stands for IMAGENET1K_V2, as torchvision's own documentation calls the sets
+    full = next((one for one in (tag or "DEFAULT", f"IMAGENET1K_{tag}") if one in known), None)
+    if full is None:
+        raise UnknownModel(f"torchvision's {arch} has no weights {tag!r}; it has: {', '.join(of_arch.__members__)}")
+    weights = known[full]
     return ModelSpec(name, "torchvision", arch, weights.name, torchvision_input(weights.transforms()))
 
 

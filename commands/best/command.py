@@ -86,7 +86,7 @@ def report(asked: Asked, measured: Sequence[Measured], *, is_final: bool) -> int
     eligible = {row["case"]: judge(row, rows, allow_undecided="--allow-undecided" in asked.rest) for row in rows}
     text = render_best(groups, eligible, is_colour=False)
     gone = render_missing(missing)
-    (asked.folder / "table.txt").write_text(f"{text}\n{gone}\n")
+    (asked.folder / "table.txt").write_text(f"{text}\n{gone}\n", encoding="utf-8")
     print(f"\n{render_best(groups, eligible, sys.stdout.isatty())}\n{gone}", flush=True)
     if groups:
         draw(asked.folder / "picture.svg", groups, eligible)

@@ -34,6 +34,9 @@ class CacheError(OSError):
     """The cache's folder cannot be used; the message says what to do."""
 
 
+NO_HOME = "this user has no home folder for the cache: give --cache-dir DIR, or set XDG_CACHE_HOME or HOME"
+
+
 @dataclass(frozen=True)
 class Artefact:
     """Files that the cache made or found.
@@ -52,10 +55,17 @@ class Artefact:
 def default_folder(environment: Mapping[str, str] = os.environ) -> Path:
     """Return the default cache folder: `$XDG_CACHE_HOME/visionmark`, else `~/.cache/visionmark`.
 
+    For a user without a home, as many containers have, the folder stays `~/.cache/visionmark`, which is refused
+    once something is to be kept there.
+
     Source: XDG Base Directory Specification; a value that is not an absolute path is ignored.
     """
     given = Path(environment.get("XDG_CACHE_HOME", ""))
-    return (given if given.is_absolute() else Path.home() / ".cache") / "visionmark"
+    try:
+        caches = given if given.is_absolute() else Path.home() / ".cache"
+    except RuntimeError:  # neither HOME nor an entry in the system's list of users
+        caches = Path("~/.cache")
+    return caches / "visionmark"
 
 
 def key_of(
@@ -124,15 +134,19 @@ class ArtefactCache:
             with whole_folder(place) as part:
                 make(part)
                 hashes = {str(path.relative_to(part)): _sha256(path) for path in _files(part)}
-                (part / _MANIFEST).write_text(json.dumps({"key": json.loads(text), "files": hashes}, indent=1))
+                (part / _MANIFEST).write_text(
+                    json.dumps({"key": json.loads(text), "files": hashes}, indent=1), encoding="utf-8"
+                )
         return Artefact(place, f"rebuilt: {damage}" if damage else "made", perf_counter() - began)
 
     @contextmanager
     def _locked(self, digest: str) -> Iterator[None]:
         """Hold an exclusive lock on this key. The operating system releases it however the process ends."""
+        if self.folder.parts[:1] == ("~",):
+            raise CacheError(NO_HOME)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / f"{digest}.lock").open("w")
+            lock = (self.folder / f"{digest}.lock").open("w", encoding="utf-8")
         except OSError as error:
             raise CacheError(
                 f"artefacts cannot be kept in {self.folder} ({error.strerror}); give --cache-dir DIR (or "
@@ -146,7 +160,7 @@ class ArtefactCache:
 def _damage(place: Path, key: Key) -> str | None:
     """Return why the folder does not hold a valid artefact of this key, or None if it does."""
     try:
-        manifest = json.loads((place / _MANIFEST).read_text())
+        manifest = json.loads((place / _MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return "its manifest cannot be read"
     if not isinstance(manifest, dict) or manifest.get("key") != key:

@@ -10,10 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.data import readers, remote
+from harness.data.decoding import DECODER, decode, split_readable
 from harness.data.imagenet import archives, folders, shards
 from harness.data.imagenet.ilsvrc2012 import is_validation_set
+from harness.data.imagenet.labelling import label_by_number, label_by_table
 from harness.data.imagenet.labels import IMAGENET_CLASSES, class_indices, class_names
-from harness.data.images import DECODER, DataSet, ImageFile, NoImages, UnreadableImage, decode, write_generated_jpegs
+from harness.data.imagenet.splits import evaluation_root
+from harness.data.images import DataSet, ImageFile, NoImages, UnreadableImage, write_generated_jpegs
 from harness.data.sampling import images_sha256, sample_images
 
 __all__ = [
@@ -29,17 +32,27 @@ __all__ = [
     "images_sha256",
     "open_data_set",
     "sample_images",
+    "split_readable",
     "write_generated_jpegs",
 ]
 
 
-def open_data_set(name: str, cache: Path, report: Callable[[str], None] = lambda text: None) -> DataSet:
+def open_data_set(
+    name: str,
+    cache: Path,
+    report: Callable[[str], None] = lambda text: None,
+    labels: Path | None = None,
+    *,
+    is_numbered: bool = False,
+) -> DataSet:
     """Return the images that a user names, with their classes.
 
     Args:
         name: a folder, a URL that fsspec opens, or `hfds/…`, `wds/…`, `tfds/…` as timm names its readers.
         cache: the folder for what has to be fetched or unpacked once.
-        report: called with a text before each step that takes long.
+        report: called with a text before each step that takes long, and with what is left out.
+        labels: a CSV of the classes, for images whose folders do not name them; see `label_by_table`.
+        is_numbered: whether the folders are named by class indices, from 0 to 999.
 
     Raises:
         NoImages: if nothing usable is there; the message names what is wrong.
@@ -47,11 +60,22 @@ def open_data_set(name: str, cache: Path, report: Callable[[str], None] = lambda
     if readers.is_reader(name):
         images, route = readers.read(name, cache, report), name.partition("/")[0]
     else:
-        folder = remote.fetch(name, cache, report) if remote.is_url(name) else Path(name).expanduser().resolve()
+        folder = remote.fetch(name, cache, report) if remote.is_url(name) else _expanded(name)
         images, route = _local(folder, report)
         if remote.is_url(name):
             route = f"{name.partition(':')[0]}, {route}"
+    if labels is not None:
+        images = label_by_table(images, labels)
+    elif is_numbered:
+        images = label_by_number(images)
     return DataSet(name, route, tuple(images), is_validation_set(images))
+
+
+def _expanded(name: str) -> Path:
+    try:
+        return Path(name).expanduser().resolve()
+    except RuntimeError as error:  # `~` of a user without a home, or that is not there
+        raise NoImages(f"{error}; write the whole path") from error
 
 
 def _local(folder: Path, report: Callable[[str], None]) -> tuple[list[ImageFile], str]:
@@ -59,7 +83,7 @@ def _local(folder: Path, report: Callable[[str], None]) -> tuple[list[ImageFile]
         raise NoImages(f"no folder {folder}")
     if archives.has_archives(folder) and not (folder / "val").is_dir():
         archives.extract(folder, report)
-        return folders.find_images(folder), "archives"
-    if paths := shards.find_shards(folder):
+        return folders.find_images(folder / "val", report), "archives"
+    if paths := shards.find_shards(folder) or shards.find_shards(evaluation_root(folder)):
         return shards.read(paths, report), "tfrecord"
-    return folders.find_images(folder), "folder"
+    return folders.find_images(folder, report), "folder"

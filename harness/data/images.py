@@ -1,18 +1,15 @@
-"""Image files and data sets, their decoding, and generated image files for when no data set is at hand."""
+"""Image files and data sets, and generated image files for when no data set is at hand."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 
-import PIL
 from PIL import Image
 
 from models.preprocess import generated_images
 
-DECODER = f"Pillow {PIL.__version__}"
 GENERATED_SIZE = (400, 400)
 GENERATED_QUALITY = 92
 
@@ -74,20 +71,6 @@ class DataSet:
     route: str
     images: tuple[ImageFile, ...]
     is_validation_set: bool
-
-
-def decode(file: ImageFile) -> Image.Image:
-    """Read the file and decode it to RGB.
-
-    Raises:
-        UnreadableImage: if the file is truncated or not an image.
-    """
-    try:
-        with Image.open(BytesIO(file.read())) as image:
-            decoded: Image.Image = image.convert("RGB")
-            return decoded
-    except (OSError, SyntaxError) as error:  # Pillow raises SyntaxError for some broken PNG files
-        raise UnreadableImage(f"{file}: {error}") from error
 
 
 def write_generated_jpegs(folder: Path, count: int) -> list[ImageFile]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +35,11 @@ def read(name: str, cache: Path, report: Callable[[str], None]) -> list[ImageFil
         NoImages: if its package is not installed, if it cannot be opened, or if its classes are not the 1,000 of
             ILSVRC2012.
     """
-    from timm.data.readers import create_reader
-
-    prefix, _, rest = name.partition("/")
-    where, _, split = rest.partition("#")
+    prefix = name.partition("/")[0]
     report(f"opening {name}")
+    _open_reader.cache_clear()  # what lies there may have changed since an earlier run of this process
     try:
-        root = {"root": where} if prefix == "wds" else {}
-        reader = create_reader(f"{prefix}/{where}", split=split or "validation", **root)
+        reader = _open_reader(name)
     except ImportError as error:
         raise NoImages(f"{name} needs packages: pip install {_PACKAGES[prefix]} ({error})") from error
     except (RuntimeError, ValueError, OSError, KeyError) as error:
@@ -50,6 +47,24 @@ def read(name: str, cache: Path, report: Callable[[str], None]) -> list[ImageFil
     if hasattr(reader, "iter_targets") and hasattr(reader, "__getitem__"):
         return _indexed(reader, name)
     return _unpacked(reader, name, cache, report)
+
+
+@lru_cache(maxsize=1)
+def _open_reader(name: str) -> Any:
+    """Return timm's reader. A process keeps one open, because opening one takes seconds."""
+    from timm.data.readers import create_reader
+
+    prefix, _, rest = name.partition("/")
+    where, _, split = rest.partition("#")
+    root = {"root": where} if prefix == "wds" else {}
+    return create_reader(f"{prefix}/{where}", split=split or "validation", **root)
+
+
+def _encoded(name: str, index: int) -> bytes:
+    """Return an encoded image. It can be asked for in another process, which opens the reader for itself."""
+    with _open_reader(name)[index][0] as file:
+        data: bytes = file.read()
+    return data
 
 
 def _indexed(reader: Any, name: str) -> list[ImageFile]:
@@ -67,15 +82,10 @@ def _indexed(reader: Any, name: str) -> list[ImageFile]:
             raise NoImages(f"{name} has the label {target}, which is outside 0 to {IMAGENET_CLASSES - 1}")
         return index_of[target]
 
-    def opened(index: int) -> bytes:
-        with reader[index][0] as file:
-            data: bytes = file.read()
-        return data
-
     images = []
     for index, target in enumerate(reader.iter_targets()):
         stored = reader.filename(index, basename=True) or f"{index:08d}"
-        images.append(ImageFile(Path(name), label(int(target)), Path(stored).name, partial(opened, index)))
+        images.append(ImageFile(Path(name), label(int(target)), Path(stored).name, partial(_encoded, name, index)))
     if not images:
         raise NoImages(f"{name} has no images")
     return images
@@ -100,8 +110,8 @@ def _unpacked(reader: Any, name: str, cache: Path, report: Callable[[str], None]
                 raise NoImages(f"{name} promises {promised} images and gave {len(labels)}: some of them are damaged")
             if not labels:
                 raise NoImages(f"{name} gave no images")
-            (part / _LABELS).write_text(json.dumps(labels))
-    stored: dict[str, int] = json.loads((place / _LABELS).read_text())
+            (part / _LABELS).write_text(json.dumps(labels), encoding="utf-8")
+    stored: dict[str, int] = json.loads((place / _LABELS).read_text(encoding="utf-8"))
     return [ImageFile(place / file, label) for file, label in stored.items()]
 
 

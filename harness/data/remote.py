@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from harness.data.images import NoImages
 from harness.data.kept import kept_folder
@@ -32,16 +33,29 @@ def fetch(url: str, cache: Path, report: Callable[[str], None]) -> Path:
     if place.is_dir():
         return place
     try:
-        file_system, path = url_to_fs(url)
+        file_system, path = url_to_fs(url, **_settings(url))
         if not file_system.isdir(path):
             raise NoImages(f"{url} is no folder")
         report(f"fetching {url}, once, to {place}")
         with whole_folder(place) as part:
             file_system.get(path.rstrip("/") + "/", f"{part}/", recursive=True)
+    except NoImages:
+        raise
     except (ImportError, ValueError) as error:
-        if isinstance(error, NoImages):
-            raise
         raise NoImages(f"{url}: {error} (gs:// needs the package gcsfs, s3:// s3fs)") from error
-    except OSError as error:
-        raise NoImages(f"{url} cannot be fetched: {error or type(error).__name__}") from error
+    # Each client raises what it likes: OSError, aiohttp's and botocore's errors, which share Exception alone.
+    except Exception as error:
+        raise NoImages(f"{url} cannot be fetched: {str(error) or type(error).__name__}") from error
     return place
+
+
+def _settings(url: str) -> dict[str, Any]:
+    """Return what fsspec is told: for HTTP, also below another protocol, to obey the proxies of the environment.
+
+    aiohttp obeys `http_proxy`, `https_proxy` and `no_proxy` only when it is asked to.
+    """
+    settings = {"client_kwargs": {"trust_env": True}}
+    protocols = {part.partition("://")[0].lower() for part in url.split("::")}
+    if "::" not in url:
+        return settings if protocols & {"http", "https"} else {}
+    return {protocol: settings for protocol in ("http", "https") if protocol in protocols}

@@ -73,14 +73,14 @@ class Cpu:
     def reset_peak_memory(self) -> None:
         """Reset the kernel's record of the peak resident set size, where that is permitted."""
         try:
-            Path("/proc/self/clear_refs").write_text(_CLEAR_PEAK)
+            Path("/proc/self/clear_refs").write_text(_CLEAR_PEAK, encoding="utf-8")
         except OSError:  # not Linux, or a sandbox: then the peak is that of the whole process
             return
 
     def peak_memory(self) -> int | None:
         """Return the peak resident set size of the process in bytes, libraries included, or None without /proc."""
         try:
-            lines = Path("/proc/self/status").read_text().splitlines()
+            lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         except OSError:
             lines = []
         peaks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
@@ -100,13 +100,13 @@ class Cpu:
             "isa": torch.backends.cpu.get_cpu_capability(),
             "bf16": bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()),
             "fp16": bool(torch.ops.mkldnn._is_mkldnn_fp16_supported()),
-            "governor": governor.read_text().strip() if governor.exists() else None,
+            "governor": governor.read_text(encoding="utf-8").strip() if governor.exists() else None,
         }
 
 
 def _processor_name() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -101,7 +101,7 @@ class Cuda:
 def _driver_version() -> str | None:
     """Return the version of the kernel driver, as the driver itself reports it under /sys, or None."""
     try:
-        with open("/sys/module/nvidia/version") as file:
+        with open("/sys/module/nvidia/version", encoding="utf-8") as file:
             return file.read().strip()
     except OSError:
         return None

@@ -197,7 +197,7 @@ def _receive(one: _Process) -> Any:
         one.process.join(END_WITHIN_S)
         code = one.process.exitcode
         how = f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with {code}"
-        stacks = one.assignment.stacks.read_text().strip()
+        stacks = one.assignment.stacks.read_text(encoding="utf-8").strip()
         raise JobFailed(f"{one.name} {how} (pid {one.process.pid})\n{stacks}".rstrip()) from None
 
 
@@ -207,9 +207,9 @@ def _stack_of(one: _Process) -> str:
         return "(it has ended)"
     os.kill(one.process.pid, STACK_SIGNAL)
     end = monotonic() + 1.0
-    while monotonic() < end and not one.assignment.stacks.read_text():
+    while monotonic() < end and not one.assignment.stacks.read_text(encoding="utf-8"):
         sleep(0.05)
-    return one.assignment.stacks.read_text().strip() or "(it does not answer; it may be stopped)"
+    return one.assignment.stacks.read_text(encoding="utf-8").strip() or "(it does not answer; it may be stopped)"
 
 
 def _end(processes: list[_Process]) -> None:

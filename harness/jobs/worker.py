@@ -86,7 +86,7 @@ def main(assignment: Assignment, shared: Shared, pipe: Connection) -> None:
     """Do one job. Each message through the pipe is a pair of a word, such as `ready`, and a value."""
     die_with_starter(assignment.starter)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the starter ends us
-    with assignment.stacks.open("w") as stacks:
+    with assignment.stacks.open("w", encoding="utf-8") as stacks:
         faulthandler.enable(stacks)
         faulthandler.register(STACK_SIGNAL, stacks)
         try:

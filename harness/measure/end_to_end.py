@@ -42,6 +42,7 @@ class EndToEnd:
     labelled_images: int
     top1_pct: float | None
     top1_note: str | None
+    unreadable_images: int
 
 
 def measure_end_to_end(
@@ -52,6 +53,8 @@ def measure_end_to_end(
     pool: ThreadPoolExecutor,
     workers: int,
     timed: TimedRounds,
+    *,
+    skips_unreadable: bool = False,
 ) -> EndToEnd | None:
     """Time passes over the files, each from before the first file is read until the last class is on the host.
 
@@ -63,19 +66,23 @@ def measure_end_to_end(
         pool: the threads that decode and preprocess.
         workers: the number of threads in the pool.
         timed: the clock.
+        skips_unreadable: whether files that cannot be decoded are left out and counted.
 
     Returns:
         The measurement, or None if timing is switched off.
 
     Raises:
         Contradiction: a graph was compiled in a timed pass.
-        UnreadableImage: a file cannot be decoded.
+        UnreadableImage: a file cannot be decoded, and `skips_unreadable` is False; or none can.
     """
     task = task_of(prepared.spec)
     transform = task.transform(prepared.spec)
     batch = prepared.case.images
-    rates = stage_rates(prepared.runner, task, transform, files, batch, pool)
+    rates = stage_rates(prepared.runner, task, transform, files, batch, pool, skips_unreadable=skips_unreadable)
     passes: list[list[Any]] = []
+    seen: list[list[int]] = []
+    unreadable: set[int] = set()
+    on_unreadable = (lambda index, error: unreadable.add(index)) if skips_unreadable else None
     labels: list[int] = []
     began: list[float] = []
 
@@ -85,19 +92,24 @@ def measure_end_to_end(
     def one_pass() -> None:
         began[:] = began or [perf_counter()]
         found: list[Any] = []
-        for _, outputs in answers_of_files(prepared.runner, transform, files, batch, pool, is_time_up):
+        indices: list[int] = []
+        for some, outputs in answers_of_files(
+            prepared.runner, transform, files, batch, pool, is_time_up, on_unreadable
+        ):
             found += task.decode(outputs)
+            indices += some
             labels[:] = [task.labels(outputs)]
         passes.append(found)
+        seen.append(indices)
 
     rounds_s = timed("end to end", one_pass, lambda s: () if wants_more(duration, len(passes), s) else None)
     prepared.require_no_recompilation()
     if not rounds_s:
         return None
     images = sum(map(len, passes))
-    labelled, right = top1(files, passes[0])
+    labelled, right = top1([files[index] for index in seen[0]], passes[0])
     note = _why_no_top1(prepared, labelled, labels[0])
-    if len(passes[0]) < len(files):
+    if len(passes[0]) + len(unreadable) < len(files):
         note = note or f"cut short: {len(passes[0])} of {len(files)} images"
     return EndToEnd(
         images_per_second=images / sum(rounds_s),
@@ -116,6 +128,7 @@ def measure_end_to_end(
         labelled_images=labelled,
         top1_pct=None if note else 100 * right / labelled,
         top1_note=note,
+        unreadable_images=len(unreadable),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from harness.data import ImageFile, UnreadableImage, decode
+from harness.data import ImageFile, UnreadableImage, decode, split_readable
 from harness.engines import Runner
 from models.tasks import Outputs, Pixels, Task
 
@@ -108,14 +108,41 @@ def answers_of_files(
             future.cancel()
 
 
+def first_readable(files: Sequence[ImageFile], count: int, pool: ThreadPoolExecutor) -> list[ImageFile]:
+    """Return the first `count` files that can be decoded, or all where there are fewer.
+
+    Raises:
+        UnreadableImage: none of the files can be decoded.
+    """
+    found: list[ImageFile] = []
+    rest = iter(files)
+    while len(found) < count and (some := list(islice(rest, count - len(found)))):
+        found += split_readable(some, pool)[0]
+    if not found:
+        raise UnreadableImage(f"none of the {len(files)} files can be decoded, such as {files[0]}")
+    return found
+
+
 def stage_rates(
-    runner: Runner, task: Task, transform: Pixels, files: Sequence[ImageFile], batch: int, pool: ThreadPoolExecutor
+    runner: Runner,
+    task: Task,
+    transform: Pixels,
+    files: Sequence[ImageFile],
+    batch: int,
+    pool: ThreadPoolExecutor,
+    *,
+    skips_unreadable: bool = False,
 ) -> dict[str, float]:
     """Measure the images per second of each stage alone, on the first files.
 
-    The stages are `decode`, `preprocess`, `copy` and `model`.
+    The stages are `decode`, `preprocess`, `copy` and `model`. Files that cannot be decoded are left out with
+    `skips_unreadable`.
+
+    Raises:
+        UnreadableImage: a file cannot be decoded, and `skips_unreadable` is False; or none can.
     """
-    sample = list(islice(files, max(STAGE_IMAGES, batch)))
+    count = max(STAGE_IMAGES, batch)
+    sample = first_readable(files, count, pool) if skips_unreadable else list(islice(files, count))
     rates: dict[str, float] = {}
 
     def timed(stage: str, count: int, work: Callable[[], Any]) -> Any:

@@ -146,6 +146,7 @@ def identity_of(spec: ModelSpec, built: Built) -> dict[str, Any]:
     return {
         "weights": built.weights,
         "weights_sha256": built.weights_sha256,
+        "weights_set": built.weights_set,
         "source": f"{spec.source}:{spec.arch}" + (f".{spec.weights}" if spec.weights else ""),
         "preprocessing": preprocessing_identity(spec),
     }

@@ -57,7 +57,7 @@ def read_journal(path: Path) -> Journal:
     Raises:
         ValueError: if a line is not JSON, other than the last, which a process may have died in.
     """
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     entries: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:

@@ -101,7 +101,7 @@ def read(path: Path) -> Choice:
         NoChoice: if there is none, or if the file does not hold a choice.
     """
     try:
-        written = json.loads(path.read_text())
+        written = json.loads(path.read_text(encoding="utf-8"))
         if written["schema"] != SCHEMA:
             raise NoChoice(f"{path.name} is of format {written['schema']}, this is {SCHEMA}")
         chosen = {

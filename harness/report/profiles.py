@@ -85,7 +85,7 @@ def identity_of_row(row: ProfileRow, case: str, terms: Mapping[str, Any], enviro
 def is_complete(path: Path, identity: str) -> bool:
     """Return whether a kept record is whole, of a row that passed, and of the same identity."""
     try:
-        kept = json.loads(path.read_text())
+        kept = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(kept, dict) and kept.get("status") == "passed" and kept.get("identity") == identity

@@ -93,7 +93,7 @@ def ask_perf_analyzer(
         timeout=60 + 10 * TRIALS * window_s,
         check=False,
     )
-    rows = list(csv.DictReader(table.read_text().splitlines())) if table.exists() else []
+    rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines())) if table.exists() else []
     if not rows:  # in some of these cases its exit code is 0
         raise NoMeasurement(
             f"perf_analyzer measured nothing (exit code {done.returncode}):\n{(done.stdout + done.stderr)[-2000:]}"

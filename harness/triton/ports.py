@@ -74,7 +74,7 @@ def listening_ports(pid: int) -> set[int]:
     ports = set()
     for table in ("tcp", "tcp6"):
         with suppress(OSError):
-            for line in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            for line in Path(f"/proc/{pid}/net/{table}").read_text(encoding="utf-8").splitlines()[1:]:
                 fields = line.split()
                 if fields[3] == _LISTEN and fields[9] in inodes:
                     ports.add(int(fields[1].rpartition(":")[2], 16))

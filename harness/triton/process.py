@@ -107,6 +107,6 @@ def shared_memory_prefix() -> str:
 def _state(pid: int) -> str | None:
     """Return the process's state letter as in proc(5), None if the process has gone."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
     except OSError:
         return None

@@ -153,11 +153,11 @@ def write_model(repository: Path, artefact: ModelFiles, backend: str) -> Path:
     folder = repository / artefact.name
     try:
         (folder / VERSION).mkdir(parents=True, exist_ok=True)
-        (folder / MARK).write_text(json.dumps({"model": artefact.model, "backend": backend}) + "\n")
-        (folder / LABELS).write_text("\n".join(artefact.labels) + "\n")
+        (folder / MARK).write_text(json.dumps({"model": artefact.model, "backend": backend}) + "\n", encoding="utf-8")
+        (folder / LABELS).write_text("\n".join(artefact.labels) + "\n", encoding="utf-8")
         for place, source in artefact.files(backend).items():
             _place(source, folder / place)
-        (folder / CONFIG).write_text(config_text(artefact.config(backend)))
+        (folder / CONFIG).write_text(config_text(artefact.config(backend)), encoding="utf-8")
     except OSError as error:
         raise RepositoryError(
             f"the model repository {repository} cannot be written ({error.strerror}: {error.filename}); make room, or "

@@ -185,3 +185,19 @@ def test_the_key_knows_weights_structure_versions_code_and_parts(tmp_path, monke
     others.append(key())
     assert all(other != first for other in others)
     assert first["libraries"].keys() == {"onnx", "torch"}
+
+
+def test_a_user_without_a_home_is_told_only_once_the_cache_is_needed(monkeypatch, tmp_path):
+    from harness.data import NoImages, open_data_set
+
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.chdir(tmp_path)
+    folder = default_folder({})
+    with pytest.raises(CacheError, match="no home folder.*--cache-dir"):
+        ArtefactCache(folder).obtain({"kind": "any"}, lambda part: None)
+    with pytest.raises(NoImages, match="no home folder.*--cache-dir"):
+        open_data_set(f"file://{tmp_path}/set", folder)
+    assert not list(tmp_path.iterdir())

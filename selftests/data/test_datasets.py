@@ -1,10 +1,14 @@
 """Every way in which a labelled set lies about gives the same images with the same classes; bad ones are refused."""
 
 import hashlib
+import importlib.util
 import json
+import pickle
 import tarfile
 from functools import partial
+from io import BytesIO
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,8 +17,18 @@ from PIL import Image
 from tfrecord.writer import TFRecordWriter
 from torchvision.datasets import imagenet as torchvision_imagenet
 
-from harness.data import ImageFile, NoImages, class_indices, decode, open_data_set, sample_images, write_generated_jpegs
-from harness.data.imagenet.ilsvrc2012 import is_validation_set
+from harness.data import (
+    ImageFile,
+    NoImages,
+    class_indices,
+    decode,
+    images_sha256,
+    open_data_set,
+    readers,
+    sample_images,
+    write_generated_jpegs,
+)
+from harness.data.imagenet import ilsvrc2012
 
 WNIDS = sorted(class_indices())
 CLASSES = (WNIDS[3], WNIDS[0], WNIDS[999])  # of image 1, 2, 3, 4, …, in turn
@@ -157,6 +171,32 @@ def test_timms_hugging_face_reader(photographs, expected, tmp_path, monkeypatch)
     assert data.route == "hfds"
 
 
+class SetInMemory:
+    """A reader of timm's kind, of two classes, that another process can open as well."""
+
+    class_to_idx: ClassVar = {WNIDS[1]: 0, WNIDS[5]: 1}
+
+    def __getitem__(self, index):
+        return BytesIO(bytes([index])), index % 2
+
+    def iter_targets(self):
+        return iter([0, 1, 0])
+
+    def filename(self, index, basename=False):
+        return f"{index}.JPEG"
+
+
+def test_images_of_a_reader_can_be_sent_to_another_process(tmp_path, monkeypatch):
+    import timm.data.readers
+
+    monkeypatch.setattr(timm.data.readers, "create_reader", lambda name, **settings: SetInMemory())
+    images = open_data_set("hfds/set", tmp_path).images
+    readers._open_reader.cache_clear()  # as in a process that has not opened it
+    sent = pickle.loads(pickle.dumps(images))
+    assert [image.read() for image in sent] == [b"\0", b"\1", b"\2"]
+    assert [image.label for image in sent] == [1, 5, 1]
+
+
 def write_webdataset(photographs, root, promised=IMAGES):
     root.mkdir()
     with tarfile.open(root / "val-0000.tar", "w") as tar:
@@ -270,44 +310,63 @@ def test_a_folder_without_any_wnid_is_unlabelled(tmp_path):
     assert [image.label for image in open_data_set(str(tmp_path), tmp_path).images] == [None, None]
 
 
-def validation_set(sizes_bytes=(134_100, 134_300)):
-    """50,000 images with the names, classes and total size of the validation set, and no pixels."""
-    last = [
-        *("n01981276", "n06794110", "n04485082", "n02119022", "n02481823", "n02802426", "n01689811", "n01796340"),
-        *("n02667093", "n01622779", "n01980166", "n02442845", "n04328186", "n01871265", "n03729826", "n02123394"),
-        *("n01630670", "n02106166", "n10148035", "n02437616"),
-    ]
-    last = [WNIDS.index(wnid) for wnid in last]
-    rest = [label for label in range(1000) for _ in range(50)]
-    for label in last:
-        rest.remove(label)
+def validation_set(labels=None, sizes_bytes=(134_100, 134_300)):
+    """50,000 images with the names and the total size of the validation set, and no pixels."""
+    labels = labels or [number % 1000 for number in range(50_000)]
     data = [bytes(size) for size in sizes_bytes]
     return [
         ImageFile(Path("set"), label, f"ILSVRC2012_val_{number:08d}.JPEG", partial(data.__getitem__, number % 2))
-        for number, label in enumerate([*rest, *last], start=1)
+        for number, label in enumerate(labels, start=1)
     ]
 
 
-def test_the_validation_set_is_recognised_in_any_order():
+@pytest.fixture
+def made_up(monkeypatch):
+    """A set with classes of its own, which is taken for the published one."""
     images = validation_set()
-    assert is_validation_set(images)
-    assert is_validation_set(images[::-1])
+    monkeypatch.setattr(ilsvrc2012, "SHA256", images_sha256(images))
+    return images
 
 
-@pytest.mark.parametrize("change", ["one fewer", "renamed", "two labels swapped", "encoded again", "class count"])
-def test_what_only_resembles_the_validation_set_is_not_taken_for_it(change):
-    images = validation_set((60_000, 60_000)) if change == "encoded again" else validation_set()
-    last = images[-1]
+def test_the_validation_set_is_recognised_in_any_order(made_up):
+    assert ilsvrc2012.is_validation_set(made_up)
+    assert ilsvrc2012.is_validation_set(made_up[::-1])
+
+
+def test_the_hash_is_that_of_the_published_labels():
+    found = importlib.util.find_spec("tensorflow_datasets")
+    if found is None:
+        pytest.skip("the list of labels comes with tensorflow-datasets: pip install tensorflow-datasets")
+    source = Path(found.origin).parent / "datasets" / "imagenet2012" / "validation_labels.txt"
+    labels = [class_indices()[wnid] for wnid in source.read_text(encoding="utf-8").split()]
+    assert ilsvrc2012.is_validation_set(validation_set(labels))
+
+
+def test_classes_of_ones_own_are_not_those_of_the_published_set():
+    assert not ilsvrc2012.is_validation_set(validation_set())
+
+
+@pytest.mark.parametrize(
+    "change", ["one fewer", "renamed", "last labels swapped", "first labels swapped", "encoded again", "class count"]
+)
+def test_what_only_resembles_the_validation_set_is_not_taken_for_it(made_up, change):
+    images = validation_set(sizes_bytes=(60_000, 60_000)) if change == "encoded again" else list(made_up)
+
+    def relabel(at, label):
+        images[at] = ImageFile(images[at].path, label, images[at].name, images[at].opener)
+
     if change == "one fewer":
         images.pop()
     elif change == "renamed":
-        images[-1] = ImageFile(last.path, last.label, "ILSVRC2012_test_00050000.JPEG", last.opener)
-    elif change == "two labels swapped":
-        images[-1] = ImageFile(last.path, images[-2].label, last.name, last.opener)
-        images[-2] = ImageFile(last.path, last.label, images[-2].name, last.opener)
+        images[-1] = ImageFile(images[-1].path, images[-1].label, "ILSVRC2012_test_00050000.JPEG", images[-1].opener)
+    elif change.endswith("labels swapped"):
+        one, other = (0, 1) if change.startswith("first") else (-1, -2)
+        first, second = images[one].label, images[other].label
+        relabel(one, second)
+        relabel(other, first)
     elif change == "class count":
-        images[0] = ImageFile(last.path, 999, images[0].name, last.opener)
-    assert not is_validation_set(images)
+        relabel(0, 999)
+    assert not ilsvrc2012.is_validation_set(images)
 
 
 def many():

@@ -1,6 +1,7 @@
 """From a row to a module: every row builds, random weights are alive, files are checked."""
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -8,8 +9,9 @@ import torch
 
 from harness.engines.torch.batchnorm import replace_fused_batchnorm
 from harness.proof import input_images
-from models.build import WeightsError, build_module
+from models.build import build_module
 from models.catalog import find_spec, load_catalog
+from models.checkpoints import WeightsError
 from models.tasks.classify import spread, sqnr_db
 from selftests.logits import reference_logits
 
@@ -132,11 +134,16 @@ def test_what_is_no_file_of_weights_is_refused(tmp_path, content):
         build_module(CATALOG["resnet18"], path)
 
 
-def test_weights_that_cannot_be_fetched_say_how_to_give_a_file(monkeypatch):
+class ProxyError(Exception):
+    """As httpx raises it: derived from Exception alone."""
+
+
+@pytest.mark.parametrize("error", [OSError, RuntimeError, ProxyError])
+def test_weights_that_cannot_be_fetched_say_how_to_give_a_file(monkeypatch, error):
     import timm
 
     def offline(*arguments, **settings):
-        raise OSError("no route to host")
+        raise error("no route to host")
 
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(WeightsError, match="no route to host.*--weights FILE"):
@@ -146,3 +153,61 @@ def test_weights_that_cannot_be_fetched_say_how_to_give_a_file(monkeypatch):
 def test_a_torchvision_model_builds():
     spec = find_spec("torchvision:mobilenet_v3_small", CATALOG)
     assert reference_logits(build_module(spec).module, input_images(spec, 2)).shape == (2, 1000)
+
+
+@pytest.mark.parametrize(
+    "name", ["torchvision:vit_b_32", "timm:mixer_s32_224", "timm:resmlp_12_224", "timm:gmlp_ti16_224"]
+)
+def test_a_network_whose_last_layer_starts_at_zero_tells_images_apart(name):
+    spec = find_spec(name, CATALOG)
+    built = build_module(spec)
+    assert spread(reference_logits(built.module, input_images(spec, 4))) > 0.05
+    assert build_module(spec).weights_sha256 == built.weights_sha256
+
+
+def published(spec):
+    """The network that torchvision's builder makes when it is given the weights, which are not fetched."""
+    from torchvision.models import get_model, get_model_weights
+
+    weights = get_model_weights(spec.arch)[spec.weights]
+    with pytest.MonkeyPatch.context() as patch, torch.device("meta"):
+        patch.setattr(type(weights), "get_state_dict", lambda self, **settings: {})
+        patch.setattr(torch.nn.Module, "load_state_dict", lambda self, state, **settings: None)
+        return get_model(spec.arch, weights=weights)
+
+
+def layers(module):
+    settings = ("transform_input", "aux_logits", "image_size", "num_classes")
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    return shapes, {name: getattr(module, name, None) for name in settings}
+
+
+@pytest.mark.parametrize(
+    "name", ["googlenet", "inception_v3", "vit_h_14", "vit_b_16.IMAGENET1K_SWAG_E2E_V1", "maxvit_t", "resnet50"]
+)
+def test_a_network_of_torchvision_is_that_of_its_published_weights(name):
+    from models.build import _create
+
+    spec = find_spec(f"torchvision:{name}", CATALOG)
+    with torch.device("meta"):
+        assert layers(_create(spec)) == layers(published(spec))
+
+
+def test_a_tag_of_timm_has_its_own_classes_with_random_weights():
+    from models.build import _create
+
+    spec = find_spec("timm:vit_tiny_patch16_224.augreg_in21k", CATALOG)
+    assert _create(spec).num_classes == 21843
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_a_network_that_answers_with_a_tuple_when_scripted_answers_with_its_logits(name):
+    spec = find_spec(f"torchvision:{name}", CATALOG)
+    built = build_module(spec)
+    images = input_images(spec, 2)
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = built.module(images)
+        scripted = torch.jit.freeze(torch.jit.script(built.module))(images)
+    assert expected.shape == (2, 1000)
+    torch.testing.assert_close(scripted, expected, rtol=1e-3, atol=1e-3)

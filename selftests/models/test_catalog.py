@@ -97,6 +97,19 @@ def test_an_unknown_model_gives_close_names(name):
         find_spec(name, CATALOG)
 
 
+def test_a_tag_of_torchvision_names_one_set_of_weights_with_its_own_input():
+    first, second = (find_spec(f"torchvision:resnet50.{tag}", CATALOG) for tag in ("IMAGENET1K_V1", "V2"))
+    assert (first.weights, second.weights) == ("IMAGENET1K_V1", "IMAGENET1K_V2")
+    assert first.input.crop_pct != second.input.crop_pct
+    assert find_spec("torchvision:resnet50", CATALOG).weights == "IMAGENET1K_V2"
+    assert find_spec("torchvision:vit_h_14", CATALOG).input.size == (518, 518)
+
+
+def test_an_unknown_tag_of_torchvision_lists_those_there_are():
+    with pytest.raises(UnknownModel, match="no weights 'V3'; it has: IMAGENET1K_V1, IMAGENET1K_V2"):
+        find_spec("torchvision:resnet50.V3", CATALOG)
+
+
 def test_reading_the_catalogue_imports_no_framework():
     code = (
         "import sys, models.catalog as c; c.load_catalog(); print([m for m in ('torch', 'timm') if m in sys.modules])"

@@ -67,7 +67,7 @@ def read_nodes(path: Path) -> list[Node]:
 
     Source: onnxruntime documentation, "Profiling tools"; the record of a node is its `_kernel_time` event.
     """
-    events: list[dict[str, Any]] = json.loads(path.read_text())
+    events: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return [
         Node(
             name=event["name"].removesuffix(_KERNEL_TIME),

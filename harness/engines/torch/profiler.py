@@ -65,7 +65,7 @@ def profile_step(step: Callable[[], None], activity: str | None) -> list[Event]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(path))
-        events: list[Event] = json.loads(path.read_text())["traceEvents"]
+        events: list[Event] = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
     return [event for event in events if event.get("ph") == "X"]
 
 

@@ -66,8 +66,8 @@ class CpuSensor:
             if zone.name.count(":") > 1:  # a part of a package, which is counted with it
                 continue
             try:
-                int((zone / "energy_uj").read_text())
-                zones.append((zone / "energy_uj", int((zone / "max_energy_range_uj").read_text())))
+                int((zone / "energy_uj").read_text(encoding="utf-8"))
+                zones.append((zone / "energy_uj", int((zone / "max_energy_range_uj").read_text(encoding="utf-8"))))
             except OSError as error:
                 self._missing["cpu energy"] = f"{zone / 'energy_uj'}: {error.strerror}"
         if not zones:
@@ -103,13 +103,15 @@ class CpuSensor:
         if self._zones:
             found["cpu energy (J)"] = self._energy()
         if self._throttles:
-            found["cpu throttled (count)"] = float(sum(int(file.read_text()) for file in self._throttles))
+            found["cpu throttled (count)"] = float(
+                sum(int(file.read_text(encoding="utf-8")) for file in self._throttles)
+            )
         return found
 
     def _energy(self) -> float:
         """Return the joules of all packages since the first sample, allowing for counters that wrapped round."""
         for file, wraps_at in self._zones:
-            now = int(file.read_text())
+            now = int(file.read_text(encoding="utf-8"))
             self._joules += ((now - self._before.get(file, now)) % (wraps_at + 1)) / 1e6
             self._before[file] = now
         return self._joules

@@ -23,9 +23,9 @@ def summarise(file: Path, begun_s: float, ended_s: float) -> dict[str, Any]:
         begun_s: when the window began, in seconds on the clock that all processes share.
         ended_s: when the window ended, in seconds on the same clock.
     """
-    with file.open(newline="") as opened:
+    with file.open(newline="", encoding="utf-8") as opened:
         rows = [row for row in csv.DictReader(opened)]
-    about = json.loads((file.parent / "sources.json").read_text())
+    about = json.loads((file.parent / "sources.json").read_text(encoding="utf-8"))
     # the first sample is taken on hearing `start` and the last on hearing `stop`, a moment after the window's ends
     within = [row for row in rows if begun_s - MARGIN_S <= float(row[CLOCK]) <= ended_s + MARGIN_S]
     columns = [name for name in (within[0] if within else {}) if name not in (CLOCK, WALL)]

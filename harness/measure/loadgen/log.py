@@ -60,7 +60,7 @@ def read_verdict(detail: Path) -> LoadgenVerdict:
     values: dict[str, Any] = {}
     errors: list[str] = []
     messages: list[str] = []
-    for line in detail.read_text().splitlines():
+    for line in detail.read_text(encoding="utf-8").splitlines():
         if line.startswith(_MARK):
             entry = json.loads(line.removeprefix(_MARK))
             values[entry["key"]] = entry["value"]
@@ -97,6 +97,6 @@ def read_answers(folder: Path) -> dict[int, list[bytes]]:
         folder: the folder of the run, which contains `mlperf_log_accuracy.json`.
     """
     found: dict[int, list[bytes]] = {}
-    for entry in json.loads((folder / "mlperf_log_accuracy.json").read_text()):
+    for entry in json.loads((folder / "mlperf_log_accuracy.json").read_text(encoding="utf-8")):
         found.setdefault(int(entry["qsl_idx"]), []).append(bytes.fromhex(entry["data"]))
     return found
