@@ -63,6 +63,10 @@ class Cpu:
         found["onednn_matmul"] |= torch.get_float32_matmul_precision() != "highest"
         return found
 
+    def conditions(self) -> dict[str, str | int | float | bool | None]:
+        """See `Device.conditions`. Nothing beside the description is known to matter."""
+        return {}
+
     def synchronize(self) -> None:
         """See `Device.synchronize`. Does nothing, because torch's CPU operators return only when they are done."""
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib import import_module
+from typing import Any
 
 import torch
 
 from harness.cases import PRECISIONS
+from harness.devices.copies import CopyStream
+
+# Whether products of 16-bit numbers may be summed in 16 bits as well, which is torch's default. It changes answers and
+# times, and no label says it.
+_REDUCTIONS = (
+    "allow_fp16_reduced_precision_reduction",
+    "allow_bf16_reduced_precision_reduction",
+    "allow_fp16_accumulation",
+)
 
 
 class Cuda:
@@ -19,6 +30,7 @@ class Cuda:
     def __init__(self, index: int | None = None) -> None:
         self.index = index or 0
         self.name = "cuda" if index is None else f"cuda:{index}"
+        self._copies = CopyStream(torch.cuda, f"cuda:{self.index}", self.index)
 
     def available(self) -> str | None:
         """See `Device.available`. The reason quotes torch, so a driver problem does not look like a missing GPU."""
@@ -64,13 +76,18 @@ class Cuda:
         """See `Device.short_formats`: whether TF32 is on for cuBLAS (`matmul`) and for cuDNN (`cudnn`)."""
         return {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32}
 
+    def conditions(self) -> dict[str, str | int | float | bool | None]:
+        """See `Device.conditions`: sums in 16 bits, and the GPU's power limit, clock and MIG mode."""
+        switches = {name: getattr(torch.backends.cuda.matmul, name, None) for name in _REDUCTIONS}
+        return {**switches, "cudnn_benchmark": torch.backends.cudnn.benchmark, **_limits(self.index)}
+
     def synchronize(self) -> None:
         """Wait for all CUDA streams of this GPU."""
         torch.cuda.synchronize(self.index)
 
     def put(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the batch in the memory of this GPU."""
-        return batch.to(f"cuda:{self.index}")
+        """See `Device.put`. The copy is pinned, and runs beside the work that is queued."""
+        return self._copies.put(batch)
 
     def reset_peak_memory(self) -> None:
         """Reset the peak statistics of torch's allocator."""
@@ -105,3 +122,34 @@ def _driver_version() -> str | None:
             return file.read().strip()
     except OSError:
         return None
+
+
+def _limits(index: int) -> dict[str, str | int | float | bool | None]:
+    """Return the power limit in watts, the application clock in MHz and the MIG mode; None where NVML does not tell."""
+    found: dict[str, str | int | float | bool | None] = dict.fromkeys(
+        ("power_limit_w", "application_clock_mhz", "is_mig_enabled")
+    )
+    try:
+        pynvml: Any = import_module("pynvml")
+    except ImportError:
+        return found
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return found
+    asked: dict[str, Callable[[Any], str | int | float | bool]] = {
+        "power_limit_w": lambda gpu: pynvml.nvmlDeviceGetPowerManagementLimit(gpu) / 1000,
+        "application_clock_mhz": lambda gpu: pynvml.nvmlDeviceGetApplicationsClock(gpu, pynvml.NVML_CLOCK_SM),
+        "is_mig_enabled": lambda gpu: bool(pynvml.nvmlDeviceGetMigMode(gpu)[0]),
+    }
+    try:
+        uuid = f"GPU-{torch.cuda.get_device_properties(index).uuid}"
+        gpu = pynvml.nvmlDeviceGetHandleByUUID(uuid)  # NVML counts GPUs otherwise than CUDA_VISIBLE_DEVICES does
+        for name, ask in asked.items():
+            with suppress(pynvml.NVMLError):  # not every GPU has each of them
+                found[name] = ask(gpu)
+    except pynvml.NVMLError:
+        return found
+    finally:
+        pynvml.nvmlShutdown()
+    return found

@@ -43,11 +43,18 @@ class Device(Protocol):
     def short_formats(self) -> dict[str, bool]:
         """Return, by name, whether each switch is on that lets this device compute fp32 in a shorter format."""
 
+    def conditions(self) -> dict[str, str | int | float | bool | None]:
+        """Return what can make two rows of one label differ on this device now: switches, limits and clocks, flat."""
+
     def synchronize(self) -> None:
         """Wait until all submitted work is done."""
 
     def put(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the batch in the memory of this device."""
+        """Return the batch in the memory of this device, in the same layout.
+
+        The call may return before a copy is done, and what is submitted afterwards waits for it. The batch may be
+        changed or freed at once, unless the device is the host, which returns the batch itself.
+        """
 
     def reset_peak_memory(self) -> None:
         """Reset the record of peak memory."""

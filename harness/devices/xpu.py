@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
 from harness.cases import PRECISIONS
+from harness.devices.copies import CopyStream
 
 
 class Xpu:
@@ -19,6 +21,7 @@ class Xpu:
     def __init__(self, index: int | None = None) -> None:
         self.index = index or 0
         self.name = "xpu" if index is None else f"xpu:{index}"
+        self._copies = CopyStream(torch.xpu, f"xpu:{self.index}", self.index)
 
     def available(self) -> str | None:
         """See `Device.available`. The reason quotes torch."""
@@ -40,13 +43,19 @@ class Xpu:
 
     @contextmanager
     def settings(self, precision: str) -> Iterator[None]:
-        """See `Device.settings`. Forbids oneDNN to compute fp32 in a shorter format."""
+        """See `Device.settings`. Initialises torch.xpu and forbids oneDNN to compute fp32 in a shorter format.
+
+        torch.xpu initialises itself only when it is asked for a tensor or for properties, and its statistics of memory
+        raise an error before that.
+        """
         if PRECISIONS[precision].tf32:
             raise ValueError("tf32 is a mode of NVIDIA matrix units")
+        torch.xpu.init()
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
         try:
-            yield
+            with torch.xpu.device(self.index):  # libraries other than torch use the current device
+                yield
         finally:
             torch.set_float32_matmul_precision(before)
 
@@ -54,13 +63,17 @@ class Xpu:
         """See `Device.short_formats`: whether oneDNN may shorten fp32 in matrix products."""
         return {"onednn_matmul": torch.get_float32_matmul_precision() != "highest"}
 
+    def conditions(self) -> dict[str, str | int | float | bool | None]:
+        """See `Device.conditions`. Nothing beside the description is known to matter."""
+        return {}
+
     def synchronize(self) -> None:
         """Wait for all queues of this GPU."""
         torch.xpu.synchronize(self.index)
 
     def put(self, batch: torch.Tensor) -> torch.Tensor:
-        """Return the batch in the memory of this GPU."""
-        return batch.to(f"xpu:{self.index}")
+        """See `Device.put`. The copy is pinned, and runs beside the work that is queued."""
+        return self._copies.put(batch)
 
     def reset_peak_memory(self) -> None:
         """Reset the peak statistics of torch's allocator."""
@@ -75,11 +88,22 @@ class Xpu:
         torch.xpu.empty_cache()
 
     def describe(self) -> dict[str, str | int | float | bool | None]:
-        """Return the GPU's name, memory, number of execution units and driver version."""
+        """Return the GPU's name, memory, number of execution units, driver version and UUID in hexadecimal digits."""
         card = torch.xpu.get_device_properties(self.index)
         return {
             "name": card.name,
             "memory_mib": card.total_memory // 2**20,
             "execution_units": card.gpu_eu_count,
             "driver": card.driver_version,
+            "uuid": _hexadecimal(getattr(card, "uuid", None)),
         }
+
+
+def _hexadecimal(uuid: Any) -> str | None:
+    """Return the 16 bytes of a UUID as 32 hexadecimal digits, from bytes, a list of numbers or a text; else None."""
+    if uuid is None:
+        return None
+    if isinstance(uuid, bytes | list | tuple):
+        return bytes(uuid).hex()
+    digits = str(uuid).replace("-", "").lower()
+    return digits if len(digits) == 32 else None

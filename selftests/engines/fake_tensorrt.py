@@ -228,6 +228,7 @@ class FakeStream:
 
     HANDLE = 7
     waited = 0
+    kept = ()
 
     def __init__(self, index):
         assert index == FakeGpu.index
@@ -235,6 +236,9 @@ class FakeStream:
 
     def wait_for_default(self):
         type(self).waited += 1
+
+    def keep(self, batch):
+        type(self).kept += (batch.data_ptr(),)
 
 
 class FakeGpu:
@@ -251,6 +255,9 @@ class FakeGpu:
 
     def short_formats(self):
         return {}
+
+    def conditions(self):
+        return {"power_limit_w": 700.0}
 
     def synchronize(self):
         pass

@@ -15,13 +15,17 @@ import onnx
 import pytest
 import torch
 
-from harness.artefacts import calibration
+from harness.artefacts import calibration, default_artefacts
+from harness.cases import Case
+from harness.devices import open_device
 from harness.devices.cpu import Cpu
 from harness.engines import compile as compile_
 from harness.engines import onnxruntime, openvino
 from harness.engines.compile import pt2e
 from harness.engines.onnx import quantise
+from harness.engines.torch import runner as torch_runner
 from harness.engines.torch.runner import TorchRunner, place
+from models.catalog import find_spec, load_catalog
 from selftests.inside import TINY, run_command, run_here
 from selftests.proof.test_alarms import assert_rings, product_run
 
@@ -146,6 +150,76 @@ def test_compile_whose_parameters_were_not_frozen_rings():
         )
 
     assert_rings(product_run("compile", build), "but compile without frozen parameters ran")
+
+
+class Products(torch.nn.Module):
+    """A network without convolutions, of whose weights oneDNN packs none."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 8), torch.nn.Linear(8, 4))
+        self.output_names = ("logits",)
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+def products(*, freezes=True):
+    """A runner of that network by the engine compile, or by inductor without frozen parameters."""
+    case, device = Case(TINY, "cpu", "fp32", 2, "compile"), open_device("cpu")
+    images, network = torch.randn(2, 3, 4, 4), Products().eval()
+    if freezes:
+        artefacts = default_artefacts(find_spec(TINY, load_catalog()))
+        return compile_.build(network, images, case, device, artefacts), images
+    compile_.forget_graphs()
+    placed = place(network, case, device)
+    compiled = torch.compile(placed, dynamic=False)
+    runner = TorchRunner(
+        compiled,
+        placed,
+        case,
+        device,
+        prove=lambda events: compile_._prove(placed, events, device),
+        on_close=compile_.forget_graphs,
+    )
+    runner.submit(images)
+    return runner, images
+
+
+@pytest.mark.parametrize(("freezes", "engine"), [(True, "compile"), (False, "compile without frozen parameters")])
+def test_frozen_parameters_are_seen_where_nothing_is_packed(freezes, engine, monkeypatch):
+    monkeypatch.setattr(compile_, "packed_operators", lambda events: 0)
+    runner, images = products(freezes=freezes)
+    try:
+        assert runner.evidence(runner.put(images)).engine == engine
+    finally:
+        runner.close()
+
+
+def test_constants_of_an_earlier_case_freeze_no_later_one():
+    runner, _ = products()
+    assert compile_.frozen_constants() > 0
+    runner.close()
+    assert compile_.frozen_constants() == 0
+
+
+def test_a_step_with_cuda_graphs_is_profiled_with_torchs_precautions_for_them(monkeypatch):
+    """The profiler looks at the configuration of the process, and the engine asks for graphs in its options."""
+    seen = []
+
+    def profiled(step, activity):
+        seen.append(torch._inductor.config.triton.cudagraphs)
+        return []
+
+    monkeypatch.setattr(torch_runner, "profile_step", profiled)
+    monkeypatch.setattr(compile_, "_records_graphs", lambda device: True)
+    runner, images = products()
+    try:
+        runner.evidence(runner.put(images))
+    finally:
+        runner.close()
+    assert seen == [True]
+    assert not torch._inductor.config.triton.cudagraphs
 
 
 def only_folder(cache, name):

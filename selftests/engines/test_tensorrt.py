@@ -99,6 +99,7 @@ def mocked(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt)
     monkeypatch.setattr(engine, "CudaStream", fake_tensorrt.FakeStream)
     monkeypatch.setattr(fake_tensorrt.FakeStream, "waited", 0)
+    monkeypatch.setattr(fake_tensorrt.FakeStream, "kept", ())
     return fake_tensorrt
 
 
@@ -137,6 +138,24 @@ def test_on_the_mock_each_precision_answers_right_and_is_proven(precision, suppl
 
 def test_a_plan_is_used_again(supplies, mocked):
     assert [run_mock("fp32", supplies)[2].notes["artefact"] for _ in range(2)] == ["made", "cached"]
+
+
+def test_the_memory_of_every_batch_is_kept_until_the_stream_has_read_it(supplies, mocked, monkeypatch):
+    execute, read = mocked.IExecutionContext.execute_async_v3, []
+
+    def executed(self, stream_handle):
+        read.append(next(iter(self.addresses[name] for name in self.shapes)))
+        assert read[-1] in mocked.FakeStream.kept, "torch may give the memory to the next batch"
+        return execute(self, stream_handle)
+
+    monkeypatch.setattr(mocked.IExecutionContext, "execute_async_v3", executed)
+    run_mock("fp32", supplies)
+    assert len(read) >= 2
+    assert mocked.FakeStream.kept == tuple(read)
+
+
+def test_the_record_tells_the_conditions_of_the_gpu(supplies, mocked):
+    assert run_mock("fp32", supplies)[2].notes["conditions"] == {"power_limit_w": 700.0}
 
 
 def test_tf32_that_was_left_on_rings(supplies, mocked, monkeypatch):

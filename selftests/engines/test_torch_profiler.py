@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from harness.engines.torch.profiler import kernel_dtype, matrix_work, memory_format, profile_step, ran_inductor
+from harness.engines.torch.kernels import is_matrix_kernel, kernel_dtype
+from harness.engines.torch.profiler import (
+    innermost_matrix_ops,
+    matrix_work,
+    memory_format,
+    profile_step,
+    ran_inductor,
+)
+from selftests.engines.kernel_names import HELPERS, NAMES
 
 
 def op(name, types, ts, dur, tid=1, external=None):
@@ -80,27 +88,43 @@ def test_an_inductor_pointwise_operator_is_no_matrix_work():
     assert matrix_work([op("triton_poi_fused_convolution_relu_3", [], 0, 5)]).count == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "dtype"),
-    [
-        ("sm90_xmma_fprop_implicit_gemm_bf16bf16_bf16f32_f32_nhwckrsc_nhwc_tilesize128x128x64", "bf16"),
-        ("sm80_xmma_fprop_implicit_gemm_f16f16_f16f32_f32_nhwckrsc_nhwc_tilesize128x64x64", "fp16"),
-        ("sm80_xmma_fprop_implicit_gemm_tf32f32_tf32f32_f32_nhwckrsc_nhwc", "tf32"),
-        ("void cutlass__5x_cudnn::Kernel<cutlass_tensorop_bf16_s16816fprop_optimized_bf16_128x64>", "bf16"),
-        ("void conv_depthwise2d_forward_kernel<5, c10::BFloat16, int>", "bf16"),
-        ("nvjet_hsh_128x128_64x6_1x2_h_bz_TNT", "fp16"),
-        ("ampere_sgemm_128x64_tn", "fp32"),
-        ("void implicit_convolve_sgemm<float, float, 128, 5, 5, 3, 3, 3, 1, false>", "fp32"),
-        ("nvjet_sm90_tst_128x64_64x10_2x1_v_bz_TNT", "bf16"),
-        ("nvjet_sm90_hsh_64x8_64x16_4x1_v_bz_TNN", "fp16"),
-        ("ampere_scudnn_128x64_relu_interior_nn_v1", "fp32"),
-        ("cutlass_80_tensorop_s1688gemm_128x128_16x4_tn_align4", "tf32"),
-        ("cutlass_tensorop_bf16_s1688fprop_optimized_bf16_64x64", "bf16"),
-        ("triton_poi_fused_relu_0", "unknown"),
-    ],
-)
+@pytest.mark.parametrize(("name", "dtype"), [(name, dtype) for name, dtype, _ in NAMES])
 def test_kernel_names_give_their_format(name, dtype):
     assert kernel_dtype(name) == dtype
+    assert is_matrix_kernel(name)
+
+
+@pytest.mark.parametrize("name", HELPERS)
+def test_a_kernel_beside_the_product_does_not_count(name):
+    assert not is_matrix_kernel(name)
+    assert matrix_work([kernel(name, 90), kernel("nvjet_hsh_128x128_64x6_1x2_h_bz_TNT", 10)]).share_pct == {
+        "fp16": 100.0
+    }
+
+
+@pytest.mark.parametrize("name", ["kernel_0", "fused_thing_f16_f32", "void mystery_gemm<int, 128>(int)", "gemm_kernel"])
+def test_a_name_that_is_not_understood_is_no_format(name):
+    assert kernel_dtype(name) == "unknown"
+
+
+@pytest.mark.parametrize("name", ["upsample_bilinear2d", "_upsample_bilinear2d_aa", "upsample_linear1d"])
+def test_resizing_is_no_matrix_work(name):
+    events = [op("aten::conv2d", ["c10::BFloat16"], 0, 10), op(f"aten::{name}", ["float"], 20, 90)]
+    assert matrix_work(events).share_pct == {"bf16": 100.0}
+    assert [one["name"] for one in innermost_matrix_ops(events)] == ["aten::conv2d"]
+
+
+def test_only_an_fp32_operator_takes_a_shorter_format_from_its_kernel():
+    half = [
+        op("aten::addmm", ["c10::Half"] * 3, 0, 10, external=5),
+        kernel("cutlass_80_tensorop_s1688gemm_128x64_16x6_tn_align4", 9, external=5),
+    ]
+    assert matrix_work(half).share_pct == {"fp16": 100.0}
+    full = [
+        op("aten::addmm", ["float"] * 3, 0, 10, external=5),
+        kernel("cutlass_80_tensorop_s1688f16gemm_128x64_16x6_tn_align4", 9, external=5),
+    ]
+    assert matrix_work(full).share_pct == {"fp16": 100.0}
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from harness.devices import Device
 from harness.engines.compile.pt2e import float_layers, quantised_program
 from harness.engines.evidence import Quantisation
 from harness.engines.torch.profiler import Event, matrix_work, packed_operators, ran_inductor
-from harness.engines.torch.runner import Answer, StepFindings, TorchRunner, not_a_torch_device, place, put
+from harness.engines.torch.runner import Answer, StepFindings, TorchRunner, lay_out, not_a_torch_device, place, put
 from harness.engines.torch.scripts import executed_engine
 
 WHY_NOT_SAVED = "inductor keeps what it compiled in its own cache"
@@ -49,11 +49,12 @@ def build(
     # dynamo warns on stderr that no CUDA runtime was found, even on machines where none is needed
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     placed = place(module, case, device)
+    layout = lay_out(placed, example, case, device)
     program, artefact = placed, None
     if PRECISIONS[case.precision].calibrated:
-        to_device = partial(put, case=case, device=device)
+        to_device = partial(put, case=case, device=device, layout=layout)
         program, artefact = quantised_program(
-            placed, to_device(example), case.model, _QUANTISERS[device.kind], to_device, artefacts
+            placed, to_device(example), case.model, _QUANTISERS[device.kind], layout.name, to_device, artefacts
         )
     graphs = _records_graphs(device)
     options: dict[str, Any] = {"triton.cudagraphs": True} if graphs else {}
@@ -73,6 +74,9 @@ def build(
         prove=_prover(placed, program, artefact, device, artefacts),
         compilations=compilations,
         on_close=forget_graphs,
+        layout=layout,
+        # the profiler's own precautions for CUDA graphs look at the configuration of the process, not at the options
+        profiling=partial(torch._inductor.config.patch, {"triton.cudagraphs": graphs}),
     )
     batch = runner.put(example)
     # Freezing is not among the options of torch.compile, because those take effect only after dynamo has traced the
@@ -120,7 +124,7 @@ def _prove(
     engine = "compile" if ran_inductor(events) else executed_engine(module, events)
     if _records_graphs(device) and counters["inductor"]["cudagraph_skips"]:  # inductor only logs this
         engine += " without CUDA graphs"
-    if engine == "compile" and device.is_host and torch.backends.mkldnn.is_available() and not packed_operators(events):
+    if engine == "compile" and device.is_host and not packed_operators(events) and not frozen_constants():
         engine += " without frozen parameters"
     return StepFindings(
         engine,
@@ -132,6 +136,19 @@ def _prove(
     )
 
 
+def frozen_constants() -> int:
+    """Return the number of parameters that are constants of the code which inductor has loaded since `forget_graphs`.
+
+    A packed weight shows it too, but only where oneDNN packs: for no network without convolutions, and on few
+    processors other than x86.
+    """
+    from torch._inductor.codecache import PyCodeCache
+    from torch._inductor.freezing_utils import is_frozen_param
+
+    loaded = [value for module in PyCodeCache.modules for value in list(vars(module).values())]
+    return sum(isinstance(value, torch.Tensor) and is_frozen_param(value) for value in loaded)
+
+
 def compilations() -> int:
     """Return the number of frames compiled by dynamo and of CUDA graphs recorded by inductor since `forget_graphs`."""
     counters = torch._dynamo.utils.counters
@@ -140,6 +157,9 @@ def compilations() -> int:
 
 def forget_graphs() -> None:
     """Drop every compiled graph and reset the counters, so that no state passes from one case to the next."""
+    from torch._inductor.codecache import PyCodeCache
+
     torch._dynamo.reset()
+    PyCodeCache.cache_clear()
     torch._dynamo.utils.counters.clear()
     gc.collect()

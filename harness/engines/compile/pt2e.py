@@ -35,6 +35,7 @@ def quantised_program(
     example: torch.Tensor,
     model: str,
     quantiser: str,
+    layout: str,
     put: Callable[[torch.Tensor], torch.Tensor],
     artefacts: Artefacts,
 ) -> tuple[torch.nn.Module, Artefact]:
@@ -45,6 +46,7 @@ def quantised_program(
         example: images, fp32 [n, 3, h, w], on that device.
         model: the model's name, for the cache key.
         quantiser: `x86` or `xpu`.
+        layout: the layout of the module's weights, for the cache key.
         put: moves images to the device.
         artefacts: the cache and the calibration images.
 
@@ -72,6 +74,7 @@ def quantised_program(
         sources=sources_of(__file__),
         model=model,
         quantiser=quantiser,
+        layout=layout,
         image=list(example.shape[1:]),
         calibration=calibration.record(),
     )

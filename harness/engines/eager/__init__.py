@@ -10,8 +10,9 @@ import torch
 from harness.artefacts import Artefacts
 from harness.cases import Case
 from harness.devices import Device, place_of
-from harness.engines.torch.runner import StepFindings, TorchRunner, as_it_is, place
-from harness.engines.torch.scripts import FILE_NAME, executed_engine
+from harness.engines.torch.layout import Layout
+from harness.engines.torch.runner import StepFindings, TorchRunner, as_it_is, lay_out, place
+from harness.engines.torch.scripts import FILE_NAME, LAYOUT_NAME, executed_engine, saved_layout
 
 
 def supports(device: Device, precision: str) -> str | None:
@@ -24,19 +25,31 @@ def build(
 ) -> TorchRunner:
     """See `Engine.build`."""
     placed = place(module, case, device)
-    return TorchRunner(placed, placed, case, device, prove=lambda events: StepFindings(executed_engine(placed, events)))
+    return _runner(placed, case, device, lay_out(placed, example, case, device))
 
 
 def save(runner: TorchRunner) -> dict[str, bytes]:
     """See `Saving.save`. The file holds the weights in the case's number format."""
     out = io.BytesIO()
     torch.save(runner.module.state_dict(), out)
-    return {FILE_NAME: out.getvalue()}
+    return {FILE_NAME: out.getvalue(), LAYOUT_NAME: runner.layout.name.encode()}
 
 
 def load(files: Mapping[str, bytes], module: torch.nn.Module, case: Case, device: Device) -> TorchRunner:
     """See `Saving.load`."""
-    placed = place(module, case, device)
+    layout = saved_layout(files)
+    placed = place(module, case, device).to(memory_format=layout.memory_format)
     state = torch.load(io.BytesIO(files[FILE_NAME]), map_location=place_of(device), weights_only=True)
     placed.load_state_dict(state)
-    return TorchRunner(placed, placed, case, device, prove=lambda events: StepFindings(executed_engine(placed, events)))
+    return _runner(placed, case, device, layout)
+
+
+def _runner(placed: torch.nn.Module, case: Case, device: Device, layout: Layout) -> TorchRunner:
+    return TorchRunner(
+        placed,
+        placed,
+        case,
+        device,
+        prove=lambda events: StepFindings(executed_engine(placed, events)),
+        layout=layout,
+    )

@@ -19,6 +19,7 @@ from harness.cases import PRECISIONS, Case
 from harness.devices import Device
 from harness.engines.evidence import MatrixWork, shares
 from harness.engines.ipex.onednn_log import executed_primitives
+from harness.engines.torch.layout import CHANNELS_LAST, Layout
 from harness.engines.torch.profiler import Event, innermost_matrix_ops
 from harness.engines.torch.runner import StepFindings, TorchRunner, autocast, put
 from harness.engines.torch.scripts import executed_engine, forget_scripts
@@ -81,6 +82,7 @@ def build(
         autocasts=False,
         on_close=forget_scripts,
         work=executed_work,
+        layout=Layout(CHANNELS_LAST, "known to win for convolutional networks on CPUs"),
     )
 
 

@@ -204,6 +204,7 @@ class OnnxRuntimeRunner:
                 "artefact": self._artefact.state,
                 "providers": dict(Counter(node.provider for node in nodes)),
                 "operators": dict(Counter(node.operator for node in nodes if node.is_matrix_work)),
+                "conditions": self._device.conditions(),
             },
         )
 

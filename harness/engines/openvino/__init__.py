@@ -24,6 +24,7 @@ from harness.devices import Device, place_of
 from harness.engines.arrays import in_fp32
 from harness.engines.evidence import Evidence, Quantisation, shares
 from harness.engines.openvino.graph import converted, quantised, read_graph
+from harness.engines.openvino.plugin import plugin_of
 from harness.host.environment import fpmath_mode
 from models.tasks import Outputs, output_names
 
@@ -36,11 +37,6 @@ _GRAPH, _WEIGHTS = "model", "weights"
 _MATRIX_NODES = ("Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Deconvolution")
 
 
-def library_name(device: Device) -> str | None:
-    """Return OpenVINO's name for the device, or None where OpenVINO has no plugin for it."""
-    return {"cpu": "CPU", "xpu": f"GPU.{device.index}"}.get(device.kind)
-
-
 def absent() -> str | None:
     """Return None, or the reason why the library is not installed, with how to install it."""
     if find_spec("openvino") is None:
@@ -50,8 +46,7 @@ def absent() -> str | None:
 
 def supports(device: Device, precision: str) -> str | None:
     """See `Engine.supports`: CPUs and Intel GPUs; fp32, bf16, fp16 and int8."""
-    name = library_name(device)
-    if name is None:
+    if device.kind not in ("cpu", "xpu"):
         return "openvino runs on CPUs and Intel GPUs: use --device cpu or xpu"
     if reason := absent():
         return reason
@@ -59,9 +54,7 @@ def supports(device: Device, precision: str) -> str | None:
         return f"openvino has no autocast: use {', '.join(_HINTS)}"
     if PRECISIONS[precision].calibrated and find_spec("nncf") is None:
         return "openvino quantises by nncf, which is not installed: pip install -r requirements/engines.txt"
-    if name not in _core().available_devices:
-        return f"openvino finds no {name}, only {', '.join(_core().available_devices)}"
-    return None
+    return plugin_of(device, _core()).reason
 
 
 def build(
@@ -111,7 +104,7 @@ def _compile(graph: Any, case: Case, device: Device, *, profiled: bool) -> Any:
     }
     if device.is_host:  # as many threads as for every other engine
         settings["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
-    return _core().compile_model(graph, library_name(device), settings)
+    return _core().compile_model(graph, plugin_of(device, _core()).name, settings)
 
 
 class OpenVinoRunner:
@@ -191,9 +184,8 @@ class OpenVinoRunner:
             time_us[_executed_dtype(node.exec_type)] += round(node.real_time.total_seconds() * 1e6)
         floating = [node.node_name for node in nodes if _executed_dtype(node.exec_type) != "int8"]
         agrees = runtime_precisions(twin) == runtime_precisions(self._compiled)
-        placed = [
-            place_of(self._device) if name == library_name(self._device) else name for name in self._executed_on()
-        ]
+        plugin = plugin_of(self._device, _core())
+        placed = [place_of(self._device) if plugin.ran(name) else name for name in self._executed_on()]
         return Evidence(
             engine="openvino" if agrees else "openvino whose profiled twin differs from it",
             dtype_share_pct=shares(time_us),
@@ -215,6 +207,8 @@ class OpenVinoRunner:
             else Quantisation(len(nodes) - len(floating), tuple(floating), self._calibration),
             notes={
                 "artefact": self._artefact,
+                "plugin": {"name": plugin.name, "found_by": plugin.found_by},
+                "conditions": self._device.conditions(),
                 "pins_threads": self._device.is_host and bool(self._compiled.get_property("ENABLE_CPU_PINNING")),
                 "kernels": dict(Counter(node.exec_type for node in nodes)),
                 "runtime_precisions": runtime_precisions(self._compiled),

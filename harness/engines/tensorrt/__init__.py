@@ -140,7 +140,6 @@ class TensorRtRunner:
         self._stream = CudaStream(device.index)
         self._names = names
         self._context, self._outputs = self._new_context()
-        self._batch: torch.Tensor | None = None
 
     def _new_context(self) -> tuple[Any, list[torch.Tensor]]:
         """Return a new execution context for the input shape, and the tensors that it writes its outputs to."""
@@ -161,12 +160,12 @@ class TensorRtRunner:
 
     def submit(self, batch: torch.Tensor) -> list[torch.Tensor]:
         """See `Runner.submit`."""
-        self._batch = batch  # keeps its memory from being reused while the GPU reads it
         self._execute(self._context, batch)
         return self._outputs
 
     def _execute(self, context: Any, batch: torch.Tensor) -> None:
         context.set_tensor_address(INPUT_NAME, batch.data_ptr())
+        self._stream.keep(batch)
         if not context.execute_async_v3(self._stream.handle):
             raise TensorRtError(f"{self._case}: TensorRT could not start; its own words are on standard error")
 
@@ -208,6 +207,7 @@ class TensorRtRunner:
                 "artefact": self._artefact.state,
                 "layers": len(layers),
                 "kernels": dict(Counter(layer.kernel for layer in matrix)),
+                "conditions": self._device.conditions(),
             },
         )
 
@@ -245,6 +245,6 @@ class TensorRtRunner:
 
     def close(self) -> None:
         """See `Runner.close`."""
-        self._context = self._engine = self._runtime = self._batch = None
+        self._context = self._engine = self._runtime = None
         self._outputs = []
         gc.collect()

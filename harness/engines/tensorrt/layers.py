@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.engines.evidence import MatrixWork, shares
-from harness.engines.torch.profiler import kernel_dtype
+from harness.engines.torch.kernels import kernel_dtype
 
 _MATRIX = re.compile(r"conv(?!ert)|gemm|matrixmultiply|matmul|fullyconnected|xmma_fprop", re.I)
 # Layers that only move, create or convert values, whatever their name contains.

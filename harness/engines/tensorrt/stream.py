@@ -16,3 +16,10 @@ class CudaStream:
     def wait_for_default(self) -> None:
         """Make all work that is queued on this stream from now on wait for the work that torch has queued so far."""
         self._stream.wait_stream(torch.cuda.current_stream(self._index))
+
+    def keep(self, batch: torch.Tensor) -> None:
+        """Keep torch from using the memory of this batch for anything else before this stream has read it.
+
+        Source: PyTorch documentation, `torch.Tensor.record_stream`.
+        """
+        batch.record_stream(self._stream)

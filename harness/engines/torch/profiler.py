@@ -15,13 +15,17 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from harness.engines.evidence import MatrixWork, shares
+from harness.engines.torch.kernels import POINTWISE, UNKNOWN, is_matrix_kernel, kernel_dtype
 
 Event = dict[str, Any]
 
-# Inductor names pointwise kernels after the operators that they follow: triton_poi_fused_convolution_relu_3 only adds a
-# bias. Names with triton_tem_ are templates, which do the matrix work.
-_POINTWISE = re.compile(r"^triton_(?!tem_)")
-_MATRIX_OP = re.compile(r"conv(?!ert)|addmm|\bmm\b|bmm|linear|matmul|gemm|dot_product|baddbmm")
+# Resizing an image is no matrix product, though aten::upsample_bilinear2d has "linear" in its name, and neither is
+# bringing a weight into another layout.
+_MATRIX_OP = re.compile(
+    r"^(?!.*(?:upsample|interpolate|reorder)).*"
+    r"(?:conv(?!ert)|addmm|(?<![a-z])mm\b|bmm|(?<!bi)(?<!tri)linear|matmul|gemm|dot_product|baddbmm)"
+)
+_SHORT = ("tf32", "bf16", "fp16")
 _PACKED = ("mkldnn::", "mkl::", "onednn::")
 _DTYPES = {
     "float": "fp32",
@@ -32,22 +36,6 @@ _DTYPES = {
     "signed char": "int8",
     "char": "int8",
 }
-# A kernel that a CUDA graph replays has no operator in the trace, but cuDNN, cuBLAS, CUTLASS and torch write the format
-# into the kernel's name. The order of the formats matters: the name of a TF32 kernel also contains f32.
-_KERNEL_MATRIX = re.compile(
-    r"gemm|conv|fprop|wgrad|cutlass|xmma|nvjet|[sh]cudnn|winograd|cudnn.*(engine|kernel)|dot_kernel|gemv|splitk|matmul",
-    re.I,
-)
-# Kernels that cuDNN runs beside a convolution: they do no matrix work and have no format in the name.
-_KERNEL_HELPER = re.compile(r"computeOffsets|nchwToNhwc|nhwcToNchw|bn_fw", re.I)
-_KERNEL_DTYPES = (
-    ("tf32", re.compile(r"tf32", re.I)),
-    ("bf16", re.compile(r"bf16|bfloat16|nvjet_(?:sm\d+a?_)?t", re.I)),
-    ("fp16", re.compile(r"f16(?!c)|half|hgemm|hcudnn|nvjet_(?:sm\d+a?_)?h|h884|h1688|h16816", re.I)),
-    ("tf32", re.compile(r"s1688(gemm|fprop)", re.I)),  # no other format of that instruction is left
-    ("int8", re.compile(r"i8816|s8|int8|imma", re.I)),
-    ("fp32", re.compile(r"sgemm|scudnn|float|f32|ffma", re.I)),
-)
 
 
 def profile_step(step: Callable[[], None], activity: str | None) -> list[Event]:
@@ -73,8 +61,9 @@ def matrix_work(events: list[Event]) -> MatrixWork:
     """Return the time and number of convolutions and matrix products for each dtype.
 
     Of nested operators on the host only the innermost one counts, because autocast's outer `aten::conv2d` still shows
-    fp32 weights. If the trace has device kernels, their time counts instead. The format of a kernel is TF32 if its name
-    says so, else that of the operator that launched it, else the one in its name.
+    fp32 weights. If the trace has device kernels, their time counts instead. The format of a kernel is that of the
+    operator that launched it, or the shorter one in which its name says that it computes an fp32 operator. A kernel
+    without an operator has the format in its name.
     """
     innermost = innermost_matrix_ops(events)
     kernels = [event for event in events if event.get("cat") == "kernel"]
@@ -88,22 +77,20 @@ def matrix_work(events: list[Event]) -> MatrixWork:
     dtype_of = _dtype_by_launch(events, innermost)
     for kernel in kernels:
         launched_as = dtype_of.get(kernel.get("args", {}).get("External id"))
-        if launched_as is None and not _is_matrix_kernel(kernel["name"]):
+        if launched_as is None and not is_matrix_kernel(kernel["name"]):
             continue
-        named = kernel_dtype(kernel["name"])
-        dtype = named if named == "tf32" or launched_as is None else launched_as
+        dtype = _format(launched_as, kernel["name"])
         count[dtype] += 1
         time_us[dtype] += kernel["dur"]
     return MatrixWork(shares(time_us), dict(count), "kernel")
 
 
-def _is_matrix_kernel(name: str) -> bool:
-    return bool(_KERNEL_MATRIX.search(name)) and not _POINTWISE.match(name) and not _KERNEL_HELPER.search(name)
-
-
-def kernel_dtype(name: str) -> str:
-    """Return the format that the name of a CUDA kernel states, or `unknown`."""
-    return next((dtype for dtype, pattern in _KERNEL_DTYPES if pattern.search(name)), "unknown")
+def _format(launched_as: str | None, name: str) -> str:
+    """Return the format of a kernel: its operator's, unless the operator is fp32 and the kernel shortens it."""
+    named = kernel_dtype(name)
+    if launched_as in (None, UNKNOWN) or (launched_as == "fp32" and named in _SHORT):
+        return named
+    return str(launched_as)
 
 
 def ran_inductor(events: list[Event]) -> bool:
@@ -127,13 +114,13 @@ def ran_dynamo(events: list[Event]) -> bool:
 def _op_dtype(op: Event) -> str:
     types = op.get("args", {}).get("Input type", [])
     known = [_DTYPES[name] for name in types if name in _DTYPES]
-    return known[0] if known else "unknown"
+    return known[0] if known else UNKNOWN
 
 
 def innermost_matrix_ops(events: list[Event]) -> list[Event]:
     """Return the convolutions and matrix products on the host; of nested ones only the innermost."""
     host = [event for event in events if event.get("cat") == "cpu_op"]
-    ops = [op for op in host if _MATRIX_OP.search(op["name"]) and not _POINTWISE.match(op["name"])]
+    ops = [op for op in host if _MATRIX_OP.search(op["name"]) and not POINTWISE.match(op["name"])]
     ops.sort(key=lambda e: (e["tid"], e["ts"], -e["dur"]))
     inner: list[Event] = []
     for this, following in zip_longest(ops, ops[1:]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -14,6 +15,7 @@ from harness.cases import PRECISIONS, Case
 from harness.devices import Device, place_of
 from harness.engines.evidence import Evidence, MatrixWork, Quantisation
 from harness.engines.torch.batchnorm import replace_fused_batchnorm
+from harness.engines.torch.layout import CHANNELS_LAST, CONTIGUOUS, GIVEN, Layout, known_layout, timed_layout
 from harness.engines.torch.profiler import Event, matrix_work, memory_format, profile_step
 from harness.host.environment import fpmath_mode
 from models.tasks import Outputs, output_names
@@ -62,10 +64,7 @@ def as_it_is(engine: str, device: Device, precision: str) -> str | None:
 
 
 def place(module: torch.nn.Module, case: Case, device: Device) -> torch.nn.Module:
-    """Move the module to its device, in the case's dtype and in the channels-last layout.
-
-    Channels last was the faster layout for every convolutional network and device measured so far.
-    """
+    """Move the module to its device, in the case's dtype and the channels-last layout. See `lay_out`."""
     if device.kind in PLAIN_BATCHNORM:
         replace_fused_batchnorm(module)
     dtype = getattr(torch, PRECISIONS[case.precision].weights)
@@ -73,10 +72,48 @@ def place(module: torch.nn.Module, case: Case, device: Device) -> torch.nn.Modul
     return placed.requires_grad_(False)
 
 
-def put(images: torch.Tensor, case: Case, device: Device) -> torch.Tensor:
-    """Return images, given as fp32 [n, 3, h, w], in the case's dtype and the channels-last layout, on its device."""
+def lay_out(placed: torch.nn.Module, example: torch.Tensor, case: Case, device: Device) -> Layout:
+    """Bring a placed module into the layout that is known to win, or that wins a timed trial, and return the layout.
+
+    The trial runs the module in eager mode in both layouts, whatever the engine, because an engine that compiles would
+    have to compile twice.
+
+    Args:
+        placed: the module on its device, which is changed in place.
+        example: one batch of images, fp32 [batch, 3, h, w] on the host.
+        case: the label.
+        device: the device.
+    """
+
+    def step(layout: Layout) -> Callable[[], None]:
+        batch = put(example, case, device, layout)
+
+        def run() -> None:
+            with torch.inference_mode(), autocast(case, device):
+                modules[layout.name](batch)
+            device.synchronize()
+
+        return run
+
+    chosen = known_layout(placed, is_host=device.is_host)
+    if chosen is None:
+        modules = {
+            CHANNELS_LAST: placed,
+            CONTIGUOUS: copy.deepcopy(placed).to(memory_format=torch.contiguous_format),
+        }
+        chosen = timed_layout({name: step(Layout(name)) for name in modules})
+        modules.clear()
+        device.release()
+        device.reset_peak_memory()  # what the trial took is no part of the row's memory
+    placed.to(memory_format=chosen.memory_format)
+    return chosen
+
+
+def put(images: torch.Tensor, case: Case, device: Device, layout: Layout = GIVEN) -> torch.Tensor:
+    """Return images, given as fp32 [n, 3, h, w], in the case's dtype and the layout, on its device."""
     dtype = getattr(torch, PRECISIONS[case.precision].weights)
-    return device.put(images.to(dtype=dtype, memory_format=torch.channels_last))
+    # the host's `put` returns the same tensor, and images that have the layout already would share its memory
+    return device.put(images.to(dtype=dtype, memory_format=layout.memory_format, copy=device.is_host))
 
 
 def autocast(case: Case, device: Device) -> AbstractContextManager[Any]:
@@ -102,6 +139,8 @@ class TorchRunner:
         autocasts: bool = True,
         on_close: Callable[[], None] = lambda: None,
         work: Callable[[Callable[[], None], list[Event]], MatrixWork] = lambda step, events: matrix_work(events),
+        layout: Layout = GIVEN,
+        profiling: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         """Take over the forward function and the module whose parameters it uses.
 
@@ -115,6 +154,8 @@ class TorchRunner:
             autocasts: False if autocast is already part of `forward`.
             on_close: releases what the engine itself holds.
             work: returns the convolutions and matrix products of a step, given the step and its profile.
+            layout: the layout of the images, and why it was chosen.
+            profiling: returns a context in which a step is profiled.
         """
         self._forward: Forward | None = forward
         self._module: torch.nn.Module | None = module
@@ -125,7 +166,14 @@ class TorchRunner:
         self._autocasts = autocasts and PRECISIONS[case.precision].autocast is not None
         self._on_close = on_close
         self._work = work
+        self._layout = layout
+        self._profiling = profiling
         self.compilations = compilations
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of the images, and why it was chosen."""
+        return self._layout
 
     @property
     def forward(self) -> Forward:
@@ -141,7 +189,7 @@ class TorchRunner:
 
     def put(self, images: torch.Tensor) -> torch.Tensor:
         """See `Runner.put`."""
-        return put(images, self._case, self._device)
+        return put(images, self._case, self._device, self._layout)
 
     def submit(self, batch: torch.Tensor) -> Answer:
         """See `Runner.submit`."""
@@ -168,7 +216,8 @@ class TorchRunner:
             self.submit(batch)
             self.synchronize()
 
-        events = profile_step(step, PROFILER_ACTIVITIES[self._device.kind])
+        with self._profiling():
+            events = profile_step(step, PROFILER_ACTIVITIES[self._device.kind])
         work = self._work(step, events)
         found = self._prove(events)
         parameters = list(self.module.parameters())
@@ -186,7 +235,11 @@ class TorchRunner:
             graphs=found.graphs,
             graph_breaks=found.graph_breaks,
             quantisation=found.quantisation,
-            notes=found.notes,
+            notes={
+                **found.notes,
+                "layout": {"chosen": self._layout.name, "why": self._layout.why},
+                "conditions": self._device.conditions(),
+            },
         )
 
     def close(self) -> None:

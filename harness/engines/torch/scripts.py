@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 
 import torch
 
 from harness.cases import Case
 from harness.devices import Device, place_of
+from harness.engines.torch.layout import CHANNELS_LAST, Layout
 from harness.engines.torch.profiler import Event, ran_dynamo
 from harness.engines.torch.runner import Forward, StepFindings, TorchRunner, place
 
-FILE_NAME = "model"
+FILE_NAME, LAYOUT_NAME = "model", "layout"
 
 
 def executed_engine(forward: Forward, events: list[Event]) -> str:
@@ -37,21 +39,29 @@ def save_script(runner: TorchRunner) -> dict[str, bytes]:
     """Return the runner's script module as a file. See `Saving.save`."""
     out = io.BytesIO()
     torch.jit.save(runner.forward, out)
-    return {FILE_NAME: out.getvalue()}
+    return {FILE_NAME: out.getvalue(), LAYOUT_NAME: runner.layout.name.encode()}
 
 
-def load_script(content: bytes, module: torch.nn.Module, case: Case, device: Device, *, autocasts: bool) -> TorchRunner:
+def saved_layout(files: Mapping[str, bytes]) -> Layout:
+    """Return the layout in which a model was saved; files without one are channels last."""
+    return Layout(files.get(LAYOUT_NAME, CHANNELS_LAST.encode()).decode(), "as it was saved")
+
+
+def load_script(
+    files: Mapping[str, bytes], module: torch.nn.Module, case: Case, device: Device, *, autocasts: bool
+) -> TorchRunner:
     """Return a runner of a script module that `save_script` saved. See `Saving.load`.
 
     Args:
-        content: the content of the file.
+        files: the files that `save_script` returned.
         module: the module with the same weights.
         case: the label.
         device: the device to run on.
         autocasts: False if autocast is already part of the script module.
     """
-    placed = place(module, case, device)
-    loaded = torch.jit.load(io.BytesIO(content), map_location=place_of(device))
+    layout = saved_layout(files)
+    placed = place(module, case, device).to(memory_format=layout.memory_format)
+    loaded = torch.jit.load(io.BytesIO(files[FILE_NAME]), map_location=place_of(device))
     return TorchRunner(
         loaded,
         placed,
@@ -63,4 +73,5 @@ def load_script(content: bytes, module: torch.nn.Module, case: Case, device: Dev
         ),
         autocasts=autocasts,
         on_close=forget_scripts,
+        layout=layout,
     )

@@ -14,8 +14,8 @@ from torch.jit._trace import TopLevelTracedModule
 from harness.artefacts import Artefacts
 from harness.cases import Case
 from harness.devices import Device
-from harness.engines.torch.runner import StepFindings, TorchRunner, as_it_is, autocast, place, put
-from harness.engines.torch.scripts import FILE_NAME, executed_engine, forget_scripts, load_script, save_script
+from harness.engines.torch.runner import StepFindings, TorchRunner, as_it_is, autocast, lay_out, place, put
+from harness.engines.torch.scripts import executed_engine, forget_scripts, load_script, save_script
 
 
 def supports(device: Device, precision: str) -> str | None:
@@ -28,7 +28,8 @@ def build(
 ) -> TorchRunner:
     """See `Engine.build`. The module is traced under `no_grad`, because inference tensors cannot be traced."""
     placed = place(module, case, device)
-    batch = put(example, case, device)
+    layout = lay_out(placed, example, case, device)
+    batch = put(example, case, device, layout)
     with warnings.catch_warnings(), torch.no_grad(), autocast(case, device):
         # TorchScript is deprecated upstream, which is no news to a user who asks for it; it is measured because
         # deployed systems run it.
@@ -49,6 +50,7 @@ def build(
         ),
         autocasts=False,
         on_close=forget_scripts,
+        layout=layout,
     )
 
 
@@ -59,4 +61,4 @@ def save(runner: TorchRunner) -> dict[str, bytes]:
 
 def load(files: Mapping[str, bytes], module: torch.nn.Module, case: Case, device: Device) -> TorchRunner:
     """See `Saving.load`."""
-    return load_script(files[FILE_NAME], module, case, device, autocasts=False)
+    return load_script(files, module, case, device, autocasts=False)
