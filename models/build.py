@@ -7,11 +7,13 @@ or pytest: the module is fp32, on the host, in evaluation mode.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from time import perf_counter
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +28,8 @@ SWITCHED_OFF = 0.2
 BRANCH_SCALE = 0.5
 NORM_SHIFT = 1.0
 KEYS_SHOWN = 3
+# The library that holds the modules of each source of the catalogue.
+_LIBRARIES = {"visionmark": "models.efficientnet_g16_gn", "timm": "timm", "torchvision": "torchvision.models"}
 
 
 class WeightsError(RuntimeError):
@@ -40,15 +44,27 @@ class Built:
         module: the module, fp32, on the host, in evaluation mode.
         weights: `random`, `pretrained` or the name of a file.
         weights_sha256: the digest of the state dict; see `state_sha256`.
+        load_s: the seconds for creating the module and loading its weights, imports and hashing not included.
+        alive_s: the seconds for making random weights alive, and 0 for other weights; see `make_alive`.
     """
 
     module: nn.Module
     weights: str
     weights_sha256: str
+    load_s: float
+    alive_s: float
+
+
+def import_source(spec: ModelSpec) -> None:
+    """Import the library that holds the module of a row, so that the time of building it holds no import."""
+    import_module(_LIBRARIES[spec.source])
 
 
 def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0) -> Built:
     """Return the module of a row with the weights asked for. The global random state is left as it was.
+
+    Random weights do not depend on the number of threads. On a processor with other instructions they may differ in the
+    last bits, because their batch-norm statistics come from a forward pass.
 
     Args:
         spec: the catalogue row.
@@ -58,16 +74,35 @@ def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0)
     Raises:
         WeightsError: if there are no such weights, if they cannot be fetched, or if the file is of another model.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = _fetch_pretrained(spec) if weights == "pretrained" else _create(spec)
-    module.eval().requires_grad_(False)
-    if weights == "random":
-        make_alive(module, spec.input)
-    elif weights != "pretrained":
-        _load_file(module, Path(weights), spec)
+    import_source(spec)
+    is_random = weights == "random"
+    alive_s = 0.0
+    with _one_thread() if is_random else nullcontext():
+        began = perf_counter()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = _fetch_pretrained(spec) if weights == "pretrained" else _create(spec)
+        module.eval().requires_grad_(False)
+        if weights not in ("random", "pretrained"):
+            _load_file(module, Path(weights), spec)
+        load_s = perf_counter() - began
+        if is_random:
+            began = perf_counter()
+            make_alive(module, spec.input)
+            alive_s = perf_counter() - began
     name = weights if isinstance(weights, str) and weights in ("random", "pretrained") else Path(weights).name
-    return Built(module, name, state_sha256(module))
+    return Built(module, name, state_sha256(module), load_s, alive_s)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch's operators use one thread, because the order of their sums depends on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def make_alive(module: nn.Module, trained_input: InputSpec) -> None:
@@ -127,13 +162,14 @@ def state_sha256(module: nn.Module) -> str:
 
 
 def _create(spec: ModelSpec) -> nn.Module:
+    library = import_module(_LIBRARIES[spec.source])
     if spec.source == "visionmark":
-        built: nn.Module = getattr(import_module("models.efficientnet_g16_gn"), spec.arch)()
+        built: nn.Module = getattr(library, spec.arch)()
         return built
     if spec.source == "timm":
-        created: nn.Module = import_module("timm").create_model(spec.arch, pretrained=False)
+        created: nn.Module = library.create_model(spec.arch, pretrained=False)
         return created
-    made: nn.Module = import_module("torchvision.models").get_model(spec.arch, weights=None)
+    made: nn.Module = library.get_model(spec.arch, weights=None)
     return made
 
 
