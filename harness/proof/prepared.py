@@ -11,7 +11,7 @@ from harness.cases import GENERATED, Case
 from harness.engines import Evidence, InspectedRunner
 from harness.proof.contradictions import Contradiction
 from models.catalog import ModelSpec
-from models.tasks import Agreement, WrongAnswers
+from models.tasks import Agreement, Outputs, WrongAnswers
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Proof:
         pending_pct: the percentage of a step's time that passed after `synchronize` had returned.
         compilations: the number of graphs that were compiled until the end of preparation.
         identity: the weights and the preprocessing; two numbers are comparable only if these agree.
+        answers: the runner's own answers to each batch, one batch at a time, for the check of answers under load.
     """
 
     evidence: Evidence
@@ -63,6 +64,7 @@ class Proof:
     pending_pct: float
     compilations: int
     identity: dict[str, Any]
+    answers: Sequence[Outputs]
 
 
 @dataclass
