@@ -4,7 +4,9 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -185,3 +187,33 @@ def test_the_key_knows_weights_structure_versions_code_and_parts(tmp_path, monke
     others.append(key())
     assert all(other != first for other in others)
     assert first["libraries"].keys() == {"onnx", "torch"}
+
+
+LAYER = """
+import torch
+
+class Doubles(torch.nn.Module):
+    def forward(self, x):
+        return x * {factor}
+"""
+
+
+def test_the_key_knows_the_code_of_our_own_layers(tmp_path, monkeypatch):
+    """A changed `forward` shows in no weight and in no name: the same structure computes something else."""
+    source = tmp_path / "own_layer.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = []
+    for factor in (2, 3):
+        source.write_text(LAYER.format(factor=factor))
+        layer = import_module("own_layer").Doubles()
+        keys.append(key_of("k", torch.nn.Sequential(layer), libraries=(), sources=()))
+        monkeypatch.delitem(sys.modules, "own_layer")
+    assert keys[0]["structure_sha256"] == keys[1]["structure_sha256"]
+    assert keys[0] != keys[1]
+
+
+def test_the_key_knows_the_version_of_the_library_that_layers_are_from():
+    from timm.layers import BatchNormAct2d
+
+    assert "timm" not in key_of("k", layers(), libraries=(), sources=())["libraries"]
+    assert "timm" in key_of("k", torch.nn.Sequential(BatchNormAct2d(3)), libraries=(), sources=())["libraries"]
