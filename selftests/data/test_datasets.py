@@ -13,7 +13,17 @@ from PIL import Image
 from tfrecord.writer import TFRecordWriter
 from torchvision.datasets import imagenet as torchvision_imagenet
 
-from harness.data import ImageFile, NoImages, class_indices, decode, open_data_set, sample_images, write_generated_jpegs
+from harness.data import (
+    ImageFile,
+    NoImages,
+    class_indices,
+    decode,
+    images_sha256,
+    open_data_set,
+    sample_images,
+    write_generated_jpegs,
+)
+from harness.data.imagenet import ilsvrc2012
 from harness.data.imagenet.ilsvrc2012 import is_validation_set
 
 WNIDS = sorted(class_indices())
@@ -271,42 +281,46 @@ def test_a_folder_without_any_wnid_is_unlabelled(tmp_path):
 
 
 def validation_set(sizes_bytes=(134_100, 134_300)):
-    """50,000 images with the names, classes and total size of the validation set, and no pixels."""
-    last = [
-        *("n01981276", "n06794110", "n04485082", "n02119022", "n02481823", "n02802426", "n01689811", "n01796340"),
-        *("n02667093", "n01622779", "n01980166", "n02442845", "n04328186", "n01871265", "n03729826", "n02123394"),
-        *("n01630670", "n02106166", "n10148035", "n02437616"),
-    ]
-    last = [WNIDS.index(wnid) for wnid in last]
-    rest = [label for label in range(1000) for _ in range(50)]
-    for label in last:
-        rest.remove(label)
+    """50,000 images with the names and total size of the validation set, classes in turn, and no pixels."""
     data = [bytes(size) for size in sizes_bytes]
     return [
-        ImageFile(Path("set"), label, f"ILSVRC2012_val_{number:08d}.JPEG", partial(data.__getitem__, number % 2))
-        for number, label in enumerate([*rest, *last], start=1)
+        ImageFile(
+            Path("set"), number % 1000, f"ILSVRC2012_val_{number:08d}.JPEG", partial(data.__getitem__, number % 2)
+        )
+        for number in range(1, 50_001)
     ]
 
 
-def test_the_validation_set_is_recognised_in_any_order():
+@pytest.fixture
+def known(monkeypatch):
+    """These images as the validation set; the classes of the true one are not in this checkout, only their digest."""
     images = validation_set()
-    assert is_validation_set(images)
-    assert is_validation_set(images[::-1])
+    monkeypatch.setattr(ilsvrc2012, "NAMES_AND_CLASSES_SHA256", images_sha256(images))
+    return images
+
+
+def test_the_validation_set_is_recognised_in_any_order(known):
+    assert is_validation_set(known)
+    assert is_validation_set(known[::-1])
+
+
+def test_its_names_with_other_classes_are_not_the_validation_set():
+    assert not is_validation_set(validation_set())
 
 
 @pytest.mark.parametrize("change", ["one fewer", "renamed", "two labels swapped", "encoded again", "class count"])
-def test_what_only_resembles_the_validation_set_is_not_taken_for_it(change):
-    images = validation_set((60_000, 60_000)) if change == "encoded again" else validation_set()
-    last = images[-1]
+def test_what_only_resembles_the_validation_set_is_not_taken_for_it(change, known):
+    images = validation_set((60_000, 60_000)) if change == "encoded again" else known
+    first, second = images[100], images[101]
     if change == "one fewer":
         images.pop()
     elif change == "renamed":
-        images[-1] = ImageFile(last.path, last.label, "ILSVRC2012_test_00050000.JPEG", last.opener)
+        images[100] = ImageFile(first.path, first.label, "ILSVRC2012_test_00000101.JPEG", first.opener)
     elif change == "two labels swapped":
-        images[-1] = ImageFile(last.path, images[-2].label, last.name, last.opener)
-        images[-2] = ImageFile(last.path, last.label, images[-2].name, last.opener)
+        images[100] = ImageFile(first.path, second.label, first.name, first.opener)
+        images[101] = ImageFile(first.path, first.label, second.name, first.opener)
     elif change == "class count":
-        images[0] = ImageFile(last.path, 999, images[0].name, last.opener)
+        images[100] = ImageFile(first.path, 999, first.name, first.opener)
     assert not is_validation_set(images)
 
 
