@@ -7,10 +7,13 @@ or pytest: the module is fp32, on the host, in evaluation mode.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -27,6 +30,8 @@ CALIBRATION_IMAGES = 16
 SWITCHED_OFF = 0.2
 BRANCH_SCALE = 0.5
 NORM_SHIFT = 1.0
+# The library that holds the modules of each source of the catalogue.
+_LIBRARIES = {"visionmark": "models.efficientnet_g16_gn", "timm": "timm", "torchvision": "torchvision.models"}
 
 
 @dataclass(frozen=True)
@@ -39,16 +44,28 @@ class Built:
         weights_sha256: the digest of the state dict; see `state_sha256`.
         weights_set: of a file, which of its sets was loaded and what was done to its names; else the library's tag or
             the seed.
+        load_s: the seconds for creating the module and loading its weights, imports and hashing not included.
+        alive_s: the seconds for making random weights alive, and 0 for other weights; see `make_alive`.
     """
 
     module: nn.Module
     weights: str
     weights_sha256: str
     weights_set: str
+    load_s: float
+    alive_s: float
+
+
+def import_source(spec: ModelSpec) -> None:
+    """Import the library that holds the module of a row, so that the time of building it holds no import."""
+    import_module(_LIBRARIES[spec.source])
 
 
 def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0) -> Built:
     """Return the module of a row with the weights asked for. The global random state is left as it was.
+
+    Random weights do not depend on the number of threads. On a processor with other instructions they may differ in the
+    last bits, because their batch-norm statistics come from a forward pass.
 
     Args:
         spec: the catalogue row.
@@ -58,19 +75,38 @@ def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0)
     Raises:
         WeightsError: if there are no such weights, if they cannot be fetched, or if the file is of another model.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        module = _fetch_pretrained(spec) if weights == "pretrained" else _create(spec)
-        if weights == "random":
-            enliven_head(module)
-    module.eval().requires_grad_(False)
-    weights_set = f"seed {seed}" if weights == "random" else f"{spec.weights}"
-    if weights == "random":
-        make_alive(module, spec.input)
-    elif weights != "pretrained":
-        weights_set = load_file(module, Path(weights), f"{spec.name} ({spec.source}:{spec.arch})")
+    import_source(spec)
+    is_random = weights == "random"
+    alive_s = 0.0
+    with _one_thread() if is_random else nullcontext():
+        began = perf_counter()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = _fetch_pretrained(spec) if weights == "pretrained" else _create(spec)
+            if is_random:
+                enliven_head(module)
+        module.eval().requires_grad_(False)
+        weights_set = f"seed {seed}" if is_random else f"{spec.weights}"
+        if weights not in ("random", "pretrained"):
+            weights_set = load_file(module, Path(weights), f"{spec.name} ({spec.source}:{spec.arch})")
+        load_s = perf_counter() - began
+        if is_random:
+            began = perf_counter()
+            make_alive(module, spec.input)
+            alive_s = perf_counter() - began
     name = weights if isinstance(weights, str) and weights in ("random", "pretrained") else Path(weights).name
-    return Built(logits_only(module), name, state_sha256(module), weights_set)
+    return Built(logits_only(module), name, state_sha256(module), weights_set, load_s, alive_s)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch's operators use one thread, because the order of their sums depends on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def make_alive(module: nn.Module, trained_input: InputSpec) -> None:
@@ -145,15 +181,15 @@ def enliven_head(module: nn.Module) -> None:
 
 def _create(spec: ModelSpec) -> nn.Module:
     """Return the network that the library builds for the published weights of the row, with random weights."""
+    library = import_module(_LIBRARIES[spec.source])
     if spec.source == "visionmark":
-        built: nn.Module = getattr(import_module("models.efficientnet_g16_gn"), spec.arch)()
+        built: nn.Module = getattr(library, spec.arch)()
         return built
     if spec.source == "timm":
         name = f"{spec.arch}.{spec.weights}" if spec.weights else spec.arch
-        created: nn.Module = import_module("timm").create_model(name, pretrained=False)
+        created: nn.Module = library.create_model(name, pretrained=False)
         return created
-    models = import_module("torchvision.models")
-    made: nn.Module = models.get_model(spec.arch, weights=None, **_torchvision_arguments(models, spec))
+    made: nn.Module = library.get_model(spec.arch, weights=None, **_torchvision_arguments(library, spec))
     return made
 
 

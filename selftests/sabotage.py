@@ -65,4 +65,13 @@ class Raises(_Wrapped):
         raise OSError("the device has fallen off the bus")
 
 
-KINDS = {"hangs": Hangs, "raises": Raises}
+class Lags(_Wrapped):
+    before = None
+
+    def submit(self, batch):
+        self.count += self.is_examined
+        before, self.before = self.before, self._runner.submit(batch)
+        return before if self.count > 3 else self.before
+
+
+KINDS = {"hangs": Hangs, "raises": Raises, "lags": Lags}

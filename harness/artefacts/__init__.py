@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.artefacts.cache import Artefact, ArtefactCache, CacheError, Key, default_folder, key_of, sources_of
+from harness.artefacts.cache import (
+    Artefact,
+    ArtefactCache,
+    CacheError,
+    Key,
+    default_folder,
+    hashes_of,
+    key_of,
+    sources_of,
+)
 from harness.artefacts.calibration import Calibration, generated_calibration
 from harness.progress import ReportPhase, no_report
 from models.catalog import ModelSpec
@@ -20,6 +29,7 @@ __all__ = [
     "default_artefacts",
     "default_folder",
     "generated_calibration",
+    "hashes_of",
     "key_of",
     "sources_of",
 ]

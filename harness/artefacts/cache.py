@@ -9,9 +9,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import importlib.metadata
+import inspect
 import json
 import os
 import shutil
+import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,30 +75,53 @@ def key_of(
 ) -> Key:
     """Return the cache key: everything that decides the content of an artefact that is made from this module.
 
-    Two artefacts that differ in any part have different keys.
+    Two artefacts that differ in any part have different keys. What the module computes is decided by its structure, its
+    weights, and the code of its layers, which is that of an installed library, whose version enters the key, or a file.
 
     Args:
         kind: the kind of artefact, such as `onnx`.
         module: the module that the artefact is made from; its structure and all weight values enter the key.
-        libraries: packages whose versions affect the result; torch is always included.
+        libraries: packages whose versions affect the result; torch and those of the layers are always included.
         sources: source files of the code that makes the artefact, so that files from older code are not reused.
         parts: all other dependencies, such as model, precision, batch or calibration; must be JSON-serialisable.
     """
+    layers, own_sources = code_of(module)
     return {
         "kind": kind,
         "weights_sha256": state_sha256(module),
         "structure_sha256": hashlib.sha256(str(module).encode()).hexdigest(),
-        "libraries": {name: _version(name) for name in sorted({"torch", *libraries})},
-        "sources_sha256": {
-            f"{source.parent.name}/{source.name}": _sha256(source) for source in sorted(map(Path, sources))
-        },
+        "libraries": {name: _version(name) for name in sorted({"torch", *layers, *libraries})},
+        "sources_sha256": hashes_of(sources),
+        "module_sources_sha256": hashes_of(own_sources),
         **parts,
     }
 
 
+def hashes_of(sources: Iterable[str | Path]) -> dict[str, str]:
+    """Return the sha256 of each source file, by folder and name."""
+    return {f"{source.parent.name}/{source.name}": _sha256(source) for source in sorted(map(Path, sources))}
+
+
+def code_of(module: torch.nn.Module) -> tuple[set[str], list[Path]]:
+    """Return where the code of a module's layers is: the installed libraries, and the source files of all others."""
+    libraries, sources = set(), set()
+    installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
+    for code in {base for layer in module.modules() for base in type(layer).__mro__}:
+        try:
+            source = Path(inspect.getsourcefile(code) or "").resolve()
+        except (OSError, TypeError):  # built in, made at run time, or typed into an interpreter
+            continue
+        library = code.__module__.partition(".")[0]
+        if any(folder in source.parents for folder in installed) and _version(library):
+            libraries.add(library)
+        elif source.is_file():
+            sources.add(source)
+    return libraries, sorted(sources)
+
+
 def sources_of(file: str) -> list[Path]:
     """Return the source files of the package that `file` belongs to, which artefacts made by that package depend on."""
-    return sorted(Path(file).parent.glob("*.py"))
+    return sorted(Path(file).parent.rglob("*.py"))
 
 
 class ArtefactCache:

@@ -5,6 +5,8 @@ A new engine needs a package in this folder and a line in the register below.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from harness.cases import Case
 from harness.devices import Device
 from harness.engines import compile as compile_
@@ -22,8 +24,10 @@ __all__ = [
     "absent",
     "cannot_save",
     "engine_names",
+    "import_libraries",
     "open_engine",
     "open_saving",
+    "shows_memory",
     "unsupported",
 ]
 
@@ -68,6 +72,25 @@ def absent(name: str) -> str | None:
 def unsupported(case: Case, device: Device) -> str | None:
     """Return None, or the reason why this case cannot run. The device's reason comes before the engine's."""
     return device.supports(case.precision) or open_engine(case.engine).supports(device, case.precision)
+
+
+def import_libraries(name: str, precision: str) -> None:
+    """Import what an engine needs for building in a precision, so that the time of building holds no import.
+
+    An engine that imports libraries only when it builds has a function of this name that takes the precision.
+    """
+    load: Callable[[str], None] | None = getattr(open_engine(name), "import_libraries", None)
+    if load is not None:
+        load(precision)
+
+
+def shows_memory(name: str, device: Device) -> bool:
+    """Return whether the device can tell how much memory the models of an engine take.
+
+    On the host the operating system tells it of every library. On an accelerator the device asks torch's allocator,
+    which does not see the memory of an engine that states `HAS_OWN_ALLOCATOR`.
+    """
+    return device.is_host or not getattr(open_engine(name), "HAS_OWN_ALLOCATOR", False)
 
 
 def cannot_save(name: str) -> str | None:

@@ -19,7 +19,7 @@ from harness.jobs.job import Job, Placement
 from harness.measure.calibration import data_calibration
 from harness.measure.streams import StreamRun, Window, run_window
 from harness.progress import ReportPhase
-from harness.proof import Prepared, References, prepare
+from harness.proof import LastAnswer, Prepared, References, prepare
 from models.catalog import ModelSpec
 
 
@@ -107,8 +107,11 @@ class ReadyStream:
 
         Raises:
             Contradiction: a graph was compiled in the window.
+            WrongAnswers: the last answer of the window is not that of its batch.
         """
-        found = run_window(self.prepared.runner, self.prepared.batches, duration, window, self.name)
+        last = LastAnswer(self.prepared)
+        found = run_window(self.prepared.runner, self.prepared.batches, duration, window, self.name, last.note)
+        last.check(f"the window of {self.name}")
         self.prepared.require_no_recompilation()
         return found
 

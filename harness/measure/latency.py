@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from harness.cases import Duration, wants_more
 from harness.measure.clock import TimedRounds
 from harness.measure.percentiles import Percentiles, percentiles_ms
-from harness.proof import Prepared
+from harness.proof import LastAnswer, Prepared
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,21 @@ def measure_latency(prepared: Prepared, duration: Duration, timed: TimedRounds) 
 
     Raises:
         Contradiction: a graph was compiled in a timed round.
+        WrongAnswers: the answer of the last round is not that of its batch.
     """
     runner, batches = prepared.runner, prepared.batches
-    turn = count()
+    turn, last = count(), LastAnswer(prepared)
 
     def one_batch(batch: Any) -> None:
-        runner.submit(batch)
+        output = runner.submit(batch)
         runner.synchronize()
+        last.note(output, batch)
 
     def next_round(elapsed_s: float) -> tuple[Any, ...] | None:
         index = next(turn)
         return (batches[index % len(batches)],) if wants_more(duration, index, elapsed_s) else None
 
     rounds_s = timed("latency", one_batch, next_round)
+    last.check("the latency rounds")
     prepared.require_no_recompilation()
     return Latency.of(rounds_s) if rounds_s else None

@@ -125,7 +125,14 @@ class Window(Protocol):
         """Report that this process has enough rounds, and return whether all the others have too."""
 
 
-def run_window(runner: Runner, batches: Sequence[Any], duration: Duration, window: Window, name: str) -> StreamRun:
+def run_window(
+    runner: Runner,
+    batches: Sequence[Any],
+    duration: Duration,
+    window: Window,
+    name: str,
+    note: Callable[[Any, Any], None] = lambda output, batch: None,
+) -> StreamRun:
     """Run requests one after the other, from the common start until every stream has enough of them.
 
     A stream that has enough requests continues until the others do too, so that no stream has the machine to itself.
@@ -136,6 +143,7 @@ def run_window(runner: Runner, batches: Sequence[Any], duration: Duration, windo
         duration: how long to run.
         window: the common window of all streams.
         name: the name of the stream.
+        note: called with the last output and its batch when the last request has ended.
     """
     rounds_s: list[float] = []
     while (ahead_s := window.go_at_s - perf_counter()) > 0:
@@ -148,11 +156,14 @@ def run_window(runner: Runner, batches: Sequence[Any], duration: Duration, windo
         if not wants_more(duration, len(rounds_s), elapsed_s) and window.is_everyone_done():
             break
         began_round_s = perf_counter()
-        runner.submit(batches[len(rounds_s) % len(batches)])
+        batch = batches[len(rounds_s) % len(batches)]
+        output = runner.submit(batch)
         runner.synchronize()
         now_s = perf_counter()
         rounds_s.append(now_s - began_round_s)
         window.report(len(rounds_s))
+    if rounds_s:
+        note(output, batch)
     return StreamRun(name, rounds_s, began_s, now_s)
 
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from harness.cases import Duration
 from harness.measure.clock import TimedRounds
-from harness.proof import Prepared
+from harness.proof import LastAnswer, Prepared, check_queued
 
 # Few enough windows that the one synchronisation of each does not matter, and enough to see a drift of the rate.
 WINDOWS = 5
@@ -62,26 +62,33 @@ def measure_throughput(prepared: Prepared, duration: Duration, timed: TimedRound
 
     Raises:
         Contradiction: a graph was compiled in a timed window.
+        WrongAnswers: the last answer of a window, or of a few queued batches after it, is not that of its batch.
     """
     runner, batches = prepared.runner, prepared.batches
     windows: list[int] = []
+    last = LastAnswer(prepared)
 
     def one_window(size: int, left_s: float) -> None:
         """Run `size` batches, or fewer if the time is up, because the machine may be slower than before."""
         end_s = perf_counter() + left_s
         done = 0
         while done < size and (done == 0 or perf_counter() < end_s):
-            runner.submit(batches[done % len(batches)])
+            batch = batches[done % len(batches)]
+            output = runner.submit(batch)
             done += 1
         runner.synchronize()
+        last.note(output, batch)
         windows.append(done)
 
     def next_window(elapsed_s: float) -> tuple[Any, ...] | None:
+        last.check("a throughput window")  # before the next window may overwrite it
         done = sum(windows)
         size = window_batches(duration, done, elapsed_s, elapsed_s / done if done else prepared.cost.batch_s)
         return (size, math.inf if duration.max_s is None else duration.max_s - elapsed_s) if size else None
 
     windows_s = timed("throughput", one_window, next_window)
+    last.check("the last throughput window")
+    check_queued(prepared)
     prepared.require_no_recompilation()
     return Throughput.of(windows_s, windows, prepared.case.images) if windows_s else None
 

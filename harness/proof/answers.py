@@ -17,14 +17,25 @@ def answers(runner: Runner, batches: Sequence[Any], count: int) -> Outputs:
     """Return the runner's answers to the first `count` images of the batches, in order."""
     found: list[Outputs] = []
     for batch in batches:
-        found.append(runner.fetch(runner.submit(batch)).copy())
+        found += own_answers(runner, [batch])
         if sum(map(len, found)) >= count:
             break
     return Outputs.join(found).first(count)
 
 
-def check_answers(task: Task, case: Case, runner: Runner, batches: Sequence[Any], reference: Outputs) -> Agreement:
-    """Compare the runner's answers to the first images of the batches with the reference's answers.
+def own_answers(runner: Runner, batches: Sequence[Any]) -> list[Outputs]:
+    """Return the runner's answers to each batch, one at a time and in memory of their own."""
+    return [runner.fetch(runner.submit(batch)).copy() for batch in batches]
+
+
+def check_answers(task: Task, case: Case, own: Sequence[Outputs], reference: Outputs) -> Agreement:
+    """Compare a runner's answers to the first images with the reference's answers.
+
+    Args:
+        task: the task of the model.
+        case: the label.
+        own: the runner's answers to each batch, from `own_answers`.
+        reference: the reference's answers to the first images of the batches.
 
     Returns:
         How well the answers agree.
@@ -32,7 +43,7 @@ def check_answers(task: Task, case: Case, runner: Runner, batches: Sequence[Any]
     Raises:
         WrongAnswers: the answers cannot be compared, or differ by more than the precision allows.
     """
-    found = answers(runner, batches, len(reference))
+    found = Outputs.join(own).first(len(reference))
     compared = reference.first(len(found))
     agreement = task.compare(compared, found)
     floor = PRECISIONS[case.precision].sqnr_floor_db

@@ -15,15 +15,15 @@ from harness.artefacts import Artefacts, default_artefacts
 from harness.artefacts.saved_model import SavedModel
 from harness.cases import Case
 from harness.devices import Device, open_device
-from harness.engines import InspectedRunner, open_engine, open_saving
+from harness.engines import InspectedRunner, import_libraries, open_engine, open_saving, shows_memory
 from harness.progress import ReportPhase, no_report
-from harness.proof.answers import CHECKED_IMAGES, check_answers
+from harness.proof.answers import CHECKED_IMAGES, check_answers, own_answers
 from harness.proof.contradictions import MOST_PENDING_PCT, Contradiction, contradictions
 from harness.proof.prepared import Cost, Prepared, Proof
 from harness.proof.reference import References, input_images
 from harness.proof.waiting import pending_pct
 from harness.proof.warmup import SPAN, is_steady, warm_up
-from models.build import Built, build_module
+from models.build import Built, build_module, import_source
 from models.catalog import ModelSpec
 from models.preprocess import preprocessing_identity
 from models.tasks import Agreement, Outputs, WrongAnswers, task_of
@@ -59,16 +59,20 @@ def prepare(
         held.callback(device.release)
         held.callback(gc.collect)
         held.enter_context(device.settings(case.precision))
-        device.reset_peak_memory()
 
         report("loading")
         began = perf_counter()
+        import_source(spec)
+        import_libraries(case.engine, case.precision)
+        import_s = perf_counter() - began
         built = build_module(spec, weights)
-        load_s = perf_counter() - began
         images = input_images(spec, max(CHECKED_IMAGES, case.images * rotation(case.images)))
         reference = references.outputs(CHECKED_IMAGES, built.module)
 
         report("placing" if case.engine == "eager" else "compiling")
+        gc.collect()
+        device.release()  # what the reference and the random weights needed is no memory of the case
+        device.reset_peak_memory()
         began = perf_counter()
         if saved is None:
             supplied = replace(artefacts or default_artefacts(spec), report=report)
@@ -88,17 +92,21 @@ def prepare(
         runner.synchronize()
         first_inference_s = perf_counter() - began
         rounds_s = warm_up(runner, batches)
+        # before the profile, because some engines profile a second copy of the model
+        peak_memory_bytes = device.peak_memory() if shows_memory(case.engine, device) else None
 
         proof = _prove(case, spec, device, runner, batches, reference, identity_of(spec, built), report)
         cost = Cost(
-            load_s=load_s,
+            import_s=import_s,
+            load_s=built.load_s,
+            alive_s=built.alive_s,
             compile_s=compile_s,
             first_inference_s=first_inference_s,
             warmup_s=sum(rounds_s),
             warmup_rounds=len(rounds_s),
             warmup_steady=is_steady(rounds_s),
             batch_s=statistics.median(rounds_s[-SPAN:]),
-            peak_memory_bytes=device.peak_memory(),
+            peak_memory_bytes=peak_memory_bytes,
         )
         return Prepared(case, spec, runner, batches, cost, proof, held.pop_all())
 
@@ -128,12 +136,13 @@ def _prove(
                 f"it, so no time measured around it is the step's"
             )
         )
+    own = own_answers(runner, batches)
     agreement: Agreement | None = None
     try:
-        agreement = check_answers(task_of(spec), case, runner, batches, reference)
+        agreement = check_answers(task_of(spec), case, own, reference)
     except WrongAnswers as wrong:
         problems.append(wrong)
-    return Proof(evidence, problems, agreement, pending, runner.compilations(), identity)
+    return Proof(evidence, problems, agreement, pending, runner.compilations(), identity, own)
 
 
 def rotation(images: int) -> int:

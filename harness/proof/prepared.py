@@ -11,7 +11,7 @@ from harness.cases import GENERATED, Case
 from harness.engines import Evidence, InspectedRunner
 from harness.proof.contradictions import Contradiction
 from models.catalog import ModelSpec
-from models.tasks import Agreement, WrongAnswers
+from models.tasks import Agreement, Outputs, WrongAnswers
 
 
 @dataclass(frozen=True)
@@ -19,17 +19,22 @@ class Cost:
     """What preparing a case cost. None of it is part of a measured number.
 
     Attributes:
+        import_s: the seconds for importing the libraries of model and engine, about 0 where they were loaded before.
         load_s: the seconds for creating the module and loading its weights.
+        alive_s: the seconds for making random weights alive, 0 for other weights; see `models.build.make_alive`.
         compile_s: the seconds for placing, exporting and compiling.
         first_inference_s: the seconds for the first batch after compiling.
         warmup_s: the seconds for all warm-up rounds together.
         warmup_rounds: the number of warm-up rounds.
         warmup_steady: whether the last warm-up rounds were no longer getting faster.
         batch_s: the seconds for one batch at the end of warm-up.
-        peak_memory_bytes: the peak memory while the case was built and warmed up, or None where it is unknown.
+        peak_memory_bytes: the peak memory while the engine built the model and warmed it up, or None where it cannot
+            be told. The reference, the making of random weights and the profiling are not in it.
     """
 
+    import_s: float
     load_s: float
+    alive_s: float
     compile_s: float
     first_inference_s: float
     warmup_s: float
@@ -50,6 +55,7 @@ class Proof:
         pending_pct: the percentage of a step's time that passed after `synchronize` had returned.
         compilations: the number of graphs that were compiled until the end of preparation.
         identity: the weights and the preprocessing; two numbers are comparable only if these agree.
+        answers: the runner's own answers to each batch, one batch at a time, for the check of answers under load.
     """
 
     evidence: Evidence
@@ -58,6 +64,7 @@ class Proof:
     pending_pct: float
     compilations: int
     identity: dict[str, Any]
+    answers: Sequence[Outputs]
 
 
 @dataclass
@@ -127,7 +134,9 @@ class Prepared:
         return {
             "case": str(self.case),
             **self.case.flat(),
+            "import_s": cost.import_s,
             "load_s": cost.load_s,
+            "alive_s": cost.alive_s,
             "compile_s": cost.compile_s,
             "first_inference_s": cost.first_inference_s,
             "warmup_s": cost.warmup_s,

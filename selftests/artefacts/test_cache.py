@@ -4,7 +4,9 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -201,3 +203,33 @@ def test_a_user_without_a_home_is_told_only_once_the_cache_is_needed(monkeypatch
     with pytest.raises(NoImages, match="no home folder.*--cache-dir"):
         open_data_set(f"file://{tmp_path}/set", folder)
     assert not list(tmp_path.iterdir())
+
+
+LAYER = """
+import torch
+
+class Doubles(torch.nn.Module):
+    def forward(self, x):
+        return x * {factor}
+"""
+
+
+def test_the_key_knows_the_code_of_our_own_layers(tmp_path, monkeypatch):
+    """A changed `forward` shows in no weight and in no name: the same structure computes something else."""
+    source = tmp_path / "own_layer.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = []
+    for factor in (2, 3):
+        source.write_text(LAYER.format(factor=factor))
+        layer = import_module("own_layer").Doubles()
+        keys.append(key_of("k", torch.nn.Sequential(layer), libraries=(), sources=()))
+        monkeypatch.delitem(sys.modules, "own_layer")
+    assert keys[0]["structure_sha256"] == keys[1]["structure_sha256"]
+    assert keys[0] != keys[1]
+
+
+def test_the_key_knows_the_version_of_the_library_that_layers_are_from():
+    from timm.layers import BatchNormAct2d
+
+    assert "timm" not in key_of("k", layers(), libraries=(), sources=())["libraries"]
+    assert "timm" in key_of("k", torch.nn.Sequential(BatchNormAct2d(3)), libraries=(), sources=())["libraries"]

@@ -19,7 +19,8 @@ def run(engine, *more, precision="fp32", batch="2"):
 
 
 @pytest.mark.parametrize(
-    ("engine", "precision"), [("eager", "bf16"), ("trace", "amp_bf16"), ("script", "fp32"), ("openvino", "fp32")]
+    ("engine", "precision"),
+    [("eager", "bf16"), ("trace", "amp_bf16"), ("script", "fp32"), ("openvino", "fp32"), ("openvino", "int8")],
 )
 def test_a_saved_model_is_loaded_with_its_proof(engine, precision, tmp_path):
     path, out = tmp_path / "model", tmp_path / "out.json"
@@ -86,3 +87,16 @@ def test_weights_inside_are_the_files_own(tmp_path):
 def test_what_cannot_be_saved_says_why(tmp_path):
     assert "inductor keeps what it compiled" in run("compile", f"--save={tmp_path / 'model'}").text
     assert "no such file" in run("eager", f"--load={tmp_path / 'none'}").text
+
+
+def test_a_file_of_an_int8_model_without_its_calibration_is_not_proven(tmp_path):
+    path, cut = tmp_path / "model", tmp_path / "cut"
+    assert run("openvino", f"--save={path}", precision="int8").code == 0
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(cut, "w") as copy:
+        assert "calibration" in archive.namelist()
+        for name in archive.namelist():
+            if name != "calibration":
+                copy.writestr(name, archive.read(name))
+    loaded = run("openvino", f"--load={cut}", precision="int8")
+    assert loaded.code == 1, loaded.text
+    assert "nothing tells what was quantised" in loaded.text

@@ -1,6 +1,8 @@
 """From a row to a module: every row builds, random weights are alive, files are checked."""
 
 import copy
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -13,6 +15,7 @@ from models.build import build_module
 from models.catalog import find_spec, load_catalog
 from models.checkpoints import WeightsError
 from models.tasks.classify import spread, sqnr_db
+from selftests.inside import ROOT, clean_environment
 from selftests.logits import reference_logits
 
 CATALOG = load_catalog()
@@ -44,6 +47,42 @@ def test_random_weights_are_the_same_every_time_and_leave_the_global_state_alone
     assert build_module(spec, seed=1).weights_sha256 != first.weights_sha256
     assert first.weights == "random"
     assert not first.module.training
+
+
+DIGESTS = """
+from models.build import build_module
+from models.catalog import load_catalog
+
+catalog = load_catalog()
+print("DIGESTS", *(build_module(catalog[name]).weights_sha256 for name in ("resnet18", "mobilenetv3_small_100")))
+"""
+
+
+def test_random_weights_do_not_depend_on_the_number_of_threads():
+    found = []
+    for threads in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", DIGESTS],
+            cwd=ROOT,
+            env={**clean_environment(), "OMP_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(done.stdout.rpartition("DIGESTS")[2].split())
+    assert len(found[0]) == 2
+    assert found[0] == found[1]
+
+
+def test_making_random_weights_leaves_the_number_of_threads_alone():
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        build_module(CATALOG["mobilenetv3_small_100"])
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_the_hash_sees_a_single_weight():

@@ -10,6 +10,7 @@ import logging
 import platform
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 from harness.artefacts import Artefact, Artefacts
 from harness.cases import PRECISIONS, Case
 from harness.devices import Device
-from harness.engines.compile.pt2e import float_layers, quantised_program
+from harness.engines.compile.pt2e import float_layers, import_quantiser, quantised_program
 from harness.engines.evidence import Quantisation
 from harness.engines.torch.profiler import Event, matrix_work, packed_operators, ran_inductor
 from harness.engines.torch.runner import Answer, StepFindings, TorchRunner, lay_out, not_a_torch_device, place, put
@@ -41,13 +42,21 @@ def supports(device: Device, precision: str) -> str | None:
     return None
 
 
+def import_libraries(precision: str) -> None:
+    """See `harness.engines.import_libraries`."""
+    _be_quiet()
+    import_module("torch._dynamo")
+    import_module("torch._inductor.compile_fx")
+    if PRECISIONS[precision].calibrated:
+        import_quantiser()
+
+
 def build(
     module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
 ) -> TorchRunner:
     """See `Engine.build`. The model is called here already, so that the timed calls do not compile."""
     forget_graphs()
-    # dynamo warns on stderr that no CUDA runtime was found, even on machines where none is needed
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    _be_quiet()
     placed = place(module, case, device)
     layout = lay_out(placed, example, case, device)
     program, artefact = placed, None
@@ -86,6 +95,11 @@ def build(
             runner.submit(batch)
         runner.synchronize()
     return runner
+
+
+def _be_quiet() -> None:
+    # dynamo warns on stderr that no CUDA runtime was found, even on machines where none is needed
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def _records_graphs(device: Device) -> bool:

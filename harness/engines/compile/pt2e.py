@@ -30,6 +30,15 @@ _QUANTISERS = {
 }
 
 
+def import_quantiser() -> None:
+    """Import what quantising and loading a quantised program need."""
+    with _quietly():
+        import_module("torchao.quantization.pt2e.quantize_pt2e")
+        for place, _, _ in _QUANTISERS.values():
+            import_module(f"{_ROOM}.{place}")
+        import_module("torch.ao.quantization.fx._decomposed")
+
+
 def quantised_program(
     module: torch.nn.Module,
     example: torch.Tensor,

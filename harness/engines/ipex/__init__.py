@@ -56,6 +56,11 @@ def supports(device: Device, precision: str) -> str | None:
     return absent()
 
 
+def import_libraries(precision: str) -> None:
+    """See `harness.engines.import_libraries`."""
+    import_module(MODULE)
+
+
 def build(
     module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
 ) -> TorchRunner:

@@ -10,6 +10,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ MOST_EMBEDDED_BYTES = 2_000_000_000
 FILE_NAME = "model.onnx"
 
 LIBRARIES = ("torch", "onnx", "onnxscript", "timm", "torchvision")
+
+
+def import_exporter() -> None:
+    """Import what an export needs."""
+    for library in ("onnx", "onnxscript", "torch.onnx._internal.exporter._core"):
+        import_module(library)
 
 
 class ExportError(RuntimeError):

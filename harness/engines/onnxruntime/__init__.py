@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import tempfile
 from collections import Counter
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from harness.cases import PRECISIONS, Case
 from harness.devices import Device, place_of
 from harness.engines.arrays import in_fp32
 from harness.engines.evidence import Evidence, Quantisation
-from harness.engines.onnx.export import BATCH_NAME, FILE_NAME, INPUT_NAME, OPSET, exported_onnx
+from harness.engines.onnx.export import BATCH_NAME, FILE_NAME, INPUT_NAME, OPSET, exported_onnx, import_exporter
 from harness.engines.onnx.quantise import quantised_onnx
 from harness.engines.onnxruntime.profiler import Node, dtype_shares, fallbacks, read_nodes
 from harness.engines.torch.profiler import matrix_work, profile_step
@@ -30,6 +31,8 @@ from models.tasks import Outputs
 
 # Maps each device on which ONNX Runtime is used to the provider that runs there.
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+# On a GPU its memory is ONNX Runtime's own, which torch's allocator does not see.
+HAS_OWN_ALLOCATOR = True
 WHY_NOT_SAVED = "its ONNX file is kept in --cache-dir"
 
 _PRECISIONS = {"CPUExecutionProvider": ("fp32", "int8"), "CUDAExecutionProvider": ("fp32", "tf32", "fp16")}
@@ -70,6 +73,14 @@ def _missing_provider(provider: str) -> str | None:
     if provider in present:
         return None
     return f"this onnxruntime has no {provider}, only {', '.join(present)}: pip install onnxruntime-gpu in its place"
+
+
+def import_libraries(precision: str) -> None:
+    """See `harness.engines.import_libraries`."""
+    import_module("onnxruntime")
+    import_exporter()
+    if PRECISIONS[precision].calibrated:
+        import_module("onnxruntime.quantization")
 
 
 def build(

@@ -7,10 +7,12 @@ reason why it cannot run.
 from __future__ import annotations
 
 import gc
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,9 @@ from models.tasks import Outputs, output_names
 # of torch. Operators that int8 leaves in floating point run in fp32.
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 _DTYPES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8"}
-_GRAPH, _WEIGHTS = "model", "weights"
+_GRAPH, _WEIGHTS, _CALIBRATION = "model", "weights", "calibration"
+# On an Intel GPU its memory is OpenVINO's own, which torch's allocator does not see.
+HAS_OWN_ALLOCATOR = True
 # Beginnings of node types: a quantised classifier, for example, is a FullyConnectedQuantizedLegacy.
 _MATRIX_NODES = ("Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Deconvolution")
 
@@ -57,6 +61,13 @@ def supports(device: Device, precision: str) -> str | None:
     return plugin_of(device, _core()).reason
 
 
+def import_libraries(precision: str) -> None:
+    """See `harness.engines.import_libraries`."""
+    import_module("openvino")
+    if PRECISIONS[precision].calibrated:
+        import_module("nncf")
+
+
 def build(
     module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
 ) -> OpenVinoRunner:
@@ -69,19 +80,23 @@ def build(
 
 
 def save(runner: OpenVinoRunner) -> dict[str, bytes]:
-    """See `Saving.save`. The files are the graph and its weights."""
+    """See `Saving.save`. The files are the graph, its weights, and for int8 which images it was calibrated on."""
     import openvino
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
         openvino.save_model(runner.graph, path, compress_to_fp16=False)
-        return {_GRAPH: path.read_bytes(), _WEIGHTS: path.with_suffix(".bin").read_bytes()}
+        files = {_GRAPH: path.read_bytes(), _WEIGHTS: path.with_suffix(".bin").read_bytes()}
+    if runner.calibration is not None:
+        files[_CALIBRATION] = json.dumps(runner.calibration).encode()
+    return files
 
 
 def load(files: Mapping[str, bytes], module: torch.nn.Module, case: Case, device: Device) -> OpenVinoRunner:
-    """See `Saving.load`."""
+    """See `Saving.load`. A file of an int8 model without its calibration is loaded, and its label is then denied."""
     graph = _core().read_model(files[_GRAPH], files[_WEIGHTS])
-    return OpenVinoRunner(graph, output_names(module), case, device, "loaded", None)
+    calibration = json.loads(files[_CALIBRATION]) if _CALIBRATION in files else None
+    return OpenVinoRunner(graph, output_names(module), case, device, "loaded", calibration)
 
 
 @cache
@@ -144,6 +159,11 @@ class OpenVinoRunner:
     def graph(self) -> Any:
         """OpenVINO's graph that was compiled."""
         return self._graph
+
+    @property
+    def calibration(self) -> dict[str, Any] | None:
+        """The images that the graph was quantised on, None if it is not quantised."""
+        return self._calibration
 
     def put(self, images: torch.Tensor) -> Any:
         """See `Runner.put`. The images are copied, because a tensor with shared memory does not keep them alive."""

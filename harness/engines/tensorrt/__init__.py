@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from harness.artefacts import Artefact, Artefacts, key_of, sources_of
 from harness.cases import PRECISIONS, Case
 from harness.devices import Device
 from harness.engines.evidence import Evidence, Quantisation
-from harness.engines.onnx.export import FILE_NAME, INPUT_NAME, export_key, exported_onnx
+from harness.engines.onnx.export import FILE_NAME, INPUT_NAME, export_key, exported_onnx, import_exporter
 from harness.engines.onnx.quantise import quantised_onnx
 from harness.engines.tensorrt.bf16 import write_bf16
 from harness.engines.tensorrt.layers import Layer, layers_of, work_of
@@ -30,6 +31,8 @@ from harness.host.environment import fpmath_mode
 from models.tasks import Outputs, output_names
 
 PLAN_NAME = "model.plan"
+# Weights and workspace are TensorRT's own memory, which torch's allocator does not see.
+HAS_OWN_ALLOCATOR = True
 _DTYPES = {
     "fp32": torch.float32,
     "tf32": torch.float32,
@@ -57,6 +60,14 @@ def supports(device: Device, precision: str) -> str | None:
     if precision.startswith("amp_"):
         return f"tensorrt has no autocast: use {', '.join(_DTYPES)}"
     return absent()
+
+
+def import_libraries(precision: str) -> None:
+    """See `harness.engines.import_libraries`."""
+    import_module("tensorrt")
+    import_exporter()
+    if PRECISIONS[precision].calibrated:
+        import_module("onnxruntime.quantization")
 
 
 def build(

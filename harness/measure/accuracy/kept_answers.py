@@ -1,4 +1,4 @@
-"""A cache of the reference's answers to a sample, keyed by weights, preprocessing, images and library versions."""
+"""A cache of the reference's answers to a sample, keyed by weights, preprocessing, images, versions and sources."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.artefacts import ArtefactCache
+import harness.data
+import harness.engines.eager
+import harness.engines.torch.runner
+import models
+from harness.artefacts import ArtefactCache, hashes_of, sources_of
 from harness.cases import Case
 from harness.data import ImageFile
+from harness.measure import pipeline
 from harness.measure.accuracy.run import Answers, Sample
 
 REFERENCE_BATCH = 32
@@ -44,6 +49,7 @@ def kept_answers(
         "images_sha256": sample.sha256(),
         "files_sha256": _files_sha256(sample.images),
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        "sources_sha256": hashes_of(sources()),
     }
 
     def make(folder: Path) -> None:
@@ -63,6 +69,13 @@ def kept_answers(
             wall_s=float(kept["wall_s"]),
             batches=int(kept["batches"]),
         )
+
+
+def sources() -> list[Path]:
+    """Return the source files that decide the answers: of models, decoding, the engine, and the way of an image."""
+    folders = (models, harness.data, harness.engines.eager, harness.engines.torch.runner)
+    own = [path for folder in folders for path in sources_of(str(folder.__file__))]
+    return [*own, *sources_of(__file__), Path(str(pipeline.__file__))]
 
 
 def _files_sha256(images: Sequence[ImageFile]) -> str:

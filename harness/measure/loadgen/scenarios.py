@@ -65,7 +65,14 @@ class Scenario:
 
 
 def run_scenario(
-    scenario: str, runner: Runner, task: Task, batch: int, images: Samples, terms: Terms, report: ReportPhase
+    scenario: str,
+    runner: Runner,
+    task: Task,
+    batch: int,
+    images: Samples,
+    terms: Terms,
+    report: ReportPhase,
+    precision: str,
 ) -> Scenario:
     """Run one scenario, with its logs in the folder of the terms. For server, the highest valid rate is found first."""
     load = plan(scenario, terms, batch, answer_time(runner, task, images, batch), images.library)
@@ -73,7 +80,9 @@ def run_scenario(
 
     def run(one: LoadgenSettings, name: str) -> LoadgenVerdict:
         report(f"{scenario}: {name}")
-        return run_load(one, sut, images.library, terms.folder / name)
+        verdict = run_load(one, sut, images.library, terms.folder / name)
+        sut.check_last(precision, f"LoadGen's {scenario} ({name})")
+        return verdict
 
     if scenario != "server":
         return scenario_of(load, run(load, "run"), batch)
@@ -163,12 +172,13 @@ def measure_scenario(
 
     Raises:
         Contradiction: a graph was compiled during the scenario.
+        WrongAnswers: the last batch of a run was answered otherwise than by itself.
     """
     found: list[Scenario] = []
-    batch, task = prepared.case.images, task_of(prepared.spec)
+    batch, task, precision = prepared.case.images, task_of(prepared.spec), prepared.case.precision
     timed(
         "scenario",
-        lambda: found.append(run_scenario(scenario, prepared.runner, task, batch, images, terms, report)),
+        lambda: found.append(run_scenario(scenario, prepared.runner, task, batch, images, terms, report, precision)),
         lambda elapsed_s: None if found else (),
     )
     prepared.require_no_recompilation()
@@ -184,5 +194,6 @@ def classes_by_loadgen(
     settings = plan(scenario, terms, batch, answer_time(prepared.runner, task, images, batch), images.library)
     sut = RunnerUnderTest(prepared.runner, task, images, batch, is_queued=is_queued(scenario))
     verdict = run_load(replace(settings, mode="accuracy"), sut, images.library, terms.folder / "accuracy")
+    sut.check_last(prepared.case.precision, f"LoadGen's {scenario} (accuracy)")
     answers = read_answers(verdict.folder)
     return {index: int(np.frombuffer(found[0], np.int64)[0]) for index, found in answers.items()}

@@ -17,7 +17,8 @@ import torch
 
 from harness.engines import Runner
 from harness.measure.loadgen.bridge import Library, Respond
-from models.tasks import Task
+from harness.proof import check_again
+from models.tasks import Outputs, Task
 
 Fetch = Callable[[Sequence[int]], Sequence[torch.Tensor]]
 CALIBRATION_BATCHES = 5
@@ -68,6 +69,7 @@ class RunnerUnderTest:
         self._waiting: queue.SimpleQueue[tuple[int, int, Respond]] = queue.SimpleQueue()
         self._is_queued = is_queued
         self.batches = 0
+        self._last: tuple[torch.Tensor, Outputs] | None = None
 
     def issue(self, ids: Sequence[int], indices: Sequence[int], respond: Respond) -> None:
         """See `SystemUnderTest.issue`."""
@@ -92,11 +94,29 @@ class RunnerUnderTest:
     def _answer(self, ids: Sequence[int], indices: Sequence[int], respond: Respond) -> None:
         """Run one batch from host memory to classes on the host, and respond with the classes."""
         runner = self._runner
-        output = runner.submit(runner.put(self._images.batch(indices, self._batch)))
+        images = self._images.batch(indices, self._batch)
+        output = runner.submit(runner.put(images))
         runner.synchronize()
-        classes = np.array(self._task.decode(runner.fetch(output).first(len(ids))), np.int64)
+        outputs = runner.fetch(output)
+        classes = np.array(self._task.decode(outputs.first(len(ids))), np.int64)
         self.batches += 1
+        self._last = images, outputs
         respond(ids, classes[:, None])
+
+    def check_last(self, precision: str, where: str) -> None:
+        """Check that the last batch was answered as it is by itself. To be called when LoadGen's run is over.
+
+        Args:
+            precision: the precision of the case.
+            where: what the batch is the last of, for the message.
+
+        Raises:
+            WrongAnswers: the answers differ.
+        """
+        __tracebackhide__ = True
+        if self._last is not None:
+            (images, outputs), self._last = self._last, None
+            check_again(self._task, precision, self._runner, images, outputs, where)
 
 
 def answer_time(runner: Runner, task: Task, images: Samples, batch: int) -> float:
