@@ -110,6 +110,7 @@ class Cuda:
             "memory_mib": card.total_memory // 2**20,
             "multiprocessors": card.multi_processor_count,
             "driver": _driver_version(),
+            "uuid": str(getattr(card, "uuid", "")) or None,
             "cuda": torch.version.cuda,
             "cudnn": torch.backends.cudnn.version(),
         }

@@ -6,6 +6,7 @@ import csv
 import inspect
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -16,10 +17,18 @@ from pathlib import Path
 import pynvml
 import pytest
 
+from fixtures.telemetry import own_devices
+from harness.cases import Case
 from harness.host.telemetry import CLOCK
 from harness.host.telemetry.client import CollectorFailed, OutsideCollector, OwnCollector, tell
-from harness.host.telemetry.sensors import CpuSensor, NvidiaSensor, Unavailable, XpuSensor
+from harness.host.telemetry.collector import Readings
+from harness.host.telemetry.cpu import LEAST_SHARE_S, CpuSensor
+from harness.host.telemetry.nvidia import AVERAGED_S, NvidiaSensor
+from harness.host.telemetry.own import OwnDevice, UnknownDevice, sampled_name
+from harness.host.telemetry.rapl import PSYS
+from harness.host.telemetry.sensor import Unavailable
 from harness.host.telemetry.summary import summarise, with_images
+from harness.host.telemetry.xpu import XpuSensor
 from selftests.inside import ROOT, TINY, run_here
 
 LATENCY = (
@@ -65,7 +74,10 @@ def test_samples_lie_between_start_and_stop_and_nowhere_else(outside):
     assert began <= clocks[0] < began + 0.3
     assert ended - 0.2 < clocks[-1] < ended + 0.3
     assert len(rows) > 10
-    assert all(0 <= float(row["cpu utilization (%)"]) <= 100 for row in rows)
+    shares = [row["cpu utilization (%)"] for row in rows]
+    assert shares[0] == "", "a share of busy time at the begin would be of the time before"
+    assert all(0 <= float(share) <= 100 for share in shares if share)
+    assert any(shares)
     assert all(float(row["memory used (MiB)"]) > 0 for row in rows)
     tell(path, "stop")
     time.sleep(0.3)
@@ -183,33 +195,137 @@ def test_the_collector_ends_with_its_owner():
         own.start()
 
 
-def zone(folder, name, microjoules, most=262_143_328_850):
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self):
+        self.now_s = 100.0
+
+    def __call__(self):
+        return self.now_s
+
+
+def test_the_share_of_busy_time_is_never_of_the_time_before_the_window(tmp_path, monkeypatch):
+    """psutil gives the share since it was asked last: here 100% until the window begins, and 3% in it."""
+    clock, asked_s = Clock(), []
+
+    def cpu_percent():
+        asked_s.append(clock.now_s)
+        return 100.0 if len(asked_s) < 2 or asked_s[-2] < 200 else 3.0
+
+    monkeypatch.setattr("harness.host.telemetry.cpu.psutil.cpu_percent", cpu_percent)
+    cpu = CpuSensor(rapl=tmp_path, cpus=tmp_path, clock=clock)
+    clock.now_s = 200.0
+    readings = Readings([cpu])
+    clock.now_s += LEAST_SHARE_S
+    readings.take()
+    rows = list(csv.DictReader(readings.text().splitlines()))
+    assert [row["cpu utilization (%)"] for row in rows] == ["", "3.0"]
+
+
+def test_a_share_over_hardly_any_time_is_not_given(tmp_path):
+    clock = Clock()
+    cpu = CpuSensor(rapl=tmp_path, cpus=tmp_path, clock=clock)
+    clock.now_s += LEAST_SHARE_S / 2
+    assert "cpu utilization (%)" not in cpu.sample()
+    clock.now_s += LEAST_SHARE_S
+    assert "cpu utilization (%)" in cpu.sample()
+
+
+def zone(folder, name, counts, microjoules, most=262_143_328_850):
+    """One zone of energy: the kernel's powercap files, made by hand with its documented names and units."""
     place = folder / name
     place.mkdir(parents=True)
+    (place / "name").write_text(f"{counts}\n")
     (place / "energy_uj").write_text(str(microjoules))
     (place / "max_energy_range_uj").write_text(str(most))
     return place / "energy_uj"
 
 
-def test_energy_counts_packages_once_and_goes_on_where_a_counter_wraps(tmp_path):
-    """The kernel's files, made by hand: powercap's documented names and units."""
-    package = zone(tmp_path, "intel-rapl:0", 900, most=999)
-    zone(tmp_path, "intel-rapl:0:0", 500)
+@pytest.fixture
+def zones(tmp_path):
+    """The zones of a machine with two processors, memory, the whole board, and the packages a second time."""
+    return {
+        "package 0": zone(tmp_path, "intel-rapl:0", "package-0", 900),
+        "core": zone(tmp_path, "intel-rapl:0:0", "core", 500),
+        "dram 0": zone(tmp_path, "intel-rapl:0:1", "dram", 50),
+        "package 1": zone(tmp_path, "intel-rapl:1", "package-1", 100),
+        "dram 1": zone(tmp_path, "intel-rapl:1:0", "dram", 60),
+        "psys": zone(tmp_path, "intel-rapl:2", "psys", 5000),
+        "again": zone(tmp_path, "intel-rapl-mmio:0", "package-0", 900),
+    }
+
+
+def grow(zones):
+    """Let every zone count 1 J, and the whole board 9."""
+    for name, file in zones.items():
+        file.write_text(str(int(file.read_text()) + (9_000_000 if name == "psys" else 1_000_000)))
+
+
+def test_energy_counts_packages_and_memory_once(zones, tmp_path):
     cpu = CpuSensor(rapl=tmp_path, cpus=tmp_path)
     assert cpu.sample()["cpu energy (J)"] == 0
+    grow(zones)
+    assert cpu.sample()["cpu energy (J)"] == pytest.approx(4), "two packages and the memory of each"
+    assert "cpu energy" not in cpu.missing()
+    assert cpu.devices() == {"cpu": "RAPL package-0, package-0 dram, package-1, package-1 dram"}
+
+
+def test_the_energy_of_the_whole_board_stands_alone(zones, tmp_path):
+    cpu = CpuSensor(rapl=tmp_path, cpus=tmp_path, domain=PSYS)
+    grow(zones)
+    assert cpu.sample()["psys energy (J)"] == pytest.approx(9)
+    assert "cpu energy (J)" not in cpu.sample()
+    assert cpu.devices() == {"cpu": "RAPL psys"}
+
+
+def test_energy_counts_from_the_begin_of_the_window_and_goes_on_where_a_counter_wraps(tmp_path):
+    package = zone(tmp_path, "intel-rapl:0", "package-0", 300, most=999)
+    cpu = CpuSensor(rapl=tmp_path, cpus=tmp_path)
+    package.write_text("900")
+    cpu.begin()
+    assert cpu.sample()["cpu energy (J)"] == 0, "what was before the window is not in it"
     package.write_text("100")  # 100 up to the end, and 100 again
     assert cpu.sample()["cpu energy (J)"] == pytest.approx(200e-6)
+
+
+@pytest.mark.parametrize("broken", ["package 1", "dram 0"])
+def test_a_zone_that_cannot_be_read_is_named_and_no_part_is_given_as_the_whole(zones, tmp_path, broken):
+    zones[broken].write_text("no number")
+    cpu = CpuSensor(rapl=tmp_path, cpus=tmp_path)
+    assert "cpu energy (J)" not in cpu.sample()
+    assert str(zones[broken]) in cpu.missing()["cpu energy"]
+
+
+def test_a_zone_that_cannot_be_read_any_more_ends_the_energy_of_its_window(zones, tmp_path):
+    cpu = CpuSensor(rapl=tmp_path, cpus=tmp_path)
+    cpu.sample()
+    whole = zones["dram 1"].read_text()
+    zones["dram 1"].unlink()
+    assert "cpu energy (J)" not in cpu.sample()
+    assert "dram" in cpu.missing()["cpu energy"]
+    zones["dram 1"].write_text(whole)
+    assert "cpu energy (J)" not in cpu.sample(), "a counter with a gap would be a part"
+    cpu.begin()
+    assert cpu.sample()["cpu energy (J)"] == 0
     assert "cpu energy" not in cpu.missing()
-    assert "cpu energy" in CpuSensor(rapl=tmp_path / "none", cpus=tmp_path).missing()
 
 
-def write_window(folder, columns, missing=None, step_s=0.5, count=5):
+def test_a_machine_without_counters_says_so(tmp_path):
+    assert "no RAPL counter" in CpuSensor(rapl=tmp_path / "none", cpus=tmp_path).missing()["cpu energy"]
+    zone(tmp_path, "intel-rapl:0", "psys", 5)
+    assert "there is psys" in CpuSensor(rapl=tmp_path, cpus=tmp_path).missing()["cpu energy"]
+
+
+def write_window(folder, columns, missing=None, step_s=0.5, count=5, devices=None):
     """A window's files: each column a function of the seconds since its start."""
     lines = [",".join([CLOCK, *columns])]
     for index in range(count):
         lines.append(",".join(str(value) for value in [index * step_s, *(f(index * step_s) for f in columns.values())]))
     (folder / "telemetry_1.csv").write_text("\n".join(lines))
-    (folder / "sources.json").write_text(json.dumps({"interval_s": step_s, "missing": missing or {}}))
+    (folder / "sources.json").write_text(
+        json.dumps({"interval_s": step_s, "devices": devices or {}, "missing": missing or {}})
+    )
     return folder / "telemetry_1.csv"
 
 
@@ -236,6 +352,114 @@ def test_samples_outside_the_window_do_not_count(tmp_path):
     found = summarise(file, 0.5, 1.0)
     assert found["samples"] == 2
     assert found["metrics"]["cpu utilization"]["max"] == 100
+    found = summarise(file, 0.501, 1.0)
+    assert found["samples"] == 1, "a sample a moment before the window is of the time before it"
+
+
+def test_a_counter_is_scaled_by_the_time_between_its_own_values(tmp_path):
+    """xpu-smi has a line a second: its first one comes after the window's begin."""
+    columns = {"xpu energy consumed (J)": lambda s: "" if s < 1 else 1000 + 50 * s}
+    found = summarise(write_window(tmp_path, columns), 0.0, 2.0)
+    assert found["energy"]["joules"] == {"xpu energy consumed": 100}
+
+
+CARDS = {"cpu": "RAPL package-0", "gpu0": "GPU-aaaa0000-1", "gpu1": "GPU-bbbb0000-2"}
+COLUMNS = {
+    "cpu energy (J)": lambda s: 10 * s,
+    "gpu0 energy (J)": lambda s: 1000 + 300 * s,
+    "gpu1 energy (J)": lambda s: 5000 + 70 * s,
+    "gpu0 throttled (flag)": lambda s: 1.0,
+    "gpu1 throttled (flag)": lambda s: 0.0,
+    "cpu throttled (count)": lambda s: 7,
+}
+
+
+def test_a_case_has_the_energy_and_the_throttling_of_its_own_devices_alone(tmp_path):
+    file = write_window(tmp_path, COLUMNS, devices=CARDS)
+    on_cpu = with_images(summarise(file, 0.0, 2.0, [OwnDevice("cpu")], {}), images=10)
+    assert on_cpu["energy"]["joules"] == {"cpu energy": 20}
+    assert on_cpu["energy"]["joules_per_image"] == 2
+    assert on_cpu["energy"]["devices"] == {"cpu": "RAPL package-0"}
+    assert on_cpu["throttled"] == {"cpu": False}
+    second = OwnDevice("cuda", 0, "bbbb0000-2")  # as torch writes what the driver calls GPU-bbbb0000-2
+    found = summarise(file, 0.0, 2.0, [second], {})
+    assert found["energy"]["joules"] == {"gpu1 energy": 140}
+    assert found["energy"]["devices"] == {"gpu1": "GPU-bbbb0000-2"}
+    assert found["throttled"] == {"gpu1": False}
+    both = [second, OwnDevice("cuda", 1, "aaaa0000-1")]
+    assert summarise(file, 0.0, 2.0, both, {})["energy"]["joules"] == {"gpu0 energy": 600, "gpu1 energy": 140}
+
+
+def test_the_energy_of_the_whole_board_is_the_processors(tmp_path):
+    file = write_window(tmp_path, {"psys energy (J)": lambda s: 40 * s}, devices={"cpu": "RAPL psys"})
+    energy = summarise(file, 0.0, 2.0, [OwnDevice("cpu")], {})["energy"]
+    assert energy["joules"] == {"psys energy": 80}
+    assert energy["devices"] == {"cpu": "RAPL psys"}
+
+
+def test_a_device_without_a_counter_leaves_no_energy_of_the_others(tmp_path):
+    columns = {name: values for name, values in COLUMNS.items() if name != "gpu1 energy (J)"}
+    file = write_window(tmp_path, columns, devices=CARDS, missing={"gpu1 energy": "Not Supported"})
+    both = [OwnDevice("cuda", 0, "aaaa0000-1"), OwnDevice("cuda", 1, "bbbb0000-2")]
+    assert summarise(file, 0.0, 2.0, both, {})["energy"] == {"not_measured": "Not Supported"}
+    gap = write_window(tmp_path, COLUMNS, devices=CARDS, missing={"cpu energy": "zone: Permission denied"})
+    energy = summarise(gap, 0.0, 2.0, [OwnDevice("cpu")], {})["energy"]
+    assert energy == {"not_measured": "zone: Permission denied"}, "a counter that broke off is a part"
+
+
+def test_a_device_that_no_sensor_knows_is_told(tmp_path):
+    file = write_window(tmp_path, COLUMNS, devices=CARDS)
+    found = summarise(file, 0.0, 2.0, [OwnDevice("cuda", 0, "cccc0000-3")], {})
+    assert "0 GPUs of the driver have the UUID cccc0000-3" in found["energy"]["not_measured"]
+    assert "cuda:0" in found["not_measured"]
+    assert found["throttled"] == {}
+
+
+ORDER = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+@pytest.mark.parametrize(
+    ("device", "variables", "name"),
+    [
+        (OwnDevice("cpu"), {}, "cpu"),
+        (OwnDevice("cuda", 0, "GPU-BBBB0000-2"), {"CUDA_VISIBLE_DEVICES": "0"}, "gpu1"),  # the UUID decides
+        (OwnDevice("cuda", 0), {"CUDA_VISIBLE_DEVICES": "1,0", **ORDER}, "gpu1"),
+        (OwnDevice("cuda", 1), {"CUDA_VISIBLE_DEVICES": "1,0", **ORDER}, "gpu0"),
+        (OwnDevice("cuda", 1), ORDER, "gpu1"),
+        (OwnDevice("cuda", 0), {"CUDA_VISIBLE_DEVICES": "GPU-bbbb"}, "gpu1"),  # CUDA takes the begin of a UUID
+    ],
+)
+def test_a_device_is_found_among_the_drivers_own(device, variables, name):
+    assert sampled_name(device, CARDS, variables) == name
+
+
+@pytest.mark.parametrize(
+    ("device", "variables", "reason"),
+    [
+        (OwnDevice("cuda", 0), {}, "set CUDA_DEVICE_ORDER=PCI_BUS_ID"),
+        (OwnDevice("cuda", 0), {"CUDA_VISIBLE_DEVICES": "1"}, "set CUDA_DEVICE_ORDER=PCI_BUS_ID"),
+        (OwnDevice("cuda", 1), {"CUDA_VISIBLE_DEVICES": "1", **ORDER}, "no entry for cuda:1"),
+        (OwnDevice("cuda", 0), {"CUDA_VISIBLE_DEVICES": "7", **ORDER}, "no GPU 7"),
+        (OwnDevice("cuda", 0), {"CUDA_VISIBLE_DEVICES": "MIG-1234"}, "a part of one"),
+        (OwnDevice("xpu", 0), {}, "no sensor samples xpu:0"),
+        (OwnDevice("ipu", 0), {}, "no sensor samples ipu:0"),
+    ],
+)
+def test_a_device_that_cannot_be_told_apart_is_not_guessed(device, variables, reason):
+    with pytest.raises(UnknownDevice, match=reason):
+        sampled_name(device, CARDS, variables)
+
+
+def test_one_card_needs_no_order_and_intels_devices_go_by_number():
+    assert sampled_name(OwnDevice("cuda", 0), {"gpu0": "GPU-1"}, {}) == "gpu0"
+    devices = {"xpu": "0", "xpu1": "1"}
+    assert sampled_name(OwnDevice("xpu", 1), devices, {}) == "xpu1"
+    with pytest.raises(UnknownDevice, match="with ZE_AFFINITY_MASK"):
+        sampled_name(OwnDevice("xpu", 0), devices, {"ZE_AFFINITY_MASK": "1"})
+
+
+def test_the_devices_of_a_case_are_its_own():
+    assert own_devices(Case(TINY, "cpu", "fp32", 1, "eager", streams=3)) == [OwnDevice("cpu")]
 
 
 class MockNvml:
@@ -256,6 +480,9 @@ class MockNvml:
 
     def nvmlDeviceGetHandleByIndex(self, index):  # noqa: N802
         return index
+
+    def nvmlDeviceGetUUID(self, handle):  # noqa: N802
+        return f"GPU-0000-{handle}"
 
     def nvmlDeviceGetUtilizationRates(self, handle):  # noqa: N802
         return type("Rates", (), {"gpu": 97, "memory": 3})()
@@ -288,7 +515,10 @@ def test_the_mock_of_nvml_is_as_the_real_one():
 
 
 def test_nvidia_values_have_their_units_and_a_missing_sensor_its_reason():
-    source = NvidiaSensor(MockNvml())
+    clock = Clock()
+    source = NvidiaSensor(MockNvml(), clock)
+    clock.now_s += AVERAGED_S
+    assert source.devices() == {"gpu0": "GPU-0000-0"}
     assert source.sample() == {
         "gpu0 utilization (%)": 97,
         "gpu0 memory used (MiB)": 3,
@@ -301,24 +531,72 @@ def test_nvidia_values_have_their_units_and_a_missing_sensor_its_reason():
     assert source.missing() == {"gpu0 energy": "Not Supported"}
 
 
+def test_a_mean_of_the_driver_is_not_of_the_time_before_the_window():
+    clock = Clock()
+    source = NvidiaSensor(MockNvml(), clock)
+    clock.now_s += 10 * AVERAGED_S
+    source.begin()
+    averaged = {"gpu0 utilization (%)", "gpu0 power (W)"}
+    assert not averaged & source.sample().keys()
+    assert "the window was shorter" in source.missing()["gpu0 power"]
+    clock.now_s += AVERAGED_S
+    assert averaged <= source.sample().keys()
+    assert source.missing() == {"gpu0 energy": "Not Supported"}
+
+
+# A mock of Intel's command: the heading and lines of its documented `dump`. It writes the lines of a file, which grows.
 MOCK_XPU_SMI = """#!/bin/sh
-# a mock of Intel's command: the heading and lines of its documented `dump`
-echo "Timestamp, DeviceId, GPU Utilization (%), GPU Power (W), GPU Frequency (MHz)"
-while true; do echo "06:14:46.000, 0, 87.50, 118.20, 2050"; echo "06:14:47.000, 0, N/A, 119.00, 2050"; sleep 1; done
+printf "Timestamp, DeviceId, GPU Utilization (%%), GPU Power (W), GPU Frequency (MHz), "
+echo "GPU Energy Consumed (J), Throttle reason"
+exec tail -n +1 -f {lines}
 """
 
 
-def test_intel_values_are_the_last_whole_line(tmp_path, monkeypatch):
+@pytest.fixture
+def xpu_smi(tmp_path, monkeypatch):
+    """Gives a sensor of a mocked command, and a function that lets it write one line and waits until it is read."""
+    lines = tmp_path / "lines"
+    lines.touch()
     command = tmp_path / "xpu-smi"
-    command.write_text(MOCK_XPU_SMI)
+    command.write_text(MOCK_XPU_SMI.format(lines=lines))
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     source = XpuSensor()
-    time.sleep(0.3)
-    assert source.sample() == {"xpu power (W)": 119.0, "xpu frequency (MHz)": 2050.0}
-    assert source.missing() == {}
+
+    def write(line):
+        with lines.open("a") as opened:
+            opened.write(f"{line}\n")
+        select.select([source._process.stdout], [], [], 10)
+
+    yield source, write
+    source.close()
+
+
+def test_intels_lines_are_given_once_and_the_first_of_a_window_by_its_counters_alone(xpu_smi):
+    source, write = xpu_smi
+    write("06:14:45.000, 0, 99.00, 300.00, 2050, 5000, Not Throttled")
+    source.begin()
+    assert source.sample() == {}, "the line before the window is not of it"
+    write("06:14:46.000, 0, 87.50, 118.20, 2050, 5100, Not Throttled")
+    assert source.sample() == {"xpu energy consumed (J)": 5100.0}, "its means are partly of the time before"
+    write("06:14:47.000, 0, N/A, 119.00, 2050, 5200, Not Throttled")
+    assert source.sample() == {
+        "xpu power (W)": 119.0,
+        "xpu frequency (MHz)": 2050.0,
+        "xpu energy consumed (J)": 5200.0,
+    }
+    assert source.sample() == {}
+    assert source.missing() == {"xpu throttled": "xpu-smi gives the reason in words"}
     source.close()
     assert source.missing() == {"xpu": "xpu-smi ended with -9"}
+
+
+def test_intels_devices_have_columns_of_their_own(xpu_smi):
+    source, write = xpu_smi
+    source.begin()
+    write("06:14:46.000, 1, 87.50, 118.20, 2050, 70, Not Throttled")
+    assert source.sample() == {"xpu1 energy consumed (J)": 70.0}
+    assert source.devices() == {"xpu1": "1"}
 
 
 def test_a_source_that_is_not_here_says_why(monkeypatch):

@@ -8,7 +8,18 @@ import time
 import numpy as np
 import pytest
 
+from harness.measure.loadgen import bridge
 from harness.measure.loadgen.bridge import SCENARIOS, Library, LoadgenFailed, LoadgenSettings, run_load
+from harness.measure.loadgen.conf import (
+    Conf,
+    OtherTerms,
+    apply_conf,
+    conf_for,
+    describe_terms,
+    official_terms,
+    require_official,
+    seeds_of,
+)
 from harness.measure.loadgen.log import NoVerdict, read_answers, read_verdict
 
 SAMPLES = 100
@@ -207,3 +218,103 @@ def test_logs_that_cannot_be_written_are_an_error(tmp_path):
     (tmp_path / "mlperf_log_summary.txt").mkdir()
     with pytest.raises(LoadgenFailed, match="mlperf_log_summary"):
         run_load(load("single_stream"), Answers("single_stream"), library(), tmp_path)
+
+
+# mlperf.conf of LoadGen 6.0.17, "Set seeds" and "resnet50"
+OFFICIAL_SEEDS = {
+    "qsl": 2085463073848966840,
+    "sample_index": 2747215439041700203,
+    "schedule": 16159082839903944936,
+}
+RESNET50 = Conf("resnet50")
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_a_run_under_mlperfs_terms_has_the_official_seeds_in_loadgens_log(scenario, tmp_path):
+    """The duration is a short one; the rest is that of the file, and the words say in what the run departed from it."""
+    verdict = run_load(load(scenario, conf=RESNET50, bound_s=0.015), Answers(scenario), library(), tmp_path)
+    log = (tmp_path / "mlperf_log_detail.txt").read_text()
+    for name, seed in OFFICIAL_SEEDS.items():
+        assert f'"effective_{name}_rng_seed", "value": {seed}' in log
+    assert seeds_of(verdict.values) == OFFICIAL_SEEDS
+    assert verdict.values["effective_performance_sample_count"] == 64, "as many as there are, not the file's 1,024"
+    words = describe_terms(verdict.values, RESNET50, scenario)
+    assert words.startswith("mlperf resnet50 conf; at least 0.2 s, not 600 s")
+    assert words.endswith("64 samples in memory, not 1024")
+
+
+def test_a_run_with_other_seeds_than_it_was_to_have_is_denied(tmp_path, monkeypatch):
+    settings = bridge._settings
+
+    def seeded(load, loaded):
+        found = settings(load, loaded)
+        found.schedule_rng_seed = 7
+        return found
+
+    monkeypatch.setattr(bridge, "_settings", seeded)
+    with pytest.raises(OtherTerms, match="schedule 7, not 16159082839903944936"):
+        run_load(load("single_stream", conf=RESNET50), Answers("single_stream"), library(), tmp_path)
+
+
+def test_a_run_on_terms_of_its_own_says_so_and_would_be_denied_under_mlperfs(tmp_path):
+    verdict = run_load(load("single_stream"), Answers("single_stream"), library(), tmp_path)
+    assert describe_terms(verdict.values, None, "single_stream") == "visionmark"
+    assert seeds_of(verdict.values) == dict.fromkeys(OFFICIAL_SEEDS, 0)
+    with pytest.raises(OtherTerms, match="Leave out --mlperf"):
+        require_official(verdict.values, RESNET50, "single_stream")
+
+
+def test_the_official_terms_are_those_of_the_file():
+    found = {scenario: official_terms(RESNET50, scenario) for scenario in SCENARIOS}
+    assert {one.min_s for one in found.values()} == {600.0}
+    assert {one.loaded for one in found.values()} == {1024}
+    assert found["server"].bound_s == 0.015
+    assert found["offline"].min_queries == 24_576
+    assert found["multi_stream"].min_queries == 662
+    assert all(one.seeds == OFFICIAL_SEEDS for one in found.values())
+
+
+FULL = {
+    "effective_min_duration_ms": 600_000,
+    "effective_max_duration_ms": 0,
+    "effective_min_sample_count": 24_576,
+    "effective_min_query_count": 662,
+    "effective_target_latency_ns": 15_000_000,
+    "effective_performance_sample_count": 1024,
+}
+
+
+@pytest.mark.parametrize(
+    ("scenario", "changed", "words"),
+    [
+        ("offline", {}, ""),
+        ("server", {}, ""),
+        ("server", {"effective_target_latency_ns": 20_000_000}, "; bound 20 ms, not 15 ms"),
+        ("single_stream", {"effective_target_latency_ns": 0}, ""),
+        ("offline", {"effective_min_sample_count": 64}, "; at least 64 queries, not 24576"),
+        ("multi_stream", {"effective_min_query_count": 5}, "; at least 5 queries, not 662"),
+        ("server", {"effective_max_duration_ms": 2000}, "; at most 2 s"),
+    ],
+)
+def test_what_a_run_departs_in_from_the_terms_is_said(scenario, changed, words):
+    assert describe_terms({**FULL, **changed}, RESNET50, scenario) == f"mlperf resnet50 conf{words}"
+
+
+def test_a_model_that_mlperf_has_no_terms_for_says_whose_it_runs_under():
+    assert conf_for("resnet50") == conf_for("torchvision:resnet50") == RESNET50
+    words = describe_terms(FULL, conf_for("fbnetc_100"), "server")
+    assert words == "mlperf resnet50 conf; MLPerf has none for fbnetc_100"
+
+
+class WithoutConf:
+    """The settings of a library that has no file compiled in, as far as they are asked for."""
+
+    qsl_rng_seed = sample_index_rng_seed = schedule_rng_seed = 0
+
+    def FromConfig(self, path, model, scenario, conf_type):  # noqa: N802
+        return 1
+
+
+def test_a_loadgen_without_the_file_is_an_error_with_the_way_out():
+    with pytest.raises(OtherTerms, match="install mlcommons-loadgen"):
+        apply_conf(WithoutConf(), RESNET50, "server")

@@ -13,7 +13,14 @@ from fixtures.scenario_table import render_scenarios
 from harness.cases import Case
 from harness.measure.loadgen.bridge import SCENARIOS, LoadgenSettings
 from harness.measure.loadgen.log import LoadgenVerdict
-from harness.measure.loadgen.scenarios import CONFIRMATIONS, STEP_DOWN, classes_by_loadgen, find_rate, found_rate
+from harness.measure.loadgen.scenarios import (
+    CONFIRMATIONS,
+    STEP_DOWN,
+    classes_by_loadgen,
+    find_rate,
+    found_rate,
+    scenario_of,
+)
 from harness.measure.loadgen.system import Samples
 from harness.measure.loadgen.terms import Terms
 from harness.proof import Prepared
@@ -53,7 +60,7 @@ def images(total=30, loaded=30):
 
 
 def terms(folder, min_s=0.2):
-    return Terms(min_s, None, 0.015, False, folder)
+    return Terms(min_s, None, 0.015, folder)
 
 
 def quiet(text):
@@ -144,7 +151,8 @@ def test_a_scenario_keeps_its_logs_and_shows_its_verdict(tmp_path):
     (bench,) = json.loads(path.read_text())["benchmarks"]
     row = bench["extra_info"]
     assert row["validity"] == "INVALID", "0.3 s are no 662 queries"
-    assert row["p99_ms"] is None
+    assert row["p99_ms"] is row["p99_bound_ms"] is None
+    assert row["terms"] == "visionmark"
     assert "INVALID: too few queries for the percentile" in outcome.text.replace("\n", " ")
     log = Path(row["logs"]) / "mlperf_log_detail.txt"
     assert out in log.parents
@@ -154,7 +162,7 @@ def test_a_scenario_keeps_its_logs_and_shows_its_verdict(tmp_path):
 def test_a_query_smaller_than_the_batch_is_told_beside_its_number():
     """Such a batch is filled up: its latency is that of the whole batch."""
     record = {"case": "c", "reasons": [], "bound_ms": None, "queries": 64, "validity": "VALID", "logs": "a/b"}
-    one = {**record, "scenario": "single_stream", "p90_ms": 9.0, "samples_per_query": 1}
+    one = {**record, "scenario": "single_stream", "p90_bound_ms": 9.0, "samples_per_query": 1, "terms": "visionmark"}
     assert "1 in a batch of 32" in render_scenarios([{**one, "batch_limit": 32}], is_colour=False)
     assert "in a batch" not in render_scenarios([{**one, "batch_limit": 1}], is_colour=False)
 
@@ -163,14 +171,51 @@ def test_the_table_has_the_first_reasons_on_few_lines():
     reasons = ["the latency bound was not kept", "too few queries", "Run unsuccessful.\n * Processed 16 queries."]
     record = {"case": "c", "scenario": "server", "bound_ms": 15.0, "queries": 16, "validity": "INVALID", "logs": "a/b"}
     row = {**record, "samples_per_second": None, "samples_per_query": 1, "batch_limit": 1, "reasons": reasons}
+    row["terms"] = "visionmark"
     text = " ".join(render_scenarios([row], is_colour=False).split())
     assert "INVALID: the latency bound was not kept; too few queries" in text
     assert "Processed 16" not in text
 
 
-def test_a_full_length_run_has_to_be_valid(tmp_path):
+def test_a_run_under_mlperfs_terms_has_to_be_valid_and_says_whose_they_are(tmp_path):
+    path = tmp_path / "out.json"
     outcome = run_here(
-        *SELECTED, "-k", "scenario and multi_stream", "--mlperf", "--min-test-duration=0.2", f"--output-dir={tmp_path}"
+        *SELECTED,
+        *("-k", "scenario and multi_stream", "--mlperf", "--min-test-duration=0.2"),
+        *(f"--output-dir={tmp_path}", f"--benchmark-json={path}"),
     )
     assert outcome.code == 1, outcome.text
     assert "INVALID" in outcome.text
+    assert "resnet50" in outcome.text, "the table says whose terms they are"
+    (bench,) = json.loads(path.read_text())["benchmarks"]
+    row = bench["extra_info"]
+    assert row["terms"].startswith(f"mlperf resnet50 conf; MLPerf has none for {TINY}; at least 0.2 s, not 600 s")
+    assert row["seeds"] == {
+        "qsl": 2085463073848966840,
+        "sample_index": 2747215439041700203,
+        "schedule": 16159082839903944936,
+    }
+
+
+def test_what_loadgen_bounds_is_called_a_bound():
+    """An estimate by early stopping is above the percentile; in server a VALID run shows that p99 keeps to it."""
+    values = {**verdict("VALID", rate=50).values, "early_stopping_latency_ss": 9e6, "early_stopping_latency_ms": 8e6}
+    found = {
+        scenario: scenario_of(
+            LoadgenSettings(scenario, min_s=1, min_queries=1, bound_s=0.015),
+            LoadgenVerdict("VALID", (), {**values, "result_samples_per_second": 50.0}, (), Path("logs")),
+            batch=1,
+        )
+        for scenario in SCENARIOS
+    }
+    bounds = {scenario: (one.p90_bound_ms, one.p99_bound_ms) for scenario, one in found.items()}
+    assert bounds == {
+        "single_stream": (9.0, None),
+        "multi_stream": (None, 8.0),
+        "offline": (None, None),
+        "server": (None, 15.0),
+    }
+    assert (found["single_stream"].p90_ms, found["multi_stream"].p99_ms) == (9.0, 8.0), "the names that they had first"
+    assert found["server"].p99_ms == 9.0, "the percentile itself"
+    invalid = scenario_of(LoadgenSettings("server", min_s=1, min_queries=1), verdict("INVALID"), batch=1)
+    assert invalid.p99_bound_ms is None

@@ -10,11 +10,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
 from harness.files import CHECKOUT
+from harness.host.telemetry.own import OwnDevice
 from harness.host.telemetry.summary import summarise
 
 TELL_WITHIN_S = 2.0
@@ -67,7 +69,7 @@ class OutsideCollector:
         """Tell the collector that the window begins."""
         tell(self._path, "start")
 
-    def stop(self, begun_s: float, ended_s: float) -> dict[str, Any]:
+    def stop(self, begun_s: float, ended_s: float, devices: Sequence[OwnDevice] = ()) -> dict[str, Any]:
         """Tell the collector that the window has ended, and return a record that says only who sampled."""
         tell(self._path, "stop")
         return {"collector": str(self._path), "window_s": ended_s - begun_s}
@@ -116,12 +118,13 @@ class OwnCollector:
         tell(self._socket, "start")
         self._windows += 1
 
-    def stop(self, begun_s: float, ended_s: float) -> dict[str, Any]:
+    def stop(self, begun_s: float, ended_s: float, devices: Sequence[OwnDevice] = ()) -> dict[str, Any]:
         """Tell the collector that the window has ended, and return the summary of its samples.
 
         Args:
             begun_s: when the window began, in seconds on the clock that all processes share.
             ended_s: when the window ended, in seconds on the same clock.
+            devices: the devices of the case; empty for all of the machine.
 
         Raises:
             CollectorFailed: if the process died in the window or does not answer.
@@ -135,7 +138,7 @@ class OwnCollector:
             if monotonic() > late:
                 raise CollectorFailed(f"the collector wrote no samples within {ANSWER_WITHIN_S:g} s")
             sleep(0.005)
-        return summarise(file, begun_s, ended_s)
+        return summarise(file, begun_s, ended_s, devices)
 
     def _require_alive(self) -> None:
         code = self._process.poll()

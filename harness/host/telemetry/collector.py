@@ -1,6 +1,7 @@
 """The collector: samples between `start` and `stop` into one file per window, and ends at `kill`.
 
-`telemetry_N.csv` is written whole when window N has ended. `sources.json` says what cannot be measured, and why.
+`telemetry_N.csv` is written whole when window N has ended. `sources.json` says which devices were sampled, and what
+cannot be measured and why.
 """
 
 from __future__ import annotations
@@ -12,13 +13,16 @@ import selectors
 import signal
 import socket
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic, perf_counter, time
 from types import FrameType
 
 from harness.files import write_whole
 from harness.host.telemetry import CLOCK, WALL
-from harness.host.telemetry.sensors import Reading, Sensor, open_sensors
+from harness.host.telemetry.rapl import PACKAGES
+from harness.host.telemetry.sensor import Reading, Sensor
+from harness.host.telemetry.sensors import open_sensors
 
 MOST_BYTES = 1024
 ACCEPTED_WITHIN_S = 1.0
@@ -27,14 +31,18 @@ ACCEPTED_WITHIN_S = 1.0
 class Readings:
     """The samples of one window."""
 
-    def __init__(self) -> None:
-        """Begin with no samples."""
+    def __init__(self, sensors: Sequence[Sensor]) -> None:
+        """Let every sensor forget what was before, and take the first sample."""
+        self._sensors = sensors
         self._rows: list[Reading] = []
+        for sensor in sensors:
+            sensor.begin()
+        self.take()
 
-    def take(self, sensors: list[Sensor]) -> None:
+    def take(self) -> None:
         """Take one sample of every sensor, with the clock that all processes share and the time of day."""
         row = {CLOCK: perf_counter(), WALL: time()}
-        for sensor in sensors:
+        for sensor in self._sensors:
             row.update(sensor.sample())
         self._rows.append(row)
 
@@ -47,16 +55,17 @@ class Readings:
         return out.getvalue()
 
 
-def serve(path: Path | None, folder: Path, interval_s: float) -> None:
+def serve(path: Path | None, folder: Path, interval_s: float, domain: str = PACKAGES) -> None:
     """Obey commands until `kill`, SIGTERM or Ctrl-C. Without a socket, sample from now on.
 
     Args:
         path: the socket, which is made here and replaces one that was left behind; None for no socket.
         folder: the folder in which the files are written.
         interval_s: seconds between two samples.
+        domain: which zones of the processor's energy are counted; see `Rapl`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sensors, absent = open_sensors()
+    sensors, absent = open_sensors(domain)
     ends = _Ends()
     window: Readings | None = None
     number = 0
@@ -66,15 +75,16 @@ def serve(path: Path | None, folder: Path, interval_s: float) -> None:
     def start() -> None:
         nonlocal window, number
         if window is None:
-            window, number = Readings(), number + 1
-            window.take(sensors)
+            window, number = Readings(sensors), number + 1
 
     def stop() -> None:
         nonlocal window
         if window is not None:
-            window.take(sensors)
+            window.take()
             missing = {**absent, **{name: why for sensor in sensors for name, why in sensor.missing().items()}}
-            write_whole(folder / "sources.json", json.dumps({"interval_s": interval_s, "missing": missing}, indent=2))
+            devices = {name: known for sensor in sensors for name, known in sensor.devices().items()}
+            about = {"interval_s": interval_s, "devices": devices, "missing": missing}
+            write_whole(folder / "sources.json", json.dumps(about, indent=2))
             write_whole(folder / f"telemetry_{number}.csv", window.text())
             window = None
 
@@ -96,7 +106,7 @@ def serve(path: Path | None, folder: Path, interval_s: float) -> None:
                 elif command == "kill":
                     break
             if window is not None and monotonic() >= due_s:
-                window.take(sensors)
+                window.take()
                 due_s = max(due_s + interval_s, monotonic())
         stop()
     finally:

@@ -18,10 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from harness.measure.loadgen.conf import LIBRARY_NAMES, Conf, apply_conf, require_official
 from harness.measure.loadgen.log import LoadgenVerdict, read_verdict
 
-SCENARIOS = ("single_stream", "multi_stream", "offline", "server")
-_NAMES = {"single_stream": "SingleStream", "multi_stream": "MultiStream", "offline": "Offline", "server": "Server"}
+SCENARIOS = tuple(LIBRARY_NAMES)
 MULTI_STREAM_SAMPLES = 8
 # LoadGen looks for an audit file in the working directory, which would overrule every setting. It is given the path of
 # a file that does not exist instead.
@@ -51,6 +51,8 @@ class LoadgenSettings:
         mode: `performance`; `accuracy`, which runs each sample of the library once; or `find_peak`, LoadGen's search
             for the highest rate that meets the bound, upwards from `rate` (server).
         log_answers: how many answers of a performance run LoadGen logs; of an accuracy run it logs all.
+        conf: whose part of `mlperf.conf` gives all that is not set here, the seeds above all; None for LoadGen's own
+            defaults.
     """
 
     scenario: str
@@ -62,6 +64,7 @@ class LoadgenSettings:
     max_s: float | None = None
     mode: str = "performance"
     log_answers: int = 0
+    conf: Conf | None = None
 
 
 @dataclass(frozen=True)
@@ -221,11 +224,13 @@ def run_load(
     Raises:
         LoadgenFailed: answers are missing or doubled, or the logs cannot be written.
         NoVerdict: LoadGen wrote no verdict.
+        OtherTerms: the run was to have the seeds of `mlperf.conf`, and its log has others.
         BaseException: any exception that the system under test raised, including KeyboardInterrupt.
     """
     import mlperf_loadgen
 
     detail = _clear_logs(folder)
+    settings = _settings(load, min(library.loaded, library.total))
     bridge = _Bridge(load, sut, answer_within_s)
     logs = mlperf_loadgen.LogSettings()
     logs.enable_trace = False
@@ -243,7 +248,7 @@ def run_load(
 
     def start() -> None:
         try:
-            mlperf_loadgen.StartTestWithLogSettings(*handles, _settings(load), logs, str(folder / _NO_AUDIT_FILE))
+            mlperf_loadgen.StartTestWithLogSettings(*handles, settings, logs, str(folder / _NO_AUDIT_FILE))
         finally:
             is_over.set()
 
@@ -261,7 +266,10 @@ def run_load(
         mlperf_loadgen.DestroyQSL(handles[1])
     if bridge.failure is not None:
         raise bridge.failure
-    return read_verdict(detail)
+    verdict = read_verdict(detail)
+    if load.conf is not None:
+        require_official(verdict.values, load.conf, load.scenario)
+    return verdict
 
 
 def _clear_logs(folder: Path) -> Path:
@@ -308,12 +316,17 @@ def _held(call: Callable[[Sequence[int]], None], bridge: _Bridge) -> Callable[[l
     return held
 
 
-def _settings(load: LoadgenSettings) -> Any:
+def _settings(load: LoadgenSettings, loaded: int) -> Any:
+    """Return LoadGen's settings for a run with this many samples in memory."""
     import mlperf_loadgen
 
     modes = {"performance": "PerformanceOnly", "accuracy": "AccuracyOnly", "find_peak": "FindPeakPerformance"}
     settings = mlperf_loadgen.TestSettings()
-    settings.scenario = getattr(mlperf_loadgen.TestScenario, _NAMES[load.scenario])
+    if load.conf is not None:
+        apply_conf(settings, load.conf, load.scenario)
+        if settings.performance_sample_count_override > loaded:
+            settings.performance_sample_count_override = loaded
+    settings.scenario = getattr(mlperf_loadgen.TestScenario, LIBRARY_NAMES[load.scenario])
     settings.mode = getattr(mlperf_loadgen.TestMode, modes[load.mode])
     settings.min_duration_ms = round(load.min_s * 1e3)
     settings.max_duration_ms = 0 if load.max_s is None else max(1, round(load.max_s * 1e3))

@@ -11,6 +11,7 @@ import numpy as np
 from harness.engines import Runner
 from harness.measure.clock import TimedRounds
 from harness.measure.loadgen.bridge import LoadgenSettings, run_load
+from harness.measure.loadgen.conf import describe_terms, seeds_of
 from harness.measure.loadgen.log import LoadgenVerdict, read_answers
 from harness.measure.loadgen.system import RunnerUnderTest, Samples, answer_time
 from harness.measure.loadgen.terms import LEAST_QUERIES, Terms, is_queued, plan
@@ -35,9 +36,15 @@ class Scenario:
     """One MLPerf scenario with LoadGen's verdict and numbers.
 
     Latencies run from the scheduled time of a query to its completion. A number that the run does not support is None,
-    and `reasons` says why. `p90_ms` and `p99_ms` are LoadGen's early-stopping estimates; in the server scenario
-    `p99_ms` is LoadGen's percentile of a VALID run. `samples_per_second` is the rate of completed samples (offline,
-    server). A batch holds the waiting samples, at most `batch_limit`, and is padded if it is shorter.
+    and `reasons` says why. `p90_bound_ms` (single_stream) and `p99_bound_ms` (multi_stream) are LoadGen's
+    early-stopping estimates: at 99% confidence the percentile is not above them. In the server scenario that holds of
+    the latency bound itself, once a run is VALID. `p90_ms` and `p99_ms` are the names that these numbers had first; in
+    the server scenario `p99_ms` is the percentile of the queries of a VALID run. `samples_per_second` is the rate of
+    completed samples (offline, server). A batch holds the waiting samples, at most `batch_limit`, and is padded if it
+    is shorter.
+
+    `terms` says whose terms the run was under: `visionmark`, or `mlperf MODEL conf` with every setting in which it
+    departed from them. `seeds` are those in LoadGen's log.
     """
 
     kind: ClassVar[str] = "scenario"
@@ -47,6 +54,8 @@ class Scenario:
     reasons: tuple[str, ...]
     p90_ms: float | None
     p99_ms: float | None
+    p90_bound_ms: float | None
+    p99_bound_ms: float | None
     samples_per_second: float | None
     queries: int
     samples_per_query: int
@@ -58,6 +67,8 @@ class Scenario:
     loadgen: str
     note: str | None
     logs: str
+    terms: str
+    seeds: dict[str, int]
 
     def is_accepted(self, is_mlperf: bool) -> bool:
         """Return whether the test passes: a run by MLPerf's rules must be VALID, a short one may have any verdict."""
@@ -132,15 +143,19 @@ def scenario_of(load: LoadgenSettings, verdict: LoadgenVerdict, batch: int, note
     rates = {"offline": "result_samples_per_second", "server": "result_completed_samples_per_sec"}
     counts = verdict.is_valid and load.mode != "find_peak"
     rate = values[rates[load.scenario]] if load.scenario in rates and counts else None
-    p99_ns = estimate if load.scenario == "multi_stream" else 0
+    p90_bound_ms = estimate / 1e6 if load.scenario == "single_stream" and estimate else None
+    p99_bound_ms = estimate / 1e6 if load.scenario == "multi_stream" and estimate else None
+    p99_ms = p99_bound_ms
     if load.scenario == "server" and counts:
-        p99_ns = values["result_99.00_percentile_latency_ns"]
+        p99_ms, p99_bound_ms = values["result_99.00_percentile_latency_ns"] / 1e6, load.bound_s * 1e3
     return Scenario(
         scenario=load.scenario,
         validity=verdict.validity,
         reasons=verdict.reasons,
-        p90_ms=estimate / 1e6 if load.scenario == "single_stream" and estimate else None,
-        p99_ms=p99_ns / 1e6 if p99_ns else None,
+        p90_ms=p90_bound_ms,
+        p99_ms=p99_ms,
+        p90_bound_ms=p90_bound_ms,
+        p99_bound_ms=p99_bound_ms,
         samples_per_second=None if rate is None else float(rate),
         queries=int(values["result_query_count"]),
         samples_per_query=int(values["effective_samples_per_query"]),
@@ -152,6 +167,8 @@ def scenario_of(load: LoadgenSettings, verdict: LoadgenVerdict, batch: int, note
         loadgen=str(values["loadgen_version"]),
         note=note,
         logs=str(verdict.folder),
+        terms=describe_terms(values, load.conf, load.scenario),
+        seeds=seeds_of(values),
     )
 
 

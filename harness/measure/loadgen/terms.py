@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.measure.loadgen.bridge import MULTI_STREAM_SAMPLES, Library, LoadgenSettings
+from harness.measure.loadgen.conf import Conf, official_terms
 
-# MLPerf inference rules, "Scenarios": the least duration in seconds and the least number of samples of a valid run.
-MLPERF_S = 600.0
-MLPERF_OFFLINE_SAMPLES = 24_576
-# The latency bound in seconds that the rules set for image classification in the server scenario.
+# The latency bound in seconds that MLPerf sets for image classification in the server scenario, for short runs and for
+# served models; a run under MLPerf's terms takes that of `mlperf.conf`.
 MLPERF_BOUND_S = 0.015
 # The queries that LoadGen's early stopping needs for a percentile at 99% confidence: p90 in single_stream, p99 in
 # multi_stream, and p99 under a bound in server.
@@ -26,15 +25,20 @@ class Terms:
         min_s: the least duration of a run in seconds.
         max_s: the longest duration of a run in seconds, or None.
         bound_s: the latency bound of the server scenario in seconds.
-        is_mlperf: whether the counts of MLPerf's rules apply, and an INVALID run fails.
         folder: the folder for LoadGen's logs.
+        conf: whose part of `mlperf.conf` applies, with its seeds and counts; None for a short run's own terms.
     """
 
     min_s: float
     max_s: float | None
     bound_s: float
-    is_mlperf: bool
     folder: Path
+    conf: Conf | None = None
+
+    @property
+    def is_mlperf(self) -> bool:
+        """Whether the run is under MLPerf's terms, so that an INVALID one fails."""
+        return self.conf is not None
 
 
 def is_queued(scenario: str) -> bool:
@@ -54,11 +58,13 @@ def plan(scenario: str, terms: Terms, batch: int, batch_s: float, library: Libra
     """
     runs = -(-MULTI_STREAM_SAMPLES // batch) if scenario == "multi_stream" else 1
     rate = batch / batch_s
-    least = LEAST_QUERIES[scenario] if terms.is_mlperf else 1
+    least = 1
+    if terms.conf is not None:
+        least = max(LEAST_QUERIES[scenario], official_terms(terms.conf, scenario).min_queries)
     if scenario == "offline":
         # offline is one query that has to last for the whole run, so expect a tenth more than the measured rate
         rate *= 1.1
-        least = max(least, min(MLPERF_OFFLINE_SAMPLES, library.total) if terms.is_mlperf else batch)
+        least = max(least, batch)
     return LoadgenSettings(
         scenario,
         min_s=terms.min_s,
@@ -68,4 +74,5 @@ def plan(scenario: str, terms: Terms, batch: int, batch_s: float, library: Libra
         expected_s=runs * batch_s / 2,
         rate=rate,
         bound_s=terms.bound_s,
+        conf=terms.conf,
     )
