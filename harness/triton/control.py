@@ -88,7 +88,8 @@ def load_model(server: Server, artefact: ModelFiles, deadline_s: float = LOAD_S)
                 _upload(server, artefact, backend, deadline_s)
         except ModelNotServed as refused:
             if _NO_GPU.search(str(refused)):
-                raise NoBackend(f"the server has no such GPU: {refused}; use --device cpu") from None
+                words = " ".join(str(refused).split()).rstrip(";: ")
+                raise NoBackend(f"the server has no such GPU: {words}; use --device cpu") from None
             if _NO_BACKEND not in str(refused):
                 raise
             refusals.append(backend)
