@@ -8,7 +8,7 @@ from fixtures.serving.table import render_serving
 from fixtures.summary import tables_of
 from harness.triton.clients import Traffic
 from harness.triton.cross_check import compare
-from harness.triton.overhead import IN_PROCESS, Overhead
+from harness.triton.overhead import IN_PROCESS, SERVED_WAYS, Overhead
 from harness.triton.perf_analyzer import Opinion
 from harness.triton.photographs import Photographs
 
@@ -47,7 +47,20 @@ def test_the_second_opinion_is_printed_with_its_verdict():
     theirs = [Opinion(rate, 10.0) for rate in (95.0, 100.0, 104.0)]
     check = compare([Opinion(99.0, 10.1)] * 3, theirs, Traffic("grpc", "sync", 4), 1, unmeasured=2)
     (text,) = render_serving([record_of(check)], is_colour=False)
-    assert "99.00 100.00 0.99 (0.95 to 1.04) 10.10 10.00 1.01 (1.01 to 1.01) 3 + 2 unmeasured agree" in words_of(text)
+    assert "images/s 99.00 100.00 0.99 0.95 to 1.04 3 + 2 unmeasured agree" in words_of(text)
+    assert "p50 ms 10.10 10.00 1.01 1.01 to 1.01" in words_of(text)
+
+
+def test_nothing_is_cut_off_for_a_long_name():
+    """The name of a model with its owner, and traffic at its end."""
+    name = "timm:test_efficientnet-cpu-fp32-bs1-onnxruntime-grpc-sync-4"
+    check = compare([Opinion(99.0, 10.1)] * 3, [Opinion(100.0, 10.0)] * 3, Traffic("grpc", "sync", 4), 1, unmeasured=2)
+    base_s = [0.010] * 24
+    adds = Overhead.of({IN_PROCESS: base_s, **{way: [0.012] * 24 for way in SERVED_WAYS}})
+    shown = Photographs(50000, 50000, 77.5, 77.5, 104.2, 51.0)
+    for measurement in (check, adds, shown):
+        (text,) = render_serving([record_of(measurement, case=name)], is_colour=False)
+        assert "…" not in text and name in text
 
 
 def test_photographs_are_printed_with_the_accuracies_of_both():
