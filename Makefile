@@ -36,8 +36,8 @@ $(TRITON_STAMP): $(STAMP) requirements/triton-server.txt requirements/triton-ser
 	@$(BIN)/python -m harness.triton.perf_analyzer $(TRITON)/wheels $(TRITON)
 	@rm -r $(TRITON)/wheels && touch $@
 
-serve: $(STAMP) $(HAS_TRITON) ## serve models with a real Triton server and measure what clients get; ARGS="..." goes to pytest
-	@$(BIN)/python -m pytest tests_serial $(ARGS)
+serve: $(STAMP) $(HAS_TRITON) ## serve models with a real Triton server, every number in results/serve.json; ARGS="..." goes to pytest
+	@mkdir -p results && $(BIN)/python -m pytest tests_serial --benchmark-json results/serve.json $(ARGS)
 
 bench: $(STAMP) ## measure fbnetc_100 and keep every number in results/out.json; ARGS="..." goes to pytest
 	@mkdir -p results

@@ -1,4 +1,4 @@
-"""Loads and unloads a server's models, and reads what the server reports of them, such as statistics.
+"""Loads and unloads a server's models.
 
 Every call has a deadline, because a load can hang in the server for ever: it does so for a model without its
 `model.py`.
@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import re
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from harness.triton.clients import CHANNEL
-from harness.triton.repository import ModelFiles, is_supplied, upload, write_model
+from harness.triton.repository import ModelFiles, is_supplied, named, upload, write_model
 from harness.triton.server import Server
 
 LOAD_S = 120.0
 CALL_S = 10.0
 UNLOAD_S = 30.0
-METRIC = "visionmark_session"
 _NO_BACKEND = "unable to find backend library"
-_NOT_OURS_TO_LOAD = "explicit model load / unload is not allowed"
+_NO_GPU = re.compile(r"server does not support GPUs|unsupported gpu id")
 
 
 class ModelNotServed(RuntimeError):
@@ -32,41 +29,22 @@ class ModelNotServed(RuntimeError):
 
 
 class NoBackend(ModelNotServed):
-    """The server has none of the backends that can run the model's file."""
+    """The server has none of the backends that can run the model's file, or not the GPU for it."""
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """What the server has counted for one model since it was loaded.
+class Loaded:
+    """What a server serves for a case.
 
     Attributes:
-        images: the number of inferences, one for each image.
-        executions: the number of batches that the server formed and ran.
-        requests: the number of requests that were answered successfully.
-        failures: the number of requests that were answered with an error.
-        queue_s: seconds in the queue, summed over the requests.
-        input_s: seconds spent on taking the inputs, summed over the requests.
-        compute_s: seconds spent on running the model, summed over the requests.
-        output_s: seconds spent on giving the outputs, summed over the requests.
+        name: the model's name on the server.
+        backend: the backend that runs our files, None for a model that was there already and is served as it is.
+        stays: whether the model is somebody else's on a server that somebody else runs, so that it is not unloaded.
     """
 
-    images: int
-    executions: int
-    requests: int
-    failures: int
-    queue_s: float
-    input_s: float
-    compute_s: float
-    output_s: float
-
-    def since(self, before: Statistics) -> Statistics:
-        """Return what was counted after the reading `before`, up to this one."""
-        names = self.__dataclass_fields__
-        return Statistics(**{name: getattr(self, name) - getattr(before, name) for name in names})
-
-    def mean_ms(self, part: str) -> float:
-        """Return the mean milliseconds per request of `queue`, `input`, `compute` or `output`."""
-        return 1e3 * float(getattr(self, f"{part}_s")) / max(1, self.requests)
+    name: str
+    backend: str | None
+    stays: bool
 
 
 @contextmanager
@@ -81,42 +59,55 @@ def calling(server: Server) -> Iterator[Any]:
         client.close()
 
 
-def load_model(server: Server, artefact: ModelFiles, deadline_s: float = LOAD_S) -> str | None:
-    """Have the server load a model, with the first of the model's backends that the server has.
+def load_model(server: Server, artefact: ModelFiles, deadline_s: float = LOAD_S) -> Loaded:
+    """Have the server serve a model, with the first of the model's backends that the server has.
 
-    A model that the user supplies is loaded as it is.
-
-    Returns:
-        The backend, or None for a model that the user supplies.
+    A model that the user supplies is served as it is. On a server that somebody else runs that is a model of this name
+    that is ready: it is neither loaded nor written over. Ours has a name of its own there, which no other model has.
 
     Raises:
-        NoBackend: if the server has no backend for the file.
+        NoBackend: if the server has no backend for the file, or not the GPU.
         ModelNotServed: if the server refused the model for another reason.
         ServerFailed: if the load hung; the server must not be used any more.
         RepositoryError: if the model's folder cannot be written.
     """
-    if server.repository is not None and is_supplied(server.repository, artefact.name):
+    if server.repository is None:
+        if is_ready(server, artefact.name):
+            return Loaded(artefact.name, None, stays=True)
+        artefact = named(artefact, server.own_name(artefact.name))
+    elif is_supplied(server.repository, artefact.name):
         request_load(server, artefact.name, deadline_s)
-        return None
+        return Loaded(artefact.name, None, stays=False)
     refusals = []
     for backend in artefact.backends():
-        config: str | None = None
-        files: dict[str, bytes] | None = None
-        if server.repository is not None:
-            write_model(server.repository, artefact, backend)
-        else:
-            config, files = upload(artefact, backend)
         try:
-            request_load(server, artefact.name, deadline_s, config, files)
+            if server.repository is not None:
+                write_model(server.repository, artefact, backend)
+                request_load(server, artefact.name, deadline_s)
+            else:
+                _upload(server, artefact, backend, deadline_s)
         except ModelNotServed as refused:
-            if _NOT_OURS_TO_LOAD in str(refused) and is_ready(server, artefact.name):
-                return None
+            if _NO_GPU.search(str(refused)):
+                words = " ".join(str(refused).split()).rstrip(";: ")
+                raise NoBackend(f"the server has no such GPU: {words}; use --device cpu") from None
             if _NO_BACKEND not in str(refused):
                 raise
             refusals.append(backend)
         else:
-            return backend
+            return Loaded(artefact.name, backend, stays=False)
     raise NoBackend(f"the server has no backend for {artefact.file.name}: none of {', '.join(refusals)}")
+
+
+def _upload(server: Server, artefact: ModelFiles, backend: str, deadline_s: float) -> None:
+    """Load a model from files that are sent along. If that is broken off, the server is asked to unload it again."""
+    try:
+        request_load(server, artefact.name, deadline_s, *upload(artefact, backend))
+    except ModelNotServed:
+        raise
+    except BaseException:  # also an interruption: nobody else would unload it
+        with suppress(ModelNotServed):
+            request_unload(server, artefact.name)
+        raise
 
 
 def request_load(
@@ -137,7 +128,7 @@ def request_load(
     server.require_usable()
     with calling(server) as client:
         try:
-            client.load_model(name, config=config, files=files, client_timeout=deadline_s)
+            client.load_model(name, headers=server.token_header, config=config, files=files, client_timeout=deadline_s)
         except InferenceServerException as error:
             server.require_usable()
             if "DEADLINE_EXCEEDED" in str(error.status()):
@@ -149,29 +140,44 @@ def request_load(
             raise ModelNotServed(f"the server did not load {name!r}: {error.message()}") from None
 
 
+def request_unload(server: Server, name: str) -> None:
+    """Ask the server to unload a model; the call returns before it has.
+
+    Raises:
+        ModelNotServed: if the server refused.
+    """
+    from tritonclient.utils import InferenceServerException
+
+    with calling(server) as client:
+        try:
+            client.unload_model(name, headers=server.token_header, client_timeout=CALL_S)
+        except InferenceServerException as error:
+            raise ModelNotServed(f"the server did not unload {name!r}: {error.message()}") from None
+
+
 def unload_model(server: Server, name: str) -> None:
-    """Have the server unload a model, and wait until it has, because the call itself returns at once.
+    """Have the server unload a model, and wait until it has.
 
     Raises:
         ModelNotServed: if the server refused, or has not unloaded the model in time.
     """
     from tritonclient.utils import InferenceServerException
 
+    request_unload(server, name)
     with calling(server) as client:
         try:
-            client.unload_model(name, client_timeout=CALL_S)
             until = time.monotonic() + UNLOAD_S
-            while _state(client, name) != "UNAVAILABLE":
+            while _state(client, server, name) != "UNAVAILABLE":
                 if time.monotonic() > until:
                     raise ModelNotServed(f"the server still has {name!r} {UNLOAD_S:g} s after it was to unload it")
                 time.sleep(0.01)
         except InferenceServerException as error:
-            raise ModelNotServed(f"the server did not unload {name!r}: {error.message()}") from None
+            raise ModelNotServed(f"the server does not say whether it unloaded {name!r}: {error.message()}") from None
 
 
-def _state(client: Any, name: str) -> str:
+def _state(client: Any, server: Server, name: str) -> str:
     """Return a model's state in the server's index: `UNAVAILABLE` also for a model that it no longer lists."""
-    entries = client.get_model_repository_index(client_timeout=CALL_S).models
+    entries = client.get_model_repository_index(headers=server.token_header, client_timeout=CALL_S).models
     states = [str(entry.state) for entry in entries if entry.name == name]
     return next((state for state in states if state not in ("", "UNAVAILABLE")), "UNAVAILABLE")
 
@@ -185,57 +191,3 @@ def is_ready(server: Server, name: str) -> bool:
             return bool(client.is_model_ready(name, client_timeout=CALL_S))
         except InferenceServerException:
             return False
-
-
-def statistics(server: Server, name: str) -> Statistics:
-    """Return the server's own statistics of a model."""
-    with calling(server) as client:
-        told = client.get_inference_statistics(name, client_timeout=CALL_S).model_stats[0]
-    sums = told.inference_stats
-
-    def seconds(part: str) -> float:
-        return int(getattr(sums, part).ns) / 1e9
-
-    return Statistics(
-        images=int(told.inference_count),
-        executions=int(told.execution_count),
-        requests=int(sums.success.count),
-        failures=int(sums.fail.count),
-        queue_s=seconds("queue"),
-        input_s=seconds("compute_input"),
-        compute_s=seconds("compute_infer"),
-        output_s=seconds("compute_output"),
-    )
-
-
-def server_version(server: Server) -> str:
-    """Return the version of the Triton server."""
-    with calling(server) as client:
-        return str(client.get_server_metadata(client_timeout=CALL_S).version)
-
-
-def served_config(server: Server, name: str) -> dict[str, Any]:
-    """Return the configuration with which the server runs a model, in its JSON form."""
-    with calling(server) as client:
-        config: dict[str, Any] = client.get_model_config(name, as_json=True, client_timeout=CALL_S)["config"]
-    return config
-
-
-def session_of(server: Server, name: str) -> dict[str, str] | None:
-    """Return what the Python backend's model reports that it loaded, read from the server's metrics.
-
-    The result is None if the model reports nothing, or if nobody listens on the metrics port.
-    """
-    if server.endpoint.metrics is None:
-        return None
-    try:
-        with urllib.request.urlopen(f"http://{server.endpoint.metrics}/metrics", timeout=CALL_S) as answer:
-            text = answer.read().decode()
-    except (urllib.error.URLError, OSError):
-        return None
-    for line in text.splitlines():
-        if line.startswith(METRIC + "{") and line.endswith(" 1"):
-            labels = dict(re.findall(r'(\w+)="([^"]*)"', line))
-            if labels.pop("model", None) == name:
-                return labels
-    return None

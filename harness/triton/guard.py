@@ -1,14 +1,15 @@
 """A process between a test run and its server that leaves nothing behind, however either of them ends.
 
-It is run as a script, by path, and needs only the standard library: `guard.py SHM_PREFIX SCRATCH -- COMMAND …`. It
-starts the command in a process group of its own, prints the command's pid (the command's own output goes to standard
-error), and waits for the first of three events:
+It is run as a script, by path, and needs only the standard library: `guard.py STARTER SHM_PREFIX SCRATCH -- COMMAND …`,
+where STARTER is the pid of the process that runs it. It starts the command in a process group of its own, prints the
+command's pid (the command's own output goes to standard error), and waits for the first of three events:
 
 * the command ends: its group is killed and cleaned up after, and its exit code is passed on (128 + N for signal N);
 * SIGTERM arrives from the process that started the guard: the command is asked to end, and killed after a while;
 * the process that started the guard is gone: the group is killed at once.
 
-If the guard itself is killed, the kernel kills the command, and Triton's backend processes then end by themselves.
+If the starter is gone before the guard can watch it, nothing is started. If the guard itself is killed, the kernel
+kills the command, and Triton's backend processes then end by themselves.
 """
 
 from __future__ import annotations
@@ -35,11 +36,14 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 def main(arguments: list[str]) -> int:
     """Guard one command and return its exit code."""
-    prefix, scratch, dashes, *command = arguments
-    assert dashes == "--" and command and len(prefix) > 4, "guard.py SHM_PREFIX SCRATCH -- COMMAND"
-    parent = os.getppid()
+    starter, prefix, scratch, dashes, *command = arguments
+    assert dashes == "--" and command and len(prefix) > 4, "guard.py STARTER SHM_PREFIX SCRATCH -- COMMAND"
+    watched = _watch(int(starter))
+    if watched is None:
+        print("the process that started the guard has ended", file=sys.stderr)
+        clean_up(prefix, Path(scratch) if scratch else None)
+        return 1
     _become_reaper()
-    watched = os.pidfd_open(parent)
     asked, ask = os.pipe()
     signal.signal(signal.SIGTERM, lambda *_: os.write(ask, b"x"))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the test run handles Ctrl-C
@@ -65,6 +69,22 @@ def main(arguments: list[str]) -> int:
         kill_group(process.pid)
         clean_up(prefix, Path(scratch) if scratch else None)
     return code if code >= 0 else 128 - code
+
+
+def _watch(starter: int) -> int | None:
+    """Return a descriptor that is readable once the starter has ended, None if it has ended already.
+
+    The pid is the starter's own word: the parent of an orphan is whoever takes orphans in, and would be watched for
+    ever. A pid that meanwhile is another process's is not the parent's.
+    """
+    try:
+        watched = os.pidfd_open(starter)
+    except ProcessLookupError:
+        return None
+    if os.getppid() == starter:
+        return watched
+    os.close(watched)
+    return None
 
 
 def clean_up(prefix: str, scratch: Path | None) -> None:

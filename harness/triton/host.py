@@ -6,8 +6,8 @@ loaded, so that no other model competes with it for memory.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -20,8 +20,15 @@ from harness.progress import ReportPhase
 from harness.proof import Contradiction
 from harness.triton.answers import require_own_answers
 from harness.triton.clients import GrpcClient, ImageBatch, RequestFailed, Target
-from harness.triton.control import ModelNotServed, load_model, served_config, server_version, session_of, unload_model
+from harness.triton.control import (
+    Loaded,
+    ModelNotServed,
+    load_model,
+    request_unload,
+    unload_model,
+)
 from harness.triton.export import Exported, export_case
+from harness.triton.readings import NoSession, served_config, server_version, session_of
 from harness.triton.server import Server
 from models.catalog import ModelSpec
 from models.tasks import WrongAnswers
@@ -38,9 +45,11 @@ class ServedModel:
         exported: the files that the server was given, and the answers that it should give.
         server: the server that serves the model.
         target: the names by which requests ask for the model.
-        load_s: seconds from the load request until the server had the model ready.
+        load_s: seconds from the load request until the server had the model ready; of a model that was there already,
+            those of asking for it.
         answers_db: the worst signal-to-noise ratio of the answers that were checked first, in dB.
         evidence: what runs, as the server and the model's session report it.
+        stays: whether it is somebody else's model on a server that somebody else runs; it is left as it was.
     """
 
     exported: Exported
@@ -49,6 +58,7 @@ class ServedModel:
     load_s: float
     answers_db: float
     evidence: dict[str, Any]
+    stays: bool = False
 
     @property
     def case(self) -> Case:
@@ -116,7 +126,7 @@ class Host:
         if self._served is not None and self._served.server is self.server() and self._served.case == case:
             if is_answering(self._served):
                 return self._served
-            self._served = None  # the model is loaded again, over what is there
+            self._served = None  # the model is loaded again, over what is there, under the same name
         self.clear()
         server = self.server()
         if self._exported is None or self._exported.case != case:
@@ -127,14 +137,15 @@ class Host:
         return self._served
 
     def clear(self) -> None:
-        """Unload the model that is served.
+        """Unload the model that is served, unless it was there before.
 
-        A server that cannot unload it is given up: one whose backend process died hangs over the unload.
+        A server that cannot unload it is given up: one whose backend process died hangs over the unload. Where the
+        server is somebody else's, it is asked all the same, because what is left there stays.
         """
         served, self._served = self._served, None
-        if served is None or served.server.trouble():
+        if served is None or served.stays or served.server.trouble():
             return
-        if not is_answering(served):
+        if served.server.pid is not None and not is_answering(served):
             served.server.spoil(f"{served.name!r} no longer answers")
             return
         try:
@@ -143,7 +154,7 @@ class Host:
             served.server.spoil(str(stuck))
 
     def close(self) -> None:
-        """Unload the model and end the server. A server that was attached to is left running, without the model."""
+        """Unload the model and end the server. A server that was attached to is left running, as it was."""
         try:
             self.clear()
         finally:
@@ -167,24 +178,42 @@ def is_answering(served: ServedModel) -> bool:
 
 
 def serve(exported: Exported, server: Server) -> ServedModel:
-    """Load the model into the server, read back what runs, and compare its first answers.
+    """Have the server serve the model, read back what runs, and compare its first answers.
+
+    A model that is loaded and then turns out not to be the case's is unloaded again.
 
     Raises:
         Contradiction: if something else runs than the label says.
         WrongAnswers: if the answers are not the model's own.
     """
-    artefact = exported.artefact
     began = perf_counter()
-    is_supplied = load_model(server, artefact) is None
+    loaded = load_model(server, exported.artefact)
     load_s = perf_counter() - began
-    config = served_config(server, artefact.name)
-    session = session_of(server, artefact.name)
-    evidence = {
+    try:
+        return _proven(exported, server, loaded, load_s)
+    except BaseException:
+        if not loaded.stays:
+            with suppress(ModelNotServed):
+                request_unload(server, loaded.name)
+        raise
+
+
+def _proven(exported: Exported, server: Server, loaded: Loaded, load_s: float) -> ServedModel:
+    """Return the model that the server has loaded, proven to be the case's; see `serve`."""
+    config = served_config(server, loaded.name)
+    session, missing = None, None
+    try:
+        session = session_of(server, loaded.name)
+    except NoSession as reason:
+        missing = str(reason)
+    evidence: dict[str, Any] = {
         "engine": session["engine"] if session else config["backend"],
         "backend": config["backend"],
         "server": f"triton {server_version(server)}",
+        "served_as": loaded.name,
         "session": session,
-        "supplied": is_supplied,
+        "session_missing": missing,
+        "supplied": loaded.backend is None,
         "max_batch_size": config.get("max_batch_size", 0),
         "instance_group": config.get("instance_group", []),
         "dynamic_batching": config.get("dynamic_batching"),
@@ -192,13 +221,14 @@ def serve(exported: Exported, server: Server) -> ServedModel:
     problems = contradictions(exported, evidence)
     if problems:
         raise Contradiction(f"{exported.case}: " + "; ".join(problems))
-    target = Target(artefact.name, config["input"][0]["name"], config["output"][0]["name"])
+    target = Target(loaded.name, config["input"][0]["name"], config["output"][0]["name"])
     client = GrpcClient(server.endpoint, target)
     try:
         answers = [client.infer(batch) for batch in exported.batches[:CHECKED_REQUESTS]]
     finally:
         client.close()
-    return ServedModel(exported, server, target, load_s, check_answers(exported, answers), evidence)
+    answers_db = check_answers(exported, answers)
+    return ServedModel(exported, server, target, load_s, answers_db, evidence, loaded.stays)
 
 
 def check_answers(exported: Exported, answers: Sequence[Logits], asked: Sequence[int] | None = None) -> float:
@@ -228,8 +258,7 @@ def contradictions(exported: Exported, evidence: dict[str, Any]) -> list[str]:
             found.append(f"label says device {kind}, but the session runs on {first} first")
         if session["input_type"] != "tensor(float)":
             found.append(f"label says {exported.case.precision}, but the session's input is {session['input_type']}")
-        file = hashlib.sha256(exported.artefact.file.read_bytes()).hexdigest()
-        if session["sha256"] != file and not evidence["supplied"]:
+        if session["sha256"] != exported.artefact.sha256() and not evidence["supplied"]:
             found.append("the server loaded another ONNX file than the one exported for this case")
     wanted = "KIND_CPU" if kind == "cpu" else "KIND_GPU"
     kinds = sorted({str(group.get("kind")) for group in evidence["instance_group"]})

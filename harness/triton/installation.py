@@ -26,12 +26,17 @@ _KNOWS_NUMPY_2 = b"numpy._core"
 PROBE_S = 30.0
 LEAST_GLIBC = (2, 35)
 PYTHONS = ((3, 10), (3, 12))
+_CUDA_PROVIDER = "libonnxruntime_providers_cuda.so"
 _PROBE = """
-import importlib.metadata as m, json, sys, sysconfig
+import importlib.metadata as m, importlib.util, json, pathlib, sys, sysconfig
 def version(name):
     try: return m.version(name)
     except m.PackageNotFoundError: return None
-print(json.dumps({"python": "%d.%d" % sys.version_info[:2], "libdir": sysconfig.get_config_var("LIBDIR") or "",
+found = importlib.util.find_spec("onnxruntime")
+folder = pathlib.Path(found.origin).parent / "capi" if found and found.origin else None
+cuda = bool(folder and (folder / "libonnxruntime_providers_cuda.so").exists())
+print(json.dumps({"cuda": cuda, "python": "%d.%d" % sys.version_info[:2],
+  "libdir": sysconfig.get_config_var("LIBDIR") or "",
   "library": sysconfig.get_config_var("INSTSONAME") or "", "numpy": version("numpy"),
   "onnxruntime": version("onnxruntime-gpu") or version("onnxruntime")}))
 """
@@ -73,12 +78,14 @@ class Serving:
         library_folder: the folder of its libpython.
         numpy: the version of numpy, None if it is not installed.
         onnxruntime: the version of ONNX Runtime, None if it is not installed.
+        has_cuda: whether that ONNX Runtime has a provider for CUDA.
     """
 
     python: str
     library_folder: str
     numpy: str | None
     onnxruntime: str | None
+    has_cuda: bool
 
 
 def find_installation(asked: Path | None, root: Path, environment: Mapping[str, str] = os.environ) -> Installation:
@@ -168,7 +175,7 @@ def probe(python: Path | str) -> Serving:
     if done.returncode:
         raise NoServer(f"{python} cannot be run ({done.stderr.strip().rpartition(chr(10))[2]}); {SETUP}")
     told = json.loads(done.stdout)
-    return Serving(told["python"], told["libdir"], told["numpy"], told["onnxruntime"])
+    return Serving(told["python"], told["libdir"], told["numpy"], told["onnxruntime"], told["cuda"])
 
 
 def require_trustworthy(installation: Installation) -> Serving | None:
@@ -201,6 +208,22 @@ def require_trustworthy(installation: Installation) -> Serving | None:
             f"read zeros and answer zeros without an error; install numpy below 2 there, or {SETUP}"
         )
     return serving
+
+
+def lacks_cuda(installation: Installation, serving: Serving | None) -> str | None:
+    """Return why this server cannot serve ONNX files on CUDA devices, None if it can.
+
+    Args:
+        installation: the server.
+        serving: the Python of its Python backend, None if it has no such backend.
+    """
+    own = None if installation.backends is None else installation.backends / "onnxruntime"
+    if own is not None and own.is_dir():
+        return None if (own / _CUDA_PROVIDER).exists() else f"the server's backend in {own} has no {_CUDA_PROVIDER}"
+    if serving is not None and serving.has_cuda:
+        return None
+    where = installation.python or "the python3 on PATH"
+    return f"ONNX Runtime of {where} has no provider for CUDA: install onnxruntime-gpu there, or use --device cpu"
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ from harness.measure.loadgen.scenarios import Scenario, find_rate
 from harness.measure.percentiles import PERCENTILES, Percentiles, least_rounds
 from harness.triton.clients import CHANNEL, DEADLINE_S, RequestFailed, Traffic, answer_of, request_of
 from harness.triton.closed_loop import TROUBLE_S, Clients, RequestsFailed
-from harness.triton.control import statistics
 from harness.triton.host import ServedModel
+from harness.triton.readings import statistics
 from harness.triton.served import require_counted, settled_statistics
 from models.tasks.classify import Logits
 

@@ -1,6 +1,7 @@
 """Measures what serving adds to a model: the same file and ONNX Runtime settings, in this process and on a server.
 
-The ways of asking are measured in turns, one request each, so that a machine that slows down slows all of them.
+The ways of asking are measured in turns, one request each, so that a machine that slows down slows all of them. The
+order changes from turn to turn so that each way comes right after each other equally often.
 """
 
 from __future__ import annotations
@@ -18,19 +19,23 @@ from harness.measure.percentiles import least_rounds, percentile
 from harness.triton.clients import GrpcClient, HttpClient, ImageBatch
 from harness.triton.host import ServedModel
 from harness.triton.shared_memory import SharedMemoryClient
+from harness.triton.turns import WARMUP_TURNS, balanced_orders, p10_ms, paired_difference, wants_another_turn
 from models.tasks.classify import Logits
 
-WARMUP_TURNS = 5
 IN_PROCESS = "in_process"
+SERVED_WAYS = ("grpc", "http", "shared_memory")
 Infer = Callable[[ImageBatch], Logits]
+Times = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """What each way of serving adds to the median latency of one request at a time, over the same file in process.
+    """What each way of serving adds to the latency of one request at a time, over the same file in process.
 
-    The ways are measured in turns. `shared_memory` is gRPC with images and answers in shared memory; it is None for a
-    server that was not started here.
+    The ways are measured in turns. An overhead is the median of the differences of a turn, with its 95% interval
+    (`low`, `high`). Its verdict is `adds` or `saves`, or `cannot tell` where the interval is wider than the difference.
+    `p10` is what a way takes when nothing else is in the way, and `overhead_p10` the difference of these.
+    `shared_memory` is gRPC with images and answers in shared memory; it is None for a server that was not started here.
     """
 
     kind: ClassVar[str] = "overhead"
@@ -38,16 +43,64 @@ class Overhead:
     rounds: int
     p50_missing_rounds: int
     in_process_p50_ms: float | None
+    in_process_p10_ms: float | None
     grpc_p50_ms: float | None
+    grpc_p10_ms: float | None
     grpc_overhead_ms: float | None
+    grpc_overhead_low_ms: float | None
+    grpc_overhead_high_ms: float | None
+    grpc_overhead_p10_ms: float | None
+    grpc_verdict: str | None
     http_p50_ms: float | None
+    http_p10_ms: float | None
     http_overhead_ms: float | None
+    http_overhead_low_ms: float | None
+    http_overhead_high_ms: float | None
+    http_overhead_p10_ms: float | None
+    http_verdict: str | None
     shared_memory_p50_ms: float | None
+    shared_memory_p10_ms: float | None
     shared_memory_overhead_ms: float | None
+    shared_memory_overhead_low_ms: float | None
+    shared_memory_overhead_high_ms: float | None
+    shared_memory_overhead_p10_ms: float | None
+    shared_memory_verdict: str | None
+
+    @classmethod
+    def of(cls, times_s: Times) -> Overhead:
+        """Return the measurement for the seconds that each way took, turn by turn."""
+        base_s = times_s[IN_PROCESS]
+        missing = max(0, least_rounds(50) - len(base_s))
+        found: dict[str, float | str | None] = {
+            f"{IN_PROCESS}_p50_ms": None if missing else percentile(base_s, 50) * 1e3,
+            f"{IN_PROCESS}_p10_ms": None if missing else p10_ms(base_s),
+        }
+        for way in SERVED_WAYS:
+            found |= _numbers_of(way, None if missing else times_s.get(way), base_s)
+        return cls(len(base_s), missing, **found)  # type: ignore[arg-type]  # keys and fields are held by a test
+
+
+def _numbers_of(way: str, way_s: list[float] | None, base_s: list[float]) -> dict[str, float | str | None]:
+    """Return the fields of one way, all None if it was not measured or too short."""
+    parts = ("p50_ms", "p10_ms", "overhead_ms", "overhead_low_ms", "overhead_high_ms", "overhead_p10_ms", "verdict")
+    if way_s is None:
+        return {f"{way}_{part}": None for part in parts}
+    found = paired_difference(way_s, base_s)
+    values = (
+        *(percentile(way_s, 50) * 1e3, p10_ms(way_s)),
+        *(found.median_ms, found.low_ms, found.high_ms, p10_ms(way_s) - p10_ms(base_s), found.verdict),
+    )
+    return {f"{way}_{part}": value for part, value in zip(parts, values, strict=True)}
 
 
 def measure_overhead(served: ServedModel, duration: Duration, timed: TimedRounds) -> Overhead | None:
     """Send one request at a time by each of the ways, and check that every answer is the model's own.
+
+    Args:
+        served: the served model.
+        duration: the least time and number of turns, or exactly how many (`batches`). Beyond the least, turns go on
+            until the differences are known to 0.3 ms, to 200 at most. The greatest time ends them in any case.
+        timed: the clock.
 
     Returns:
         The measurement, or None if timing is switched off.
@@ -66,22 +119,22 @@ def measure_overhead(served: ServedModel, duration: Duration, timed: TimedRounds
             shared = SharedMemoryClient(served)
             stack.callback(shared.close)
             ways["shared_memory"] = shared.infer
-        times_s: dict[str, list[float]] = {name: [] for name in ways}
+        times_s: Times = {name: [] for name in ways}
         answers: dict[str, list[Logits]] = {name: [] for name in ways}
+        names, orders = list(ways), balanced_orders(len(ways))
 
         def turn(index: int, keeps: bool) -> None:
             images = served.batches[index % len(served.batches)]
-            first = index % len(ways)  # rotated: the way that comes first finds the caches of another process
-            for name, infer in [*ways.items()][first:] + [*ways.items()][:first]:
+            for name in (names[place] for place in orders[index % len(orders)]):
                 began = perf_counter()
-                answer = infer(images)
+                answer = ways[name](images)
                 if keeps:
                     times_s[name].append(perf_counter() - began)
                     answers[name].append(answer)
 
         def turns() -> None:
             began, done = perf_counter(), 0
-            while wants_more(duration, done, perf_counter() - began):
+            while wants_turn(duration, done, perf_counter() - began, times_s, len(orders)):
                 turn(done, keeps=True)
                 done += 1
 
@@ -90,38 +143,32 @@ def measure_overhead(served: ServedModel, duration: Duration, timed: TimedRounds
         rounds_s = timed("overhead", turns, lambda elapsed_s: None if times_s["grpc"] else ())
     for found in answers.values():
         served.require_own_answers(found)
-    if not rounds_s:
-        return None
-    count = len(times_s["grpc"])
-    missing = max(0, least_rounds(50) - count)
-    p50_ms = {name: None if missing else percentile(found, 50) * 1e3 for name, found in times_s.items()}
-    base = p50_ms[IN_PROCESS]
+    return Overhead.of(times_s) if rounds_s else None
 
-    def added_ms(name: str) -> float | None:
-        value = p50_ms.get(name)
-        return None if value is None or base is None else value - base
 
-    return Overhead(
-        rounds=count,
-        p50_missing_rounds=missing,
-        in_process_p50_ms=base,
-        grpc_p50_ms=p50_ms["grpc"],
-        grpc_overhead_ms=added_ms("grpc"),
-        http_p50_ms=p50_ms["http"],
-        http_overhead_ms=added_ms("http"),
-        shared_memory_p50_ms=p50_ms.get("shared_memory"),
-        shared_memory_overhead_ms=added_ms("shared_memory"),
+def wants_turn(duration: Duration, done: int, elapsed_s: float, times_s: Times, orders: int) -> bool:
+    """Return whether one more turn is due after `done` turns in `elapsed_s` seconds."""
+    if duration.batches is not None:
+        return done < duration.batches and (duration.max_s is None or elapsed_s < duration.max_s or done == 0)
+    if wants_more(duration, done, elapsed_s):
+        return True
+    if duration.max_s is not None and elapsed_s >= duration.max_s:
+        return False
+    base_s = times_s[IN_PROCESS]
+    return wants_another_turn(
+        done, orders, [paired_difference(way_s, base_s) for way, way_s in times_s.items() if way != IN_PROCESS]
     )
 
 
 def in_process(served: ServedModel) -> Infer:
-    """Return a function that runs the served file in this process, as the Python backend runs it."""
+    """Return a function that runs the served file in this process, as its backend runs it."""
     import onnxruntime
 
     artefact = served.exported.artefact
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = artefact.threads, 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if served.evidence["backend"] == "python":  # the other backend leaves this to ONNX Runtime
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     provider = PROVIDERS[served.case.device.partition(":")[0]]
     given = provider if artefact.gpu is None else (provider, {"device_id": artefact.gpu})
     session = onnxruntime.InferenceSession(str(artefact.file), options, providers=[given])

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -33,7 +34,10 @@ class Process:
     ) -> None:
         """Start the guard, which starts the command and removes `scratch` at the end, however the end comes."""
         self.prefix = prefix
-        script = [sys.executable, "-I", "-S", guard.__file__, prefix, str(scratch or ""), "--", *command]
+        script = [
+            *(sys.executable, "-I", "-S", guard.__file__),
+            *(str(os.getpid()), prefix, str(scratch or ""), "--", *command),
+        ]
         self._scratch = scratch
         self._log = log.open("w+b")  # held open, so that it can still be read when the folder has gone
         self._guard = subprocess.Popen(
@@ -70,6 +74,15 @@ class Process:
             return f"was ended with its guard, which {signal.Signals(-code).name} ended"
         return f"ended by itself with exit code {code}"
 
+    def forget(self, secret: str) -> None:
+        """Wipe a secret from the arguments of the command and its guard, which every user of the machine can read.
+
+        The command must have read its arguments. Where the kernel does not allow it, nothing is done.
+        """
+        for pid in (self.pid, self._guard.pid):
+            with suppress(OSError):
+                _wipe_arguments(pid, secret.encode())
+
     def log_tail(self) -> str:
         """Return the last lines of the log."""
         size = os.fstat(self._log.fileno()).st_size
@@ -85,7 +98,8 @@ class Process:
             fast: whether to kill the server rather than ask it to end.
         """
         if fast and self.is_running():
-            os.kill(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended by itself since the line above
+                os.kill(self.pid, signal.SIGKILL)
         elif self._guard.poll() is None:
             self._guard.terminate()
         try:
@@ -102,6 +116,20 @@ class Process:
 def shared_memory_prefix() -> str:
     """Return a name with which no other server's shared memory begins."""
     return f"visionmark_{os.getpid()}_{secrets.token_hex(3)}_"
+
+
+def _wipe_arguments(pid: int, secret: bytes) -> None:
+    """Overwrite a secret wherever it is in a process's arguments. Source: proc(5), `arg_start` and `arg_end`."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    begin, end = int(fields[45]), int(fields[46])  # the 48th and 49th of all
+    with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
+        memory.seek(begin)
+        arguments = memory.read(end - begin)
+        place = arguments.find(secret)
+        while place >= 0:
+            memory.seek(begin + place)
+            memory.write(b"*" * len(secret))
+            place = arguments.find(secret, place + len(secret))
 
 
 def _state(pid: int) -> str | None:

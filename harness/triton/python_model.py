@@ -70,7 +70,18 @@ class TritonPythonModel:
                 "intra_op_threads": str(threads),
                 "input_type": self._session.get_inputs()[0].type,
                 "numpy": np.__version__,
-                "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                "sha256": _sha256(path),
             }
         )
         self._metric.set(1)
+
+
+def _sha256(graph: Path) -> str:
+    """Return the hash of the graph and, where they lie beside it, of its weights after it."""
+    digest = hashlib.sha256()
+    for path in (graph, graph.with_name(graph.name + ".data")):
+        if path.exists():
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()

@@ -5,13 +5,14 @@ A server that has a backend for ONNX files runs the file itself; any other serve
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ class ModelFiles:
         gpu: the index of the GPU, None for the CPU.
         accelerator: the accelerator to which ONNX Runtime hands the graph, such as `tensorrt`, None for its own
             execution.
+        alias: the model's name on the server, None for that of the catalogue.
     """
 
     model: str
@@ -57,11 +59,26 @@ class ModelFiles:
     threads: int
     gpu: int | None = None
     accelerator: str | None = None
+    alias: str | None = None
 
     @property
     def name(self) -> str:
         """The model's name on the server: the catalogue's name in characters that a folder and a URL can have."""
-        return re.sub(r"[^\w.-]", "_", self.model)
+        return self.alias or re.sub(r"[^\w.-]", "_", self.model)
+
+    def parts(self) -> list[Path]:
+        """Return the graph and, where there are any, the weights beyond 2 GB that lie beside it."""
+        weights = self.file.with_name(self.file.name + ".data")
+        return [self.file, weights] if weights.exists() else [self.file]
+
+    def sha256(self) -> str:
+        """Return the hash of all parts, one after the other, which a served model reports of what it loaded."""
+        digest = hashlib.sha256()
+        for path in self.parts():
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
 
     def backends(self) -> tuple[str, ...]:
         """Return the backends that can run the model's file, in the order of preference."""
@@ -71,10 +88,9 @@ class ModelFiles:
 
     def files(self, backend: str) -> dict[str, Path]:
         """Return the model's files: for each path in the model's folder, the file that belongs there."""
-        found = {f"{VERSION}/{'model' + self.file.suffix}": self.file}
-        with_data = self.file.with_name(self.file.name + ".data")  # weights beyond 2 GB lie beside the graph
-        if with_data.exists():
-            found[f"{VERSION}/{with_data.name}"] = with_data
+        graph, *weights = self.parts()
+        found = {f"{VERSION}/{'model' + self.file.suffix}": graph}
+        found |= {f"{VERSION}/{part.name}": part for part in weights}
         if backend == "python":
             found[f"{VERSION}/model.py"] = _PYTHON_MODEL
         return found
@@ -125,6 +141,11 @@ class ModelFiles:
         if backend == "python":
             values["allow_spinning"] = "0"
         return {name: {"string_value": value} for name, value in values.items()}
+
+
+def named(artefact: ModelFiles, name: str) -> ModelFiles:
+    """Return the same files to be served under another name."""
+    return replace(artefact, alias=name)
 
 
 def config_text(config: Mapping[str, Any]) -> str:

@@ -13,8 +13,8 @@ from harness.measure.percentiles import Percentiles, percentiles_ms
 from harness.proof import Contradiction
 from harness.triton.clients import Traffic
 from harness.triton.closed_loop import Clients, ClosedLoop
-from harness.triton.control import Statistics, statistics
 from harness.triton.host import ServedModel
+from harness.triton.readings import Statistics, statistics
 from models.tasks.classify import Logits
 
 WARMUP_S = 0.2
@@ -29,7 +29,9 @@ QUIET_S = 0.05
 class Served(Percentiles):
     """A closed loop of clients on a server: each request from when its client is free until its answer is decoded.
 
-    A round is a request. `images_per_second` is the images answered to all clients together over the wall time. The
+    A round is a request. `images_per_second` is the images answered to all clients together over the wall time.
+    `mean_concurrency` is the mean number of requests that were open; it is below the number of clients where they began
+    or ended apart, and where the machine kept them from asking, and the rate is lower by as much. The
     server's own times are means per request, from its statistics. `mean_batch` is the mean number of images per
     execution, that is, in the batches that the server formed. `answers_sqnr_db` is the signal-to-noise ratio of the
     worst answer.
@@ -47,6 +49,7 @@ class Served(Percentiles):
     rounds: int
     images: int
     wall_s: float
+    mean_concurrency: float
     answers_sqnr_db: float
     mean_batch: float
     executions: int
@@ -87,6 +90,7 @@ class Served(Percentiles):
             rounds=len(rounds_s),
             images=images,
             wall_s=wall_s,
+            mean_concurrency=sum(rounds_s) / wall_s,
             answers_sqnr_db=answers_db,
             mean_batch=images / executions,
             executions=executions,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,16 +20,20 @@ from harness.triton.process import Process, ServerFailed, shared_memory_prefix
 READY_S = 30.0
 EXIT_TIMEOUT_S = 5
 DEFAULT_PORTS = (8000, 8001, 8002)  # HTTP, gRPC, metrics
+# What a request can do to a server and to its user's files, beyond asking for answers. Loading a model runs its code.
+RESTRICTED = "model-repository,shared-memory,trace,logging"
+TOKEN_HEADER = "visionmark-token"
+_GRPC_HEADER = "triton-grpc-protocol-"  # before the name of every header that the gRPC server checks
 _POLL_S = 0.01
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The addresses on which a server listens, each as `host:port`; `metrics` is None if it is not known."""
+    """The addresses on which a server listens, each as `host:port`."""
 
     http: str
     grpc: str
-    metrics: str | None
+    metrics: str
 
 
 class Server:
@@ -36,6 +41,7 @@ class Server:
 
     Attributes:
         endpoint: the addresses on which it listens.
+        token_header: what a gRPC call has to send along to load models or map shared memory, None for nothing.
         repository: the folder from which its models are loaded, None if that must not be written here.
         shared_memory_prefix: the prefix of every shared memory region of the server and of its clients, which are
             cleaned up with it.
@@ -44,21 +50,40 @@ class Server:
         spoilt: why it must not be used any more although it answers, None if it may be used.
     """
 
-    def __init__(self, endpoint: Endpoint, repository: Path | None = None, process: Process | None = None) -> None:
-        """Take over a process, or None for a server that somebody else runs."""
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        repository: Path | None = None,
+        process: Process | None = None,
+        token: str | None = None,
+    ) -> None:
+        """Take over a process, or None for a server that somebody else runs.
+
+        Args:
+            endpoint: the addresses on which the server listens.
+            repository: the folder from which its models are loaded, None if that must not be written here.
+            process: the server's process.
+            token: what it wants to be told before it loads a model, None if it asks for nothing.
+        """
         self.endpoint = endpoint
+        self.token_header = None if token is None else {_GRPC_HEADER + TOKEN_HEADER: token}
         self.repository = repository
         self.shared_memory_prefix = process.prefix if process else shared_memory_prefix()
         self.started_s: float | None = None
         self.exit_code: int | None = None
         self._process = process
         self._is_stopped = False
+        self._mark = secrets.token_hex(4)
         self.spoilt: str | None = None
 
     @property
     def pid(self) -> int | None:
         """The process id of tritonserver itself, None for a server that somebody else runs."""
         return self._process.pid if self._process else None
+
+    def own_name(self, model: str) -> str:
+        """Return the name under which a model is uploaded, which no other user of the server has."""
+        return f"visionmark_{model}_{self._mark}"
 
     def trouble(self, patience_s: float = 0.0) -> str | None:
         """Return why this server can no longer be used, or None while it can.
@@ -115,6 +140,7 @@ def start_server(
     scratch: Path,
     repository: Path | None = None,
     grpc_port: int | None = None,
+    metrics_port: int | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Server:
     """Start a server on the loopback, with no model loaded, and wait until it is ready.
@@ -125,13 +151,15 @@ def start_server(
         scratch: a folder for this server alone, which is removed when the server ends.
         repository: the folder of models, None for one inside `scratch`.
         grpc_port: the gRPC port that was asked for, None for a free one.
+        metrics_port: the port of its metrics that was asked for, None for a free one.
         environment: the environment variables that the server inherits.
 
     Raises:
         ServerFailed: if the server ended or was not ready in time; the message has the tail of its log.
-        PortTaken: if somebody listens on `grpc_port`.
+        PortTaken: if somebody listens on a port that was asked for.
     """
-    ports = reserve_port(), require_free(grpc_port) if grpc_port else reserve_port(), reserve_port()
+    ports = [require_free(asked) if asked else reserve_port() for asked in (None, grpc_port, metrics_port)]
+    token = secrets.token_hex(16)
     models = repository or scratch / "models"
     models.mkdir(parents=True, exist_ok=True)
     prefix = shared_memory_prefix()
@@ -144,6 +172,7 @@ def start_server(
         f"--exit-timeout-secs={EXIT_TIMEOUT_S}",
         f"--backend-config=python,shm-region-prefix-name={prefix}",
         "--allow-gpu-metrics=false",
+        *_restrictions(token),
         *(f"--{kind}-address={LOOPBACK}" for kind in ("http", "grpc", "metrics")),
         *(f"--{kind}-port={port}" for kind, port in zip(("http", "grpc", "metrics"), ports, strict=True)),
     ]
@@ -155,17 +184,25 @@ def start_server(
     process = Process(
         command, _server_environment(installation, serving, environment), prefix, scratch / "server.log", scratch
     )
-    server = Server(Endpoint(*(f"{LOOPBACK}:{port}" for port in ports)), models, process)
+    server = Server(Endpoint(*(f"{LOOPBACK}:{port}" for port in ports)), models, process, token)
     try:
         _wait_until_ready(server, set(ports))
     except BaseException:
         server.stop(fast=True)
         raise
     server.started_s = time.perf_counter() - began
+    process.forget(token)
     return server
 
 
-def attach_server(host: str, http_port: int, grpc_port: int, metrics_port: int = DEFAULT_PORTS[2]) -> Server:
+def _restrictions(token: str) -> list[str]:
+    """Return the server's arguments by which only who knows the token may load models, map memory or move its log."""
+    return [
+        f"--{kind}={RESTRICTED}:{TOKEN_HEADER}={token}" for kind in ("http-restricted-api", "grpc-restricted-protocol")
+    ]
+
+
+def attach_server(host: str, http_port: int, grpc_port: int, metrics_port: int) -> Server:
     """Return a server that somebody else runs.
 
     Raises:

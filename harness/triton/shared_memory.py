@@ -32,7 +32,11 @@ class SharedMemoryClient:
         try:
             with calling(self._server) as control:
                 control.register_system_shared_memory(
-                    self._region, f"/{self._region}", self._in_bytes + out_bytes, client_timeout=DEADLINE_S
+                    self._region,
+                    f"/{self._region}",
+                    self._in_bytes + out_bytes,
+                    headers=self._server.token_header,
+                    client_timeout=DEADLINE_S,
                 )
         finally:
             os.unlink(f"/dev/shm/{self._region}")
@@ -58,7 +62,9 @@ class SharedMemoryClient:
         """See `SyncClient.close`. The server also lets the region go."""
         self._client.close()
         with calling(self._server) as control:
-            control.unregister_system_shared_memory(self._region, client_timeout=DEADLINE_S)
+            control.unregister_system_shared_memory(
+                self._region, headers=self._server.token_header, client_timeout=DEADLINE_S
+            )
         del self._place, self._answer
         self._memory.close()
 

@@ -1,8 +1,10 @@
 """Alarms of serving that ring: a served model that answers wrongly, or is asked by somebody else, is not measured."""
 
+import json
 import threading
 
 import numpy as np
+import onnx
 import pytest
 
 from harness.cases import Duration
@@ -13,9 +15,10 @@ from harness.triton.clients import ASYNC, CLIENTS, MODES, PROTOCOLS, GrpcClient,
 from harness.triton.closed_loop import Clients
 from harness.triton.control import unload_model
 from harness.triton.host import serve
-from harness.triton.served import ask_once, measure_served
+from harness.triton.served import Served, ask_once, measure_served
 from models.tasks import WrongAnswers
-from selftests.triton.tritons import linear_model, running
+from selftests.inside import TINY, run_here
+from selftests.triton.tritons import installation_or_skip, linear_model, running
 
 SHORT = Duration(0.1, None, 20)
 
@@ -57,6 +60,34 @@ def test_eight_clients_have_eight_requests_open_and_one_has_one(served):
     queued = {n: measure_served(served, Traffic("grpc", "sync", n), SHORT, clock).mean_batch for n in (1, 8)}
     assert queued[1] == 1
     assert queued[8] > 1, "no two requests were open at a time"
+
+
+def test_the_mean_number_of_open_requests_is_told():
+    """Two clients, of which one begins when the other has ended half of its requests."""
+    measured = Served.of(
+        [0.1] * 15,
+        1.0,
+        batch=1,
+        protocol="grpc",
+        mode="sync",
+        clients=2,
+        answers_db=100.0,
+        executions=15,
+        server_ms=dict.fromkeys(("queue", "input", "compute", "output"), 1.0),
+    )
+    assert measured.mean_concurrency == pytest.approx(1.5)
+
+
+def test_in_a_run_every_client_has_its_eleven_requests(tmp_path):
+    """However fast it goes: no time is asked for, and nothing but the number of clients makes it longer."""
+    installation_or_skip()
+    path = tmp_path / "out.json"
+    arguments = ("--model", TINY, "-k", "grpc-sync-1 or grpc-async-8", "--min-test-duration", "0")
+    outcome = run_here("tests_serial/tritonserver/test_single_model.py", *arguments, f"--benchmark-json={path}")
+    assert outcome.code == 0, outcome.text
+    rows = {one["extra_info"]["clients"]: one["extra_info"] for one in json.loads(path.read_text())["benchmarks"]}
+    assert {clients: row["rounds"] for clients, row in rows.items()} == {1: 11, 8: 88}
+    assert 1 < rows[8]["mean_concurrency"] <= 8
 
 
 def sabotage(tmp_path, monkeypatch, before, after):
@@ -115,6 +146,34 @@ def test_another_file_than_the_one_exported_rings(server, tmp_path):
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Contradiction, match="another ONNX file"):
         patch.setattr(repository.ModelFiles, "files", lambda self, backend: changed(exported.artefact, backend))
         serve(later, server)
+
+
+def beside(exported):
+    """The same model with its weights in a file beside the graph, as where they are beyond 2 GB."""
+    file = exported.artefact.file
+    whole = onnx.load(file)
+    onnx.save(whole, file, save_as_external_data=True, location=f"{file.name}.data", size_threshold=0)
+    return exported
+
+
+def test_weights_beside_the_graph_are_served_and_are_part_of_the_proof(server, tmp_path):
+    """Here in a place that no image sees, so that the answers do not tell."""
+    exported = beside(linear_model(tmp_path, name="beside"))
+    served = serve(exported, server)
+    data = tmp_path / "model.onnx.data"
+    assert data.stat().st_size > 1000
+    assert served.evidence["session"]["sha256"] == exported.artefact.sha256()
+    (tmp_path / "other").mkdir()
+    other = tmp_path / "other" / data.name
+    other.write_bytes(data.read_bytes() + b"\0" * 64)
+    files = repository.ModelFiles.files
+
+    def with_other_weights(self, backend):
+        return {place: other if path == data else path for place, path in files(self, backend).items()}
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Contradiction, match="another ONNX file"):
+        patch.setattr(repository.ModelFiles, "files", with_other_weights)
+        serve(exported, server)
 
 
 def test_somebody_else_asking_at_the_same_time_rings(served):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.triton import served as served_module
-from harness.triton.control import Statistics
+from harness.triton.readings import Statistics
 from harness.triton.served import QUIET_S, settled_statistics
 
 NOTHING = Statistics(0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0)

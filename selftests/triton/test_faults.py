@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,13 +18,12 @@ from harness.triton import closed_loop as load_module
 from harness.triton import guard
 from harness.triton.clients import ASYNC, MODES, PROTOCOLS, SYNC, Target, Traffic
 from harness.triton.closed_loop import Clients, RequestsFailed
-from harness.triton.control import ModelNotServed, NoBackend, is_ready, load_model, request_load, unload_model
+from harness.triton.control import ModelNotServed, NoBackend, is_ready, load_model, request_load
 from harness.triton.host import Host, serve
 from harness.triton.ports import LOOPBACK, reserve_port
 from harness.triton.process import ServerFailed
 from harness.triton.repository import CONFIG, RepositoryError, write_model
 from harness.triton.served import measure_served
-from harness.triton.server import attach_server
 from selftests.inside import ROOT, TINY, clean_environment, run_here
 from selftests.triton.test_answers import clock, sabotage
 from selftests.triton.tritons import installation_or_skip, left_behind, linear_model, running, wait_until_gone
@@ -87,7 +87,7 @@ def test_a_model_that_does_not_load_says_why_and_others_load(server, tmp_path):
     with pytest.raises(ModelNotServed, match=r"did not load 'broken'.*(?i:protobuf|invalid)"):
         load_model(server, exported.artefact)
     (tmp_path / "sound").mkdir()
-    assert load_model(server, linear_model(tmp_path / "sound", name="sound").artefact) == "python"
+    assert load_model(server, linear_model(tmp_path / "sound", name="sound").artefact).backend == "python"
 
 
 def test_a_file_that_no_backend_of_the_server_runs_is_told(server, tmp_path):
@@ -167,20 +167,6 @@ def test_a_full_disk_is_told_with_the_way_out(tmp_path):
         write_model(repository, exported.artefact, "python")
 
 
-def test_a_model_can_be_uploaded_to_a_server_whose_repository_is_not_ours(tmp_path):
-    with running() as theirs:
-        host, ports = LOOPBACK, [int(address.rpartition(":")[2]) for address in vars(theirs.endpoint).values()]
-        attached = attach_server(host, *ports)
-        assert attached.repository is None and attached.pid is None
-        served = serve(linear_model(tmp_path), attached)
-        assert not (theirs.repository / "linear").exists()
-        assert served.evidence["backend"] == "python"
-        assert measure_served(served, Traffic("http", "async", 4), Duration(0.1, None, 20), clock).rounds >= 20
-        unload_model(attached, served.name)
-        attached.stop()
-        assert theirs.trouble() is None, "a server that somebody else runs was stopped"
-
-
 def test_a_request_that_takes_too_long_is_a_failure(server, tmp_path, monkeypatch):
     sabotage(tmp_path, monkeypatch, "        responses = []", "        import time; time.sleep(3); responses = []")
     artefact = linear_model(tmp_path, name="slow").artefact
@@ -250,16 +236,6 @@ def test_in_a_run_the_test_fails_with_the_reason_and_the_next_is_served_again(tm
     assert set(left_behind(OURS)) <= set(plugin.others)
 
 
-def test_a_run_attaches_to_a_server_and_leaves_it_as_it_was():
-    with running() as theirs:
-        http, grpc = theirs.endpoint.http, theirs.endpoint.grpc.rpartition(":")[2]
-        outcome = run_here(*SERVE_TINY[:-1], "grpc-sync-1", "--triton-url", http, "--grpc-port", grpc)
-        assert outcome.code == 0, outcome.text
-        assert "1 passed" in outcome.text
-        assert theirs.trouble() is None
-        assert not is_ready(theirs, "timm_test_efficientnet"), "the model was left loaded"
-
-
 def test_a_model_repository_is_kept_and_a_port_that_was_asked_for_is_used(tmp_path):
     installation_or_skip()
     port = reserve_port()
@@ -309,6 +285,7 @@ def test_what_was_asked_for_by_name_and_is_not_there_is_a_usage_error(tmp_path):
             ("--triton-url", f"{LOOPBACK}:{port + 1 if port < 65535 else port - 1}"): "no Triton server is live",
             ("--triton-url", "not a url"): "no HOST:PORT",
             ("--grpc-port", str(port)): "in use",
+            ("--metrics-port", str(port)): "--metrics-port: port .* in use",
             ("--grpc-port", "many"): "no whole number",
             ("--model-repository", __file__): "give a folder",
             ("--benchmark_only", "perhaps"): "neither true nor false",
@@ -316,7 +293,7 @@ def test_what_was_asked_for_by_name_and_is_not_there_is_a_usage_error(tmp_path):
         for arguments, words in cases.items():
             outcome = run_here("tests_serial", *arguments, "--collect-only", "-q")
             assert outcome.code == 4, (arguments, outcome.text)
-            assert words in outcome.text, (arguments, outcome.text)
+            assert re.search(words, outcome.text), (arguments, outcome.text)
 
 
 def test_without_a_server_the_serving_tests_skip_with_the_reason(tmp_path, monkeypatch):
@@ -343,7 +320,7 @@ def test_benchmark_only_runs_loads_alone_and_false_means_false():
 
 
 def test_the_commands_of_the_document_select_the_model_they_name():
-    outcome = collected("--benchmark_only=true", "-k", "test_single_model[resnet50-")
+    outcome = collected("--device", "cpu", "--benchmark_only=true", "-k", "test_single_model[resnet50-")
     assert outcome.code == 0, outcome.text
     assert outcome.text.count("test_single_model[resnet50-cpu-fp32-bs1-onnxruntime-") == 12
     assert "efficientnet" not in outcome.text

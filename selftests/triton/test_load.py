@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +18,15 @@ from harness.triton.cross_check import LEAST_PAIRS, PAIRS, Disagreement, compare
 from harness.triton.host import serve
 from harness.triton.mistakes import MISTAKES, label_of
 from harness.triton.open_loop import OpenLoop, TooFast, find_highest_rate, measure_open_loop
-from harness.triton.overhead import measure_overhead
+from harness.triton.overhead import SERVED_WAYS, measure_overhead
 from harness.triton.perf_analyzer import NoMeasurement, NoPerfAnalyzer, Opinion, ask_perf_analyzer, find_perf_analyzer
 from harness.triton.served import Served, measure_served
 from harness.triton.shared_memory import SharedMemoryClient
+from harness.triton.turns import ADDS, CANNOT_TELL, SAVES
 from models.tasks import WrongAnswers
 from selftests.inside import ROOT, TINY, run_here
 from selftests.triton.test_answers import LATER, RUN, STALE, clock, sabotage
-from selftests.triton.tritons import installation_or_skip, linear_model, running
+from selftests.triton.tritons import attached_to, installation_or_skip, linear_model, running
 
 
 @pytest.fixture(scope="module")
@@ -97,15 +98,24 @@ def test_the_highest_rate_keeps_its_bound(linear, tmp_path):
 
 
 def test_overhead_is_of_right_answers_over_each_way(linear):
-    measured = measure_overhead(linear, Duration(0.2, None, 12), clock)
+    measured = measure_overhead(linear, Duration(0.0, None, 1, batches=24), clock)
+    assert measured.rounds == 24, "a number that was asked for is kept to"
+    for way in SERVED_WAYS:
+        assert getattr(measured, f"{way}_p10_ms") <= getattr(measured, f"{way}_p50_ms")
+        low, high = (getattr(measured, f"{way}_overhead_{end}_ms") for end in ("low", "high"))
+        assert low <= getattr(measured, f"{way}_overhead_ms") <= high
+        assert getattr(measured, f"{way}_verdict") in (ADDS, SAVES, CANNOT_TELL)
+
+
+def test_a_server_that_is_somebody_elses_is_measured_without_shared_memory(linear):
+    measured = measure_overhead(replace(linear, server=attached_to(linear.server)), Duration(0.0, None, 12), clock)
     assert measured.rounds >= 12
-    assert 0 < measured.in_process_p50_ms < min(measured.grpc_p50_ms, measured.http_p50_ms)
-    assert measured.grpc_overhead_ms == pytest.approx(measured.grpc_p50_ms - measured.in_process_p50_ms)
-    assert measured.shared_memory_p50_ms > measured.in_process_p50_ms
+    assert measured.grpc_p50_ms is not None
+    assert measured.shared_memory_p50_ms is None and measured.shared_memory_verdict is None
 
 
 def test_too_few_rounds_give_no_overhead(linear):
-    measured = measure_overhead(linear, Duration(0.0, None, 3), clock)
+    measured = measure_overhead(linear, Duration(0.0, None, 1, batches=3), clock)
     assert measured.grpc_overhead_ms is None
     assert measured.p50_missing_rounds == 8
 

@@ -9,11 +9,16 @@ import subprocess
 import sys
 import textwrap
 import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from harness.triton import guard as guard_module
 from harness.triton import server as server_module
+from harness.triton.control import calling
 from harness.triton.host import serve
 from harness.triton.installation import (
     Installation,
@@ -24,7 +29,8 @@ from harness.triton.installation import (
     require_trustworthy,
 )
 from harness.triton.ports import LOOPBACK, PortTaken, listening_ports, require_free, reserve_port
-from harness.triton.process import ServerFailed
+from harness.triton.process import Process, ServerFailed
+from harness.triton.served import ask_first
 from harness.triton.server import attach_server, is_live, start_server
 from selftests.inside import ROOT
 from selftests.triton.tritons import installation_or_skip, left_behind, linear_model, running, wait_until_gone
@@ -45,6 +51,66 @@ def test_a_started_server_listens_on_the_loopback_alone_and_on_three_ports():
             assert listeners in (["0100007F"], ["0000000000000000FFFF00000100007F"]), "127.0.0.1, byte order of x86"
         assert is_live(endpoint.http)
         assert server.started_s is not None
+
+
+def answer_to(server, path, **headers):
+    """The status of an HTTP request that anybody on this machine could send."""
+    request = urllib.request.Request(f"http://{server.endpoint.http}{path}", b"{}", headers, method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as refusal:
+        return refusal.code
+
+
+def test_who_lacks_the_token_of_the_run_loads_nothing_and_maps_nothing(tmp_path):
+    """A load request may bring a Python model along, and so run code as the user who started the server."""
+    import tritonclient.grpc as module
+    from tritonclient.utils import InferenceServerException
+
+    with running() as server:
+        served = serve(linear_model(tmp_path), server)
+        paths = (
+            *("/v2/repository/index", "/v2/repository/models/linear/load", "/v2/repository/models/linear/unload"),
+            *("/v2/systemsharedmemory/unregister", "/v2/logging", "/v2/trace/setting"),
+        )
+        wrong = {server_module.TOKEN_HEADER: "0" * 32}
+        assert {path: answer_to(server, path) for path in paths} == dict.fromkeys(paths, 403)
+        assert {path: answer_to(server, path, **wrong) for path in paths} == dict.fromkeys(paths, 403)
+        stranger = module.InferenceServerClient(server.endpoint.grpc)
+        calls = (
+            lambda: stranger.load_model("linear"),
+            lambda: stranger.unload_model("linear"),
+            stranger.get_model_repository_index,
+            stranger.unregister_system_shared_memory,
+            lambda: stranger.update_log_settings({"log_verbose_level": 1}),
+            stranger.update_trace_settings,
+        )
+        for call in calls:
+            with pytest.raises(InferenceServerException, match=r"(?i)restricted"):
+                call()
+        stranger.close()
+        (token,) = server.token_header.values()
+        assert answer_to(server, "/v2/repository/index", **{server_module.TOKEN_HEADER: token}) == 200
+        with calling(server) as client:
+            assert client.get_model_repository_index(headers=server.token_header).models[0].state == "READY"
+        assert served.require_own_answers(ask_first(served)) > 60, "a refused request did something"
+
+
+def test_the_token_is_not_in_the_list_of_processes():
+    """Every user may read the arguments of every process."""
+    with running() as server:
+        (token,) = server.token_header.values()
+        listed = left_behind(server.shared_memory_prefix)
+        assert any("tritonserver" in line for line in listed) and any("guard.py" in line for line in listed)
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):  # it has ended
+                assert token.encode() not in entry.read_bytes()
+
+
+def test_two_servers_have_two_tokens():
+    with running() as first, running() as second:
+        assert first.token_header != second.token_header
 
 
 def test_twenty_starts_and_stops_leave_nothing(tmp_path):
@@ -94,6 +160,44 @@ def test_a_kill_leaves_nothing(victim):
     assert not is_live(http)
     tests.wait(20)
     assert not Path(repository).parent.exists()
+
+
+STARTS_A_GUARD = """
+    import subprocess, sys
+    guard, *rest = sys.argv[1:]
+    starter = subprocess.Popen([sys.executable, "-c", ""])
+    starter.wait()
+    print(subprocess.run([sys.executable, "-I", "-S", guard, str({starter}), *rest]).returncode)
+"""
+
+
+@pytest.mark.parametrize("starter", ["starter.pid", "1"], ids=["gone", "another"])
+def test_a_guard_whose_starter_is_gone_starts_nothing_and_cleans_up(tmp_path, starter):
+    """A starter that was killed while its guard was starting; or whose pid is meanwhile another process's."""
+    scratch, touched = tmp_path / "scratch", tmp_path / "touched"
+    scratch.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(STARTS_A_GUARD.format(starter=starter)), guard_module.__file__]
+        + ["visionmark_none_", str(scratch), "--", "touch", str(touched)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.stdout == "1\n", done.stderr
+    assert "has ended" in done.stderr
+    assert not touched.exists(), "it was started with nobody to watch"
+    assert not scratch.exists()
+
+
+def test_a_server_that_ends_by_itself_while_it_is_being_killed_is_no_error(tmp_path, monkeypatch):
+    """It is seen to run, and is gone when the signal is sent."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    process = Process(["true"], {}, f"visionmark_{os.getpid()}_none_", tmp_path / "log", scratch)
+    assert process.how_it_ended() == "ended by itself with exit code 0"
+    monkeypatch.setattr(Process, "is_running", lambda self: True)
+    assert process.stop(fast=True) == 0
+    assert not scratch.exists()
 
 
 def test_a_port_is_handed_to_nobody_else_while_it_is_reserved():
@@ -187,4 +291,4 @@ def test_a_program_that_is_no_server_fails_with_its_own_words(tmp_path):
 
 def test_nobody_at_the_url_is_an_error():
     with pytest.raises(ServerFailed, match="no Triton server is live"):
-        attach_server(LOOPBACK, reserve_port(), reserve_port())
+        attach_server(LOOPBACK, reserve_port(), reserve_port(), reserve_port())

@@ -16,10 +16,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from harness.cases import Case
+from harness.triton import server as server_module
 from harness.triton.export import Exported
 from harness.triton.installation import NoServer, find_installation, require_trustworthy
+from harness.triton.ports import LOOPBACK
 from harness.triton.repository import ModelFiles
-from harness.triton.server import start_server
+from harness.triton.server import attach_server, start_server
 from models.catalog import InputSpec, ModelSpec
 from selftests.inside import ROOT
 
@@ -32,6 +34,24 @@ def installation_or_skip():
         return find_installation(None, ROOT)
     except NoServer as reason:
         pytest.skip(str(reason))
+
+
+@contextmanager
+def foreign(**more):
+    """A server as somebody else runs it, whose load API wants no token."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server_module, "_restrictions", lambda token: [])
+        context = running(**more)
+        server = context.__enter__()
+    try:
+        yield server
+    finally:
+        context.__exit__(None, None, None)
+
+
+def attached_to(server):
+    """The same server as one that is attached to."""
+    return attach_server(LOOPBACK, *(int(address.rpartition(":")[2]) for address in vars(server.endpoint).values()))
 
 
 @contextmanager

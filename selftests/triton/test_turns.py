@@ -1,0 +1,99 @@
+"""Ways in turns: the order favours none, and a difference is told only where the pairs show one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from harness.cases import Duration
+from harness.triton.overhead import IN_PROCESS, Overhead, wants_turn
+from harness.triton.turns import ADDS, CANNOT_TELL, MOST_TURNS, SAVES, balanced_orders, paired_difference
+
+NOISE = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("ways", [2, 3, 4, 5])
+def test_each_way_has_each_place_and_each_neighbour_equally_often(ways):
+    """A rotated list has the first, and not the second: gRPC would always come right after in process."""
+    orders = balanced_orders(ways)
+    assert all(sorted(order) == list(range(ways)) for order in orders)
+    places = Counter((way, place) for order in orders for place, way in enumerate(order))
+    neighbours = Counter(pair for order in orders for pair in pairwise(order))
+    assert len(places) == ways * ways and len(set(places.values())) == 1
+    assert len(neighbours) == ways * (ways - 1) and len(set(neighbours.values())) == 1
+
+
+def test_a_difference_is_that_of_pairs_and_not_of_medians():
+    """A machine that slows down within the run slows both: each turn adds 1 ms, and the medians differ by 1 as well."""
+    base_s = np.linspace(0.010, 0.100, 41)
+    found = paired_difference(base_s + 0.001, base_s)
+    assert found.median_ms == pytest.approx(1.0)
+    assert found.low_ms == pytest.approx(1.0) and found.high_ms == pytest.approx(1.0)
+    assert found.verdict == ADDS and found.is_settled
+    assert paired_difference(base_s, base_s + 0.001).verdict == SAVES
+
+
+def test_the_interval_holds_the_median_in_95_of_100_runs():
+    held = 0
+    for _ in range(1000):
+        times_s = 0.001 + 0.002 * NOISE.standard_exponential(60)
+        found = paired_difference(times_s, np.zeros(60))
+        held += found.low_ms <= 1e3 * (0.001 + 0.002 * np.log(2)) <= found.high_ms
+    assert 930 <= held <= 990
+
+
+def test_a_difference_smaller_than_its_interval_cannot_be_told():
+    noise_s = NOISE.normal(0.0, 0.010, 100)
+    assert paired_difference(0.020 + noise_s, np.full(100, 0.0199)).verdict == CANNOT_TELL
+    assert paired_difference([0.02] * 5, [0.01] * 5).verdict == CANNOT_TELL, "five turns have no interval"
+    assert paired_difference([0.02] * 6, [0.01] * 6).verdict == ADDS
+
+
+def turns_taken(duration, difference_of, second_s=0.01):
+    """How many turns are taken, of four ways, where the clock goes on by so much each turn."""
+    times_s = {way: [] for way in (IN_PROCESS, "grpc", "http", "shared_memory")}
+    done = 0
+    while wants_turn(duration, done, done * second_s, times_s, 4):
+        for way, found in times_s.items():
+            found.append(0.010 if way == IN_PROCESS else 0.010 + difference_of(done))
+        done += 1
+    return done
+
+
+def steady(turn):
+    return 0.002
+
+
+def scattered(turn):
+    return 0.002 + 0.005 * (turn % 2)
+
+
+@pytest.mark.parametrize(
+    ("duration", "difference_of", "turns"),
+    [
+        (Duration(0.0, None, 11), steady, 12),  # settled, at the end of a rotation
+        (Duration(0.0, None, 11), scattered, MOST_TURNS),
+        (Duration(0.5, None, 11), steady, 52),
+        (Duration(3.0, None, 11), scattered, 300),  # a time that was asked for goes before the most turns
+        (Duration(0.0, 0.3, 11), scattered, 30),
+        (Duration(0.0, None, 1, batches=7), scattered, 7),
+        (Duration(0.0, 0.03, 1, batches=7), scattered, 3),
+    ],
+)
+def test_turns_go_on_until_the_difference_is_known(duration, difference_of, turns):
+    assert turns_taken(duration, difference_of) == turns
+
+
+def test_each_number_of_a_way_is_its_own():
+    """Fields are filled by name: each way gets its own, and a way that was not measured gets none."""
+    base_s = [0.010] * 12
+    found = Overhead.of({IN_PROCESS: base_s, "grpc": [0.012] * 12, "http": [0.013] * 12})
+    assert (found.rounds, found.in_process_p50_ms, found.in_process_p10_ms) == (12, 10.0, 10.0)
+    assert (found.grpc_p50_ms, found.grpc_overhead_ms, found.grpc_overhead_p10_ms) == pytest.approx((12.0, 2.0, 2.0))
+    assert (found.http_p50_ms, found.http_overhead_ms, found.http_overhead_high_ms) == pytest.approx((13.0, 3.0, 3.0))
+    assert found.grpc_verdict == found.http_verdict == ADDS
+    assert found.shared_memory_p50_ms is None and found.shared_memory_verdict is None
+    assert Overhead.of({IN_PROCESS: base_s[:3], "grpc": base_s[:3]}).grpc_overhead_ms is None
