@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,14 @@ from fixtures.scenario_table import render_scenarios
 from harness.cases import Case
 from harness.measure.loadgen.bridge import SCENARIOS, LoadgenSettings
 from harness.measure.loadgen.log import LoadgenVerdict
-from harness.measure.loadgen.scenarios import CONFIRMATIONS, STEP_DOWN, classes_by_loadgen, find_rate, found_rate
+from harness.measure.loadgen.scenarios import (
+    CONFIRMATIONS,
+    STEP_DOWN,
+    classes_by_loadgen,
+    find_rate,
+    found_rate,
+    scenario_of,
+)
 from harness.measure.loadgen.system import Samples
 from harness.measure.loadgen.terms import Terms
 from harness.proof import Prepared
@@ -118,6 +126,22 @@ def test_a_rate_that_is_never_valid_has_no_number():
     scenario, tried = search(highest_valid=1, found=None)
     assert scenario.samples_per_second is None
     assert "no valid rate" in scenario.note
+
+
+@pytest.mark.parametrize(("scenario", "percent"), [("single_stream", 90), ("multi_stream", 99)])
+def test_what_loadgen_bounds_is_called_a_bound(scenario, percent):
+    estimates = {"early_stopping_latency_ss": 7e6, "early_stopping_latency_ms": 7e6}
+    done = verdict("VALID")
+    done = replace(done, values={**done.values, **estimates})
+    row = asdict(scenario_of(LoadgenSettings(scenario, min_s=1, min_queries=1, rate=80), done, 1))
+    assert row[f"p{percent}_bound_ms"] == row[f"p{percent}_ms"] == 7.0
+    assert row[f"p{189 - percent}_bound_ms"] is None
+
+
+def test_a_percentile_of_the_server_scenario_is_no_bound():
+    found = scenario_of(LoadgenSettings("server", min_s=1, min_queries=1, rate=80), verdict("VALID"), 1)
+    assert found.p99_ms == 9.0
+    assert found.p99_bound_ms is None
 
 
 def test_the_rate_is_read_from_loadgens_own_words():
