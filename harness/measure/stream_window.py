@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter, sleep
 from typing import Any, Protocol
@@ -50,7 +50,14 @@ class Window(Protocol):
         """Report that this process has enough rounds, and return whether all the others have too."""
 
 
-def run_window(runner: Runner, batches: Sequence[Any], duration: Duration, window: Window, name: str) -> StreamRun:
+def run_window(
+    runner: Runner,
+    batches: Sequence[Any],
+    duration: Duration,
+    window: Window,
+    name: str,
+    note: Callable[[Any, Any], None] = lambda output, batch: None,
+) -> StreamRun:
     """Run requests one after the other, from the common start until every stream has enough of them.
 
     Until the start, requests run untimed, because a stream that was ready early has stood still while others were
@@ -63,6 +70,7 @@ def run_window(runner: Runner, batches: Sequence[Any], duration: Duration, windo
         duration: how long to run.
         window: the common window of all streams.
         name: the name of the stream.
+        note: called with the last output and its batch when the last request has ended.
     """
     rounds_s: list[float] = []
     untimed = _run_until(window.go_at_s, runner, batches)
@@ -75,12 +83,15 @@ def run_window(runner: Runner, batches: Sequence[Any], duration: Duration, windo
         if not wants_more(duration, len(rounds_s), elapsed_s) and window.is_everyone_done():
             break
         began_round_s = perf_counter()
-        runner.submit(batches[len(rounds_s) % len(batches)])
+        batch = batches[len(rounds_s) % len(batches)]
+        output = runner.submit(batch)
         runner.synchronize()
         now_s = perf_counter()
         rounds_s.append(now_s - began_round_s)
         window.report(len(rounds_s))
     waited = shares_of(before, read_waiting())["runqueue_wait_pct"]
+    if rounds_s:
+        note(output, batch)
     return StreamRun(name, rounds_s, began_s, now_s, untimed, waited)
 
 

@@ -184,7 +184,11 @@ def test_a_stream_runs_untimed_until_the_common_start(monkeypatch, step_s, untim
     monkeypatch.setattr(stream_window, "perf_counter", lambda: runner.now_s)
     monkeypatch.setattr(stream_window, "sleep", runner.sleep)
     duration = Duration(min_s=0, max_s=None, min_rounds=4)
-    found = stream_window.run_window(runner, [None], duration, Window(1.0), "stream 1")
+    noted = []
+    found = stream_window.run_window(
+        runner, ["a", "b", "c"], duration, Window(1.0), "stream 1", lambda output, batch: noted.append(batch)
+    )
+    assert noted == ["a"], "the last of four"
     assert found.untimed_rounds == untimed
     assert found.began_s == max(1.0, step_s)
     assert found.rounds_s == [step_s] * 4
