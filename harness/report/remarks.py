@@ -20,7 +20,8 @@ def remarks(row: Record) -> dict[str, str]:
         row: a row of `record_rows.rows_of`. What its records do not hold is not remarked on.
     """
     found: dict[str, str] = {}
-    timed = {kind: row[kind] for kind in _ALONE if kind in row and row[kind].get("measurement", kind) == kind}
+    parts = {kind: row[kind] for kind in _ALONE if isinstance(row.get(kind), dict)}  # `streams` may be their number
+    timed = {kind: record for kind, record in parts.items() if record.get("measurement", kind) == kind}
     waits = {kind: waited for kind, record in timed.items() if (waited := _waited_pct(record)) is not None}
     if waits and max(waits.values()) > MOST_WAIT_PCT:
         told = " and ".join(f"{kind} for {waited:.0f}%" for kind, waited in waits.items() if waited > MOST_WAIT_PCT)

@@ -10,7 +10,13 @@ from harness.report.remarks import MOST_SLOPE_PCT, MOST_WAIT_PCT, remarks
 
 RECORD = {
     **{"case": "m-cpu-fp32-bs1-eager", "model": "m", "device": "cpu", "precision": "fp32", "batch": 1},
-    **{"engine": "eager", "evidence": {"engine": "eager", "dtype_share_pct": {"fp32": 100.0}}},
+    **{
+        "engine": "eager",
+        "streams": 1,
+        "replicas": 1,
+        "settings": "",
+        "evidence": {"engine": "eager", "dtype_share_pct": {"fp32": 100.0}},
+    },
     **{"peak_memory_mib": 1.0, "compile_s": 0.0, "identity": {}, "warmup_steady": True},
     **{"cpu_pressure_pct": 3.0, "runqueue_wait_pct": 1.0, "slope_pct": 0.5},
 }
