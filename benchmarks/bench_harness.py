@@ -25,7 +25,7 @@ from harness.data import write_generated_jpegs
 from harness.host.cores import set_threads, usable_cores
 from harness.measure import throughput
 from harness.measure.accuracy.run import answer
-from harness.measure.clock import NextArguments, TimedRounds
+from harness.measure.clock import BatchesOfRounds, NextArguments, TimedRounds
 from harness.measure.pipeline import stage_rates, workers
 from harness.proof import Prepared, References, prepare
 from models.catalog import find_spec, load_catalog
@@ -76,7 +76,12 @@ class BareLoops:
         bare_s: list[float] = []
         batches = 0
 
-        def interleaved(kind: str, target: Callable[..., None], next_arguments: NextArguments) -> list[float]:
+        def interleaved(
+            kind: str,
+            target: Callable[..., None],
+            next_arguments: NextArguments,
+            of_rounds: BatchesOfRounds | None = None,
+        ) -> list[float]:
             def next_and_bare(elapsed_s: float) -> tuple[Any, ...] | None:
                 nonlocal batches
                 arguments = next_arguments(elapsed_s)
@@ -86,7 +91,7 @@ class BareLoops:
                     bare_s.append(bare_window(prepared, size))
                 return arguments
 
-            return timed(kind, target, next_and_bare)
+            return timed(kind, target, next_and_bare, of_rounds)
 
         pyfuncitem.funcargs["timed"] = interleaved
         result = yield

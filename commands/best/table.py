@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
-from harness.report.choice import OBJECTIVES, Eligibility, fastest
+from harness.report.choice import OBJECTIVES, Eligibility, fastest, tied
 from harness.report.journal import Missing
 from harness.report.record_rows import Record, disagreement
+from harness.report.remarks import remarks
 
 TABLE_WIDTH = 180
 _MARKS = {"latency": "L", "throughput": "T"}
@@ -33,16 +34,23 @@ def render_best(groups: Sequence[Sequence[Record]], eligible: Mapping[str, Eligi
     table.add_column("gate")
     for rows in groups:
         marked = {aim: fastest(rows, eligible, aim) for aim in OBJECTIVES}
+        ties = {aim: [row["case"] for row in tied(rows, eligible, aim)] for aim in OBJECTIVES}
         for row in rows:
             marks = [_MARKS[aim] for aim, best in marked.items() if best is not None and best["case"] == row["case"]]
-            table.add_row("+".join(marks), *_cells(row, eligible[row["case"]]), style="bold" if marks else None)
+            equal = [f"{_MARKS[aim]}=" for aim, cases in ties.items() if row["case"] in cases]
+            table.add_row(
+                "+".join([*marks, *equal]), *_cells(row, eligible[row["case"]]), style="bold" if marks else None
+            )
         table.add_section()
     console = Console(
         width=TABLE_WIDTH, force_terminal=is_colour, color_system="standard" if is_colour else None, highlight=False
     )
     with console.capture() as capture:
         console.print(table)
-        console.print("L, T: the least latency (p50) and the most throughput of the rows that pass their gate.")
+        console.print(
+            "L, T: the least latency (p50) and the most throughput of the rows that pass their gate. L=, T=: a tie, "
+            "because its 95% interval overlaps that of the best."
+        )
     return capture.get().rstrip()
 
 
@@ -61,7 +69,7 @@ def _cells(row: Record, standing: Eligibility) -> list[str]:
     lost = "" if standing.top1_loss_points is None else f" ({standing.top1_loss_points:+.2f})"
     return [
         row["case"],
-        _number(row.get("throughput", {}).get("images_per_second")),
+        _rate(row),
         _percentile(row, "p50"),
         _percentile(row, "p99"),
         _number(row["peak_memory_mib"], 0),
@@ -69,7 +77,7 @@ def _cells(row: Record, standing: Eligibility) -> list[str]:
         _number(row.get("parity", {}).get("sqnr_db"), 1),
         "" if top1 is None else f"{top1:.2f}{lost}",
         f"{evidence['engine']}, {dtype} {share:.0f}%",
-        "; ".join([*(standing.reasons or ["passes"]), *filter(None, [disagreement(row)])]),
+        "; ".join([*(standing.reasons or ["passes"]), *filter(None, [disagreement(row)]), *remarks(row)]),
     ]
 
 
@@ -77,6 +85,14 @@ def _number(value: float | None, digits: int | None = None) -> str:
     if value is None:
         return ""
     return f"{value:.{(0 if value >= 1000 else 1 if value >= 100 else 2) if digits is None else digits}f}"
+
+
+def _rate(row: Record) -> str:
+    """Return the images per second as text, or how many windows they would need."""
+    rate = row.get("throughput")
+    if rate is None or rate["images_per_second"] is not None:
+        return _number(None if rate is None else rate["images_per_second"])
+    return f"w<{rate['windows'] + rate['missing_windows']}"
 
 
 def _percentile(row: Record, name: str) -> str:

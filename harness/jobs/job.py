@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from harness.cases import Duration
-from harness.measure.streams import Window
+from harness.measure.stream_window import Window
 from harness.progress import ReportPhase
 
 

@@ -28,8 +28,10 @@ READY_WITHIN_S = 900.0
 # In the window, a job hangs if it completes nothing for this time and for this many times the length of its own step.
 HANGS_AFTER_S = 20.0
 HANGS_AFTER_STEPS = 50
-# The common start lies this far in the future, so that every job has read it before.
-AHEAD_S = 0.05
+# The common start lies this far in the future, and this many steps of the slowest job, so that every job has read it
+# before and is warm again: one that was ready early has stood still while the others were compiled.
+AHEAD_S = 0.5
+AHEAD_STEPS = 3
 WATCH_S = 0.5
 # The time that a job has for ending itself before it is killed.
 END_WITHIN_S = 3.0
@@ -85,7 +87,8 @@ class RunningJobs:
             JobFailed: a job died, hung or failed in the window.
             Contradiction, WrongAnswers: a job raised this error.
         """
-        go_at_s = perf_counter() + AHEAD_S
+        steps_s = AHEAD_STEPS * max(one.step_s for one in self._processes)
+        go_at_s = perf_counter() + max(AHEAD_S, steps_s)
         for one in self._processes:
             one.pipe.send((go_at_s, duration))
         sleep(max(0.0, go_at_s - perf_counter()))

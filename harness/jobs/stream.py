@@ -17,7 +17,7 @@ from harness.devices import open_device
 from harness.host.cores import split_cores, usable_cores
 from harness.jobs.job import Job, Placement
 from harness.measure.calibration import data_calibration
-from harness.measure.streams import StreamRun, Window, run_window
+from harness.measure.stream_window import StreamRun, Window, run_window
 from harness.progress import ReportPhase
 from harness.proof import LastAnswer, Prepared, References, prepare
 from models.catalog import ModelSpec

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, Protocol
 
 NextArguments = Callable[[float], tuple[Any, ...] | None]
+# Returns how many batches each round so far has run, in order.
+BatchesOfRounds = Callable[[], Sequence[int]]
 
 
 class TimedRounds(Protocol):
     """A clock that runs a function repeatedly and times each run."""
 
-    def __call__(self, kind: str, target: Callable[..., None], next_arguments: NextArguments) -> list[float]:
+    def __call__(
+        self,
+        kind: str,
+        target: Callable[..., None],
+        next_arguments: NextArguments,
+        batches: BatchesOfRounds | None = None,
+    ) -> list[float]:
         """Run and time rounds of `target`.
 
         Args:
@@ -20,6 +28,8 @@ class TimedRounds(Protocol):
             target: the function that is timed.
             next_arguments: called before each round, outside the timed region, with the seconds since the first round
                 began; returns the arguments of the next round, or None to end.
+            batches: for rounds of several batches, how many each had. What the clock keeps for a later comparison of
+                runs is then the seconds of a batch, because the length of such a round depends on the duration.
 
         Returns:
             The time of each round in seconds, in order; empty if timing is switched off.

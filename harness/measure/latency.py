@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from harness.cases import Duration, wants_more
 from harness.measure.clock import TimedRounds
+from harness.measure.drift import slope_pct
 from harness.measure.percentiles import Percentiles, percentiles_ms
 from harness.proof import LastAnswer, Prepared
 
@@ -18,7 +19,8 @@ from harness.proof import LastAnswer, Prepared
 class Latency(Percentiles):
     """The latency of one batch, from before `submit` until after `synchronize`.
 
-    The input lies on the device already, and consecutive rounds use different inputs.
+    The input lies on the device already, and consecutive rounds use different inputs. `slope_pct` is by how many
+    percent the rounds grew from the first third to the latest; None with too few of them.
     """
 
     kind: ClassVar[str] = "latency"
@@ -29,6 +31,7 @@ class Latency(Percentiles):
     stdev_ms: float
     rounds: int
     wall_s: float
+    slope_pct: float | None
 
     @classmethod
     def of(cls, rounds_s: Sequence[float]) -> Latency:
@@ -42,6 +45,7 @@ class Latency(Percentiles):
             stdev_ms=statistics.pstdev(rounds_s) * 1e3,
             rounds=len(rounds_s),
             wall_s=total,
+            slope_pct=slope_pct(rounds_s),
         )
 
 

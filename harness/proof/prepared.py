@@ -26,7 +26,7 @@ class Cost:
         first_inference_s: the seconds for the first batch after compiling.
         warmup_s: the seconds for all warm-up rounds together.
         warmup_rounds: the number of warm-up rounds.
-        warmup_steady: whether the last warm-up rounds were no longer getting faster.
+        warmup_steady: whether the last warm-up rounds were getting neither faster nor slower.
         batch_s: the seconds for one batch at the end of warm-up.
         peak_memory_bytes: the peak memory while the engine built the model and warmed it up, or None where it cannot
             be told. The reference, the making of random weights and the profiling are not in it.

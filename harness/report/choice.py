@@ -16,10 +16,15 @@ from harness.report.record_rows import Record, case_of_row
 
 @dataclass(frozen=True)
 class Objective:
-    """What "fastest" means: a measurement, its field, and whether the least or the greatest number is best."""
+    """What "fastest" means: a measurement, its field, and whether the least or the greatest number is best.
+
+    `low` and `high` are the fields with the ends of the number's interval.
+    """
 
     measurement: str
     field: str
+    low: str
+    high: str
     best: Callable[[Iterable[float]], float]
 
     def of(self, row: Record) -> float | None:
@@ -27,10 +32,18 @@ class Objective:
         value: float | None = row.get(self.measurement, {}).get(self.field)
         return value
 
+    def interval_of(self, row: Record) -> tuple[float, float] | None:
+        """Return the ends of the number's interval, the number itself if it has none, or None without a number."""
+        value, record = self.of(row), row.get(self.measurement, {})
+        if value is None:
+            return None
+        low, high = record.get(self.low), record.get(self.high)
+        return value if low is None else low, value if high is None else high
+
 
 OBJECTIVES: Mapping[str, Objective] = {
-    "latency": Objective("latency", "p50_ms", min),
-    "throughput": Objective("throughput", "images_per_second", max),
+    "latency": Objective("latency", "p50_ms", "p50_low_ms", "p50_high_ms", min),
+    "throughput": Objective("throughput", "images_per_second", "images_per_second_low", "images_per_second_high", max),
 }
 
 
@@ -104,6 +117,25 @@ def fastest(rows: Iterable[Record], eligible: Mapping[str, Eligibility], objecti
         return None
     best = aim.best(measured.values())
     return next(row for row in rows if measured.get(row["case"]) == best)
+
+
+def tied(rows: Sequence[Record], eligible: Mapping[str, Eligibility], objective: str) -> list[Record]:
+    """Return the other rows that pass and whose interval overlaps that of the best: the run does not tell them apart.
+
+    Args:
+        rows: the rows of one model, device and batch size.
+        eligible: whether each case may be chosen.
+        objective: a name in `OBJECTIVES`.
+    """
+    aim = OBJECTIVES[objective]
+    best = fastest(rows, eligible, objective)
+    ends = None if best is None else aim.interval_of(best)
+    if best is None or ends is None:
+        return []
+    low, high = ends
+    others = [row for row in rows if row["case"] != best["case"] and eligible[row["case"]].passes]
+    intervals = [(row, aim.interval_of(row)) for row in others]
+    return [row for row, other in intervals if other is not None and other[0] <= high and other[1] >= low]
 
 
 def error_of(row: Record, standing: Eligibility) -> float | None:

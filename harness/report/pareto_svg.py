@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.report.choice import Eligibility, error_of, fastest, pareto_front
+from harness.report.choice import Eligibility, error_of, fastest, pareto_front, tied
 from harness.report.record_rows import Record
 
 WIDTH_INCHES, HEIGHT_INCHES = 9.0, 5.5
@@ -57,6 +57,7 @@ def _panel(axes: Any, rows: Sequence[Record], eligible: Mapping[str, Eligibility
     by_top1 = any(eligible[row["case"]].basis == "top-1" for row in rows)
     front = pareto_front(points)
     best = fastest(rows, eligible, "throughput")
+    ties = [row["case"] for row in tied(rows, eligible, "throughput")]
     of = rows[0]
     axes.set_title(f"{of['model']} on {of['device']}, batch {of['batch']}")
     axes.set_ylabel("images/s")
@@ -88,7 +89,7 @@ def _panel(axes: Any, rows: Sequence[Record], eligible: Mapping[str, Eligibility
         )
         row = next(row for row in rows if row["case"] == case)
         axes.annotate(
-            f"{row['precision']} {row['engine']}" + ("" if passes else " (fails)"),
+            f"{row['precision']} {row['engine']}" + ("" if passes else " (fails)") + (" (tie)" if case in ties else ""),
             (x_of[case], speed),
             xytext=(6, 4),
             textcoords="offset points",

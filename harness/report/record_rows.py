@@ -39,7 +39,9 @@ def disagreement(row: Record) -> str | None:
     timed.
     """
     latency, throughput = row.get("latency"), row.get("throughput")
-    if latency is None or throughput is None or latency is throughput or latency["p50_ms"] is None:
+    if latency is None or throughput is None or latency is throughput:
+        return None
+    if latency["p50_ms"] is None or throughput["images_per_second"] is None:
         return None
     share_pct = 100 * throughput["images_per_second"] * latency["p50_ms"] / 1e3 / row["batch"]
     most_pct = MOST_SHARE_PCT if row["device"] == "cpu" else math.inf
@@ -55,6 +57,6 @@ def case_of_row(row: Record) -> Case:
 
 
 def _order(row: Record) -> tuple[Any, ...]:
-    throughput = row.get("throughput", {}).get("images_per_second", 0.0)
+    throughput = row.get("throughput", {}).get("images_per_second") or 0.0
     p50_ms = row.get("latency", {}).get("p50_ms")
     return row["model"], row["batch"], -throughput, float("inf") if p50_ms is None else p50_ms, row["case"]

@@ -20,7 +20,8 @@ from harness.host.cores import split_cores
 from harness.jobs import spawn
 from harness.jobs.spawn import JobFailed, open_jobs
 from harness.jobs.stream import BuildInputs, placements, stream_jobs
-from harness.measure.streams import StreamRun, Streams
+from harness.measure.stream_window import StreamRun
+from harness.measure.streams import Streams
 from models.catalog import find_spec, load_catalog
 from selftests.inside import ROOT, TINY, clean_environment, run_here
 from selftests.sabotage import Sabotaged
@@ -58,14 +59,33 @@ def test_replicas_are_devices_and_streams_share_one():
 
 
 def test_the_whole_is_all_images_over_the_common_wall_time():
-    runs = [StreamRun("stream 1", [1.0, 1.0], 10.0, 12.0), StreamRun("stream 2", [3.5], 10.5, 14.0)]
+    runs = [StreamRun("stream 1", [0.125] * 16, 10.0, 12.0, 5), StreamRun("stream 2", [0.35] * 10, 10.5, 14.0, 3)]
     whole = Streams.of(runs, batch_size=8)
     assert whole.wall_s == 4.0
-    assert whole.images == 24
-    assert whole.images_per_second == 24 / 4.0
+    assert whole.images == 26 * 8
+    assert whole.images_per_second == 26 * 8 / 4.0
+    assert whole.images_per_second_low < whole.images_per_second < whole.images_per_second_high
     assert sum(one["images_per_second"] for one in whole.each) == whole.images_per_second
-    assert whole.mean_ms == pytest.approx(5500 / 3)
+    assert whole.mean_ms == pytest.approx(5500 / 26)
     assert whole.each[0]["stdev_ms"] == 0
+    assert whole.untimed_rounds == 3
+
+
+def test_a_window_of_few_requests_has_no_rate_but_says_what_is_missing():
+    runs = [StreamRun("stream 1", [1.0, 1.0], 10.0, 12.0), StreamRun("stream 2", [3.5], 10.5, 14.0)]
+    whole = Streams.of(runs, batch_size=8)
+    assert whole.images_per_second is whole.each[0]["images_per_second"] is None
+    assert whole.missing_windows == whole.each[0]["missing_windows"] == 4
+    assert whole.images == 24
+
+
+def test_the_row_of_streams_has_the_worst_of_them():
+    calm = StreamRun("stream 1", [0.1] * 30, 10.0, 13.0, 5, runqueue_wait_pct=1.0)
+    held = StreamRun("stream 2", [0.1] * 15 + [0.2] * 15, 10.0, 14.5, 0, runqueue_wait_pct=40.0)
+    whole = Streams.of([calm, held], batch_size=1)
+    assert whole.untimed_rounds == 0
+    assert whole.slope_pct == pytest.approx(100)
+    assert whole.runqueue_wait_pct == 40.0
 
 
 def test_two_streams_run_in_one_window_and_add_up(tmp_path):

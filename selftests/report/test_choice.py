@@ -1,11 +1,16 @@
 """Which row is chosen, and which never is: pure functions over records."""
 
 import re
+from dataclasses import asdict
 
 import pytest
 
 from commands.best.table import render_best
-from harness.report.choice import error_of, fastest, judge, pareto_front
+from fixtures.summary import render
+from harness.measure.latency import Latency
+from harness.measure.throughput import Throughput
+from harness.report.choice import error_of, fastest, judge, pareto_front, tied
+from harness.report.fbnet_files import results_yaml
 from harness.report.kept_choice import differences
 from harness.report.pareto_svg import draw
 from harness.report.record_rows import disagreement, rows_of
@@ -76,6 +81,59 @@ def test_latency_and_throughput_are_chosen_apart():
     rows = [row("eager"), row("trace", speed=30.0, p50=90.0), row("compile", speed=20.0, p50=50.0)]
     assert chosen(rows, "throughput") == "trace"
     assert chosen(rows, "latency") == "compile"
+
+
+def with_interval(engine, low, value, high):
+    rates = {"images_per_second": value, "images_per_second_low": low, "images_per_second_high": high}
+    times = {"p50_ms": 1e3 / value, "p50_low_ms": 1e3 / high, "p50_high_ms": 1e3 / low}
+    return row(engine, throughput=rates, latency=times)
+
+
+@pytest.mark.parametrize(
+    ("other", "is_tie"),
+    [((190.0, 205.0, 215.0), True), ((190.0, 204.0, 205.5), True), ((190.0, 200.0, 204.0), False)],
+    ids=["higher than the best's number", "overlaps the interval alone", "apart"],
+)
+@pytest.mark.parametrize("objective", ["latency", "throughput"])
+def test_rows_whose_interval_overlaps_the_bests_are_ties(objective, other, is_tie):
+    rows = [with_interval("eager", 50.0, 60.0, 70.0), with_interval("trace", 205.0, 208.0, 211.0)]
+    rows.append(with_interval("compile", *other))
+    eligible = {one["case"]: judge(one, rows) for one in rows}
+    assert chosen(rows, objective) == "trace"
+    assert [one["engine"] for one in tied(rows, eligible, objective)] == (["compile"] if is_tie else [])
+
+
+def test_a_row_that_fails_its_gate_and_one_without_a_number_tie_with_nothing():
+    wrong = {**with_interval("compile", 190.0, 207.0, 211.0), "parity": None}
+    none = row("script", throughput={"images_per_second": None}, latency={"p50_ms": None})
+    rows = [with_interval("trace", 205.0, 208.0, 211.0), wrong, none]
+    eligible = {one["case"]: judge(one, rows) for one in rows}
+    assert tied(rows, eligible, "throughput") == tied(rows, eligible, "latency") == []
+    assert tied([], {}, "latency") == []
+
+
+def test_the_table_and_the_picture_name_ties(tmp_path):
+    rest = {"peak_memory_mib": 1.0, "compile_s": 0.0}
+    rows = [{**with_interval("trace", 205.0, 208.0, 211.0), **rest}, {**with_interval("eager", 200, 207, 214), **rest}]
+    for one in rows:
+        one["latency"] |= {"p99_ms": None, "rounds": 11, "p99_missing_rounds": 357}
+    eligible = {one["case"]: judge(one, rows) for one in rows}
+    table = render_best([rows], eligible, is_colour=False)
+    assert re.search(r"^L\+T +m-cpu-fp32-bs1-trace", table, re.MULTILINE)
+    assert re.search(r"^L=\+T= +m-cpu-fp32-bs1-eager", table, re.MULTILINE)
+    draw(tmp_path / "picture.svg", [rows], eligible)
+    assert "fp32 eager (tie)" in (tmp_path / "picture.svg").read_text()
+
+
+def test_a_rate_of_too_few_windows_is_no_number_anywhere():
+    rates, times = asdict(Throughput.of([1.0] * 2, [1] * 2, 1)), asdict(Latency.of([0.1] * 11))
+    few = {**row("eager"), "throughput": rates, "latency": times, "peak_memory_mib": 1.0, "compile_s": 0.0}
+    assert chosen([few], "throughput") is None
+    assert disagreement(few) is None
+    assert "w<5" in render_best([[few]], {few["case"]: judge(few, [few])}, is_colour=False)
+    records = [{**few, "measurement": kind, **few[kind]} for kind in ("throughput", "latency")]
+    assert "w<5" in render(rows_of(records), is_colour=False)
+    assert results_yaml(records)
 
 
 def calibrated(source):

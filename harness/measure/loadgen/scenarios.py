@@ -53,8 +53,8 @@ class Scenario:
     validity: str
     reasons: tuple[str, ...]
     p90_ms: float | None
-    p99_ms: float | None
     p90_bound_ms: float | None
+    p99_ms: float | None
     p99_bound_ms: float | None
     samples_per_second: float | None
     queries: int

@@ -1,0 +1,52 @@
+"""What a reader has to know of a row beside its numbers: that something disturbed them while they were taken."""
+
+from __future__ import annotations
+
+from harness.report.record_rows import Record
+
+# A thread that waits for a fifth of the time takes a quarter longer, which is more than most engines differ by. A
+# machine that does nothing else makes a thread wait for a few hundredths.
+MOST_WAIT_PCT = 20.0
+# Twice what warm-up allows from a few rounds to the next: a drift of the machine, and not the scatter of its rounds.
+MOST_SLOPE_PCT = 10.0
+# The measurements that use no more threads than there are cores, so that only others make them wait.
+_ALONE = ("latency", "throughput", "streams")
+
+
+def remarks(row: Record) -> dict[str, str]:
+    """Return what disturbed the numbers of a row: a short mark for a table, and the sentence that it stands for.
+
+    Args:
+        row: a row of `record_rows.rows_of`. What its records do not hold is not remarked on.
+    """
+    found: dict[str, str] = {}
+    parts = {kind: row[kind] for kind in _ALONE if isinstance(row.get(kind), dict)}  # `streams` may be their number
+    timed = {kind: record for kind, record in parts.items() if record.get("measurement", kind) == kind}
+    waits = {kind: waited for kind, record in timed.items() if (waited := _waited_pct(record)) is not None}
+    if waits and max(waits.values()) > MOST_WAIT_PCT:
+        told = " and ".join(f"{kind} for {waited:.0f}%" for kind, waited in waits.items() if waited > MOST_WAIT_PCT)
+        found["machine shared"] = f"machine shared: {told} of its time waited for a core; end what else runs here"
+    if any(record.get("warmup_steady") is False for record in timed.values()):
+        found["not warm"] = "not warm: warm-up was ended before its rounds were steady; measure again, longer"
+    for kind, record in timed.items():
+        slope = record.get("slope_pct")
+        if slope is not None and abs(slope) > MOST_SLOPE_PCT:
+            word = "slower" if slope > 0 else "faster"
+            found[f"slope {slope:+.0f}%"] = (
+                f"slope: {kind} got {abs(slope):.0f}% {word} while it was timed; measure again, longer "
+                "(--min-test-duration)"
+            )
+    if timed.get("streams", {}).get("untimed_rounds") == 0:
+        found["cold stream"] = "cold stream: one ran nothing before the common start, so that it began cold"
+    return found
+
+
+def _waited_pct(record: Record) -> float | None:
+    """Return the share of the time that was waited for a core.
+
+    It is what this process waited. The pressure of the whole machine, of which others may have had cores of their own,
+    counts only where the kernel does not tell the former.
+    """
+    waited: float | None = record.get("runqueue_wait_pct")
+    pressure: float | None = record.get("cpu_pressure_pct")
+    return pressure if waited is None else waited
