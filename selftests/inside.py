@@ -6,9 +6,11 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -27,8 +29,9 @@ VARIABLES = {option.variable for option in OPTIONS.values() if option.variable} 
 
 
 def clean_environment():
-    """The variables of this process without those that would change a run of pytest."""
-    return {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    """The variables of this process without those that would change a run of pytest, and with no journal."""
+    kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    return {**kept, "VISIONMARK_JOURNAL": "off"}
 
 
 @dataclass(frozen=True)
@@ -53,17 +56,25 @@ def run_command(*arguments: str, **variables: str) -> Outcome:
     return Outcome(done.returncode, done.stdout)
 
 
-def run_here(*arguments: str, plugin: object | None = None) -> Outcome:
-    """The same in this process, which has torch and timm loaded already."""
+def run_here(
+    *arguments: str,
+    plugin: object | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
+    cache: str | Path | None = None,
+) -> Outcome:
+    """The same in this process, which has torch and timm loaded already; pytest's cache is in that folder, or off."""
     out = io.StringIO()
+    caching = ["-p", "no:cacheprovider"] if cache is None else ["-o", f"cache_dir={cache}"]
     before = Path.cwd()
     os.chdir(ROOT)
     try:
         with redirect_stdout(out), redirect_stderr(out), pytest.MonkeyPatch.context() as patch:
             for name in VARIABLES:
                 patch.delenv(name, raising=False)
+            for name, value in {"VISIONMARK_JOURNAL": "off", **variables}.items():
+                patch.setenv(name, value)
             code = pytest.main(
-                ["-p", "no:cacheprovider", "--capture=no", "--tb=short", *arguments],
+                [*caching, "--capture=no", "--tb=short", *arguments],
                 plugins=[plugin] if plugin is not None else [],
             )
     finally:

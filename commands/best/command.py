@@ -8,9 +8,13 @@ the records that those runs keep; nothing is measured here.
 from __future__ import annotations
 
 import argparse
+import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -24,6 +28,9 @@ from harness.report.kept_choice import DEFAULT_CHOICES, IDENTITY, Choice, choice
 from harness.report.pareto_svg import draw
 from harness.report.record_rows import Record, case_of_row, rows_of
 
+# What a run writes: the JSON and the journal of each process, the table and the picture. All else is another's.
+_OURS = re.compile(rf"(?:{'|'.join(engine_names())})(?:-\d+)?\.jsonl?|table\.txt|picture\.svg")
+
 
 def read_asked(arguments: Sequence[str]) -> list[Asked]:
     """Parse the arguments and return what to measure, one entry per model."""
@@ -34,14 +41,20 @@ def read_asked(arguments: Sequence[str]) -> list[Asked]:
     parser.add_argument("--choices", type=Path, default=DEFAULT_CHOICES, help="default: results/best")
     parser.add_argument("-k", dest="keyword", help="as for pytest")
     known, rest = parser.parse_known_args(arguments)
+    choices = known.choices.expanduser().resolve()
     engines = engine_names() if known.engine == "all" else tuple(known.engine.split(","))
     for engine in engines:
         if engine not in engine_names():
             parser.error(f"--engine {engine} is none of {', '.join(engine_names())}, all")
     return [
-        Asked(model, engines, known.precision, known.keyword, tuple(rest), known.choices.expanduser().resolve())
+        Asked(model, engines, known.precision, known.keyword, tuple(rest), choices, folder_of(choices, model))
         for model in known.model.split(",")
     ]
+
+
+def folder_of(choices: Path, model: str) -> Path:
+    """Return the folder of a model's table, picture and records among the kept choices."""
+    return choices / model.replace(":", "_").replace("/", "_")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -60,10 +73,33 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def best_of(asked: Asked) -> int:
-    """Measure every engine of one model, rank them, and return the exit status as in `main`."""
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    for old in (*asked.folder.glob("*.json*"), *asked.folder.glob("table.txt"), *asked.folder.glob("picture.svg")):
-        old.unlink()
+    """Measure every engine of one model, rank them, and return the exit status as in `main`.
+
+    All is written into a new folder. In the end its files replace those of the last time. Where the run is interrupted
+    they are kept beside them, in a folder of their own, and where pytest refuses the command line there are none.
+    """
+    asked.choices.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{asked.folder.name}.", suffix=".part", dir=asked.choices))
+    status = _best_in(part, asked)
+    if status == USAGE_ERROR:
+        shutil.rmtree(part)
+        return status
+    place = asked.folder if status != INTERRUPTED else asked.folder.with_name(f"{asked.folder.name}-interrupted")
+    place.mkdir(exist_ok=True)
+    names = {new.name for new in part.iterdir()}
+    for name in names:
+        (part / name).replace(place / name)
+    for old in list(place.iterdir()):
+        if _OURS.fullmatch(old.name) and old.name not in names:
+            old.unlink()
+    part.rmdir()
+    print(f"\nthe table, the picture and every number are in {place}")
+    return status
+
+
+def _best_in(folder: Path, asked: Asked) -> int:
+    """Measure into this folder and write the table, the picture and, unless interrupted, the choices."""
+    asked = replace(asked, folder=folder)
     measured: list[Measured] = []
     for number, engine in enumerate(asked.engines, start=1):
         print(f"\n{asked.model}: engine {number} of {len(asked.engines)}: {engine}", flush=True)
@@ -90,7 +126,6 @@ def report(asked: Asked, measured: Sequence[Measured], *, is_final: bool) -> int
     print(f"\n{render_best(groups, eligible, sys.stdout.isatty())}\n{gone}", flush=True)
     if groups:
         draw(asked.folder / "picture.svg", groups, eligible)
-        print(f"\nthe picture is {asked.folder / 'picture.svg'}, every number beside it")
     if not is_final:
         print("interrupted: nothing is chosen")
         return 1

@@ -32,7 +32,8 @@ class Asked:
         precision: the value of pytest's --precision.
         keyword: the value of pytest's -k, None without one.
         rest: further arguments, which pytest is given as they are.
-        choices: the folder of kept choices; the runs of a model write into a folder of its name there.
+        choices: the folder of kept choices.
+        folder: what the runs write, the table and the picture go here.
     """
 
     model: str
@@ -41,11 +42,7 @@ class Asked:
     keyword: str | None
     rest: tuple[str, ...]
     choices: Path
-
-    @property
-    def folder(self) -> Path:
-        """The folder for what the runs write, the table and the picture."""
-        return self.choices / self.model.replace(":", "_")
+    folder: Path
 
 
 @dataclass(frozen=True)

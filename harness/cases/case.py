@@ -139,7 +139,8 @@ class Case:
 class Grid:
     """The matrix of cases, with a tuple of values for each axis.
 
-    If `only` is not None, the grid is limited to those cases, which are compared without streams and replicas.
+    If `only` is not None, the grid is limited to those cases, which are compared without streams and replicas. The
+    cases of `more` are added to it, wherever they lie.
     """
 
     models: tuple[str, ...]
@@ -150,9 +151,11 @@ class Grid:
     only: frozenset[Case] | None = None
     streams: tuple[int, ...] = (1,)
     replicas: tuple[int, ...] = (1,)
+    more: tuple[Case, ...] = ()
 
     def cases(self) -> Iterable[Case]:
         """Return all cases, with the model as the outermost axis, so that the cases of one model are adjacent."""
         alone = (self.models, self.devices, self.precisions, self.batches, self.engines)
         cells = (Case(*parts) for parts in product(*alone, self.streams, self.replicas))
-        return (case for case in cells if self.only is None or case.alone() in self.only)
+        found = (case for case in cells if self.only is None or case.alone() in self.only)
+        return dict.fromkeys([*found, *self.more]) if self.more else found

@@ -124,7 +124,7 @@ def measure_end_to_end(
         workers=workers,
         decoder=DECODER,
         data=data,
-        unique_images=len(passes[0]),
+        unique_images=len(set(files[: len(passes[0])])),
         labelled_images=labelled,
         top1_pct=None if note else 100 * right / labelled,
         top1_note=note,

@@ -17,6 +17,7 @@ import yaml
 from harness.report.record_rows import Record
 
 SCHEMA = "visionmark 1"
+GENERATED = "generated"
 _PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "amp_bf16": "bfloat16", "amp_fp16": "float16"}
 _JIT = {"eager": "none"}
 _STATISTICS = ("avg", "min", "max", "stdev")
@@ -42,7 +43,6 @@ def results_json(
     environment: Mapping[str, Any],
     *,
     status: str,
-    is_dummy: bool,
     link: str | None,
     stream: int | None = None,
 ) -> dict[str, Any]:
@@ -52,11 +52,11 @@ def results_json(
         records: the records of one case, at least one.
         environment: the machine and its software.
         status: `passed` or `failed`, for the tests of the case.
-        is_dummy: whether the inputs were generated.
         link: where the weights come from, None if that is not known.
         stream: the number of the stream, counted from 1, or None for all streams together.
     """
     case = records[0]
+    accuracies = [record["data"] for record in records if record["measurement"] == "accuracy"]
     metrics: dict[str, Any] = {**_metrics(records, stream), **_counts(records, stream)}
     if stream is None:
         metrics["status"] = status
@@ -74,7 +74,7 @@ def results_json(
                     "device": case["device"],
                     "amp": str(case["precision"].startswith("amp_")).lower(),
                     "jit": _JIT.get(case["engine"], case["engine"]),
-                    "dummy": str(is_dummy).lower(),
+                    "dummy": str(_inputs(records) == GENERATED).lower(),
                     "framework": f"torch {environment['libraries'].get('torch')}",
                 },
             },
@@ -83,6 +83,7 @@ def results_json(
         "results": {
             "metadata": {"date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "tester": _tester()},
             "metrics": metrics,
+            "inputs": {"speed": _inputs(records), "accuracy": accuracies[0] if accuracies else None},
         },
     }
 
@@ -103,14 +104,39 @@ def _tester() -> str | None:
         return None
 
 
+def _speeds(records: Sequence[Record], stream: int | None) -> tuple[Record | None, Record | None]:
+    """Return the records that hold the throughput and the latency, None where there is none.
+
+    They are those of the speed tests. Without one, a run over files gives both, and its latency is the mean interval
+    between two batches, as the sample's in this mode.
+    """
+    kinds = {record["measurement"]: record for record in records}
+    if (several := kinds.get("streams")) is not None:
+        one = several if stream is None else several["each"][stream - 1]
+        return one, one
+    if "throughput" in kinds or "latency" in kinds:
+        return kinds.get("throughput"), kinds.get("latency")
+    files = kinds.get("accuracy", kinds.get("end_to_end"))
+    if files is None:
+        return None, None
+    interval_ms = files.get("mean_batch_interval_ms")
+    if interval_ms is None:
+        interval_ms = 1e3 * files["batch"] / files["images_per_second"]
+    return files, {**files, "mean_ms": interval_ms}
+
+
+def _inputs(records: Sequence[Record]) -> str | None:
+    """Return what the speed was measured on: `generated`, as the inputs of the speed tests always are, or the data."""
+    found = next((record for record in _speeds(records, None) if record is not None), None)
+    if found is None:
+        return None
+    return str(found["data"]) if found["measurement"] in ("accuracy", "end_to_end") else GENERATED
+
+
 def _metrics(records: Sequence[Record], stream: int | None) -> dict[str, dict[str, Any]]:
     """Return the four measured metrics in the sample's units, with their variation within the run."""
-    kinds = {record["measurement"]: record for record in records}
-    several = kinds.get("streams")
-    rate, requests = kinds.get("throughput"), kinds.get("latency")
-    if several is not None:
-        rate = requests = several if stream is None else several["each"][stream - 1]
-    accuracy = kinds.get("accuracy", {})
+    rate, requests = _speeds(records, stream)
+    accuracy: Record = next((record for record in records if record["measurement"] == "accuracy"), {})
     return {
         "throughput": _statistics(
             rate, "images/s", "images_per_second", *(f"{name}_images_per_second" for name in _STATISTICS[1:])
@@ -122,36 +148,42 @@ def _metrics(records: Sequence[Record], stream: int | None) -> dict[str, dict[st
 
 
 def _statistics(record: Record | None, units: str, *keys: str) -> dict[str, Any]:
-    values = [None if record is None else record[key] for key in keys]
+    values = [None if record is None else record.get(key) for key in keys]
     return {**dict(zip(_STATISTICS, values, strict=True)), "units": units}
 
 
 def _alone(value: float | None, units: str) -> dict[str, Any]:
-    """Return the metric of one number that stands for the whole set, and so has no deviation."""
-    return {"avg": value, "min": value, "max": value, "stdev": None if value is None else 0.0, "units": units}
+    """Return the metric of one number that stands for the whole set: its deviation was not measured."""
+    return {"avg": value, "min": value, "max": value, "stdev": None, "units": units}
 
 
 def _counts(records: Sequence[Record], stream: int | None) -> dict[str, dict[str, Any]]:
     """Return how many batches and images were really run and timed, per stream and in all."""
     kinds = {record["measurement"]: record for record in records}
     case = records[0]
-    if "streams" in kinds:
-        each = kinds["streams"]["each"]
-        batches = [one["batches"] for one in (each if stream is None else [each[stream - 1]])]
-        prepared = kinds["streams"]["each_prepared"]
-        warm = [one["warmup_rounds"] for one in (prepared if stream is None else [prepared[stream - 1]])]
-    else:
-        batches = [
-            kinds["throughput"]["batches"] if "throughput" in kinds else kinds.get("latency", {}).get("rounds", 0)
-        ]
-        warm = [case.get("warmup_rounds", 0)]
-    unique = [min(count, case.get("unique_batches", 0)) for count in batches]
     size = case["batch"]
+    rate, requests = _speeds(records, stream)
+    warm = [case.get("warmup_rounds", 0)]
+    if "streams" in kinds:
+        each, prepared = kinds["streams"]["each"], kinds["streams"]["each_prepared"]
+        batches = [one["batches"] for one in (each if stream is None else [each[stream - 1]])]
+        warm = [one["warmup_rounds"] for one in (prepared if stream is None else [prepared[stream - 1]])]
+    elif rate is not None and rate.get("measurement") in ("accuracy", "end_to_end"):
+        batches = [-(-rate["images"] // size)]
+    else:
+        batches = [rate["batches"] if rate is not None else requests["rounds"] if requests is not None else 0]
+    images = [count * size for count in batches]
+    unique = max(min(count, case.get("unique_batches", 0)) for count in batches)
+    unique_images = unique * size
+    if rate is not None and rate.get("measurement") in ("accuracy", "end_to_end"):  # its last batch may be smaller
+        images = [rate["images"]]
+        unique_images = int(rate.get("unique_images") or rate["images"])
+        unique = -(-unique_images // size)
     return {
         "total-batches-tested-per-stream": _over(batches, "count"),
-        "total-images-tested-per-stream": _over([count * size for count in batches], "count"),
-        "uniq-batches-tested": {"total": max(unique)},
-        "uniq-images-tested": {"total": max(unique) * size},
+        "total-images-tested-per-stream": _over(images, "count"),
+        "uniq-batches-tested": {"total": unique},
+        "uniq-images-tested": {"total": unique_images},
         "warmup-batches": {"total": sum(warm)},
     }
 

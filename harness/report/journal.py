@@ -1,10 +1,13 @@
-"""Reads a journal (`--journal`): what a run measured, what gave no row, and which case ended its process."""
+"""Writes and reads a journal: what a run measured, what gave no row, and which case ended its process."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,77 @@ from harness.report.record_rows import Record
 
 # Failures that are findings: the case is not what its label says, or its answers are not right.
 FINDINGS = {"Contradiction", "WrongAnswers", "AssertionError", "AccuracyFailure"}
+# How many journals of earlier runs are kept beside the present one.
+EARLIER_KEPT = 20
+
+
+class JournalFile:
+    """A journal that is being written, line by line. If a write fails, the reason is kept and the run goes on.
+
+    Attributes:
+        path: the file.
+        failure: why no more can be written, None as long as all was written.
+    """
+
+    def __init__(self, path: Path, *, is_new: bool) -> None:
+        """Open the file.
+
+        Args:
+            path: the file, whose folder is made.
+            is_new: whether the journal of an earlier run is renamed first, with the time of its last line in its name;
+                otherwise lines are added to it.
+        """
+        self.path = path
+        self.failure: str | None = None
+        self._file: TextIOWrapper | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # the file stays open: where another run renames it, the lines of this one still go to it
+            self._file = _opened_anew(path) if is_new else path.open("a", encoding="utf-8")
+        except OSError as error:
+            self.failure = error.strerror or str(error)
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Append a line of JSON, which is in the file when this returns."""
+        if self._file is None or self.failure is not None:
+            return
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except OSError as error:
+            self.failure = error.strerror or str(error)
+
+    def drop_oldest(self) -> None:
+        """Delete the oldest of the renamed journals, of which `EARLIER_KEPT` stay."""
+        earlier = sorted(self.path.parent.glob(f"{self.path.stem}.*Z*{self.path.suffix}"))
+        for path in earlier[:-EARLIER_KEPT]:
+            with suppress(OSError):
+                path.unlink()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+            self._file = None
+
+
+def _opened_anew(path: Path) -> TextIOWrapper:
+    """Open a new file. One that is there is renamed to a name that no other file has."""
+    while True:
+        try:
+            return path.open("x", encoding="utf-8")
+        except FileExistsError:
+            with suppress(FileNotFoundError):  # another run has just renamed it
+                _rename(path)
+
+
+def _rename(path: Path) -> None:
+    last = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+    number = 1
+    while (name := path.with_name(f"{path.stem}.{last}-{number:03}{path.suffix}")).exists():
+        number += 1
+    path.rename(name)
 
 
 @dataclass(frozen=True)

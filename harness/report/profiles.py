@@ -77,18 +77,24 @@ def identity_of_row(row: ProfileRow, case: str, terms: Mapping[str, Any], enviro
         terms: what else changes the number: weights, durations, data.
         environment: the result of `describe_environment`.
     """
-    same = {key: environment[key] for key in ("devices", "libraries", "variables", "fpmath_mode")}
+    same = {key: environment[key] for key in ("libraries", "variables", "fpmath_mode")}
+    # the governor changes by the minute, and a record says which there was
+    same["devices"] = {
+        name: {key: value for key, value in device.items() if key != "governor"}
+        for name, device in environment["devices"].items()
+    }
     text = json.dumps([dict(row.columns), case, dict(terms), same], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def is_complete(path: Path, identity: str) -> bool:
-    """Return whether a kept record is whole, of a row that passed, and of the same identity."""
+    """Return whether a kept record is whole, with a number, of a row that passed, and of the same identity."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(kept, dict) and kept.get("status") == "passed" and kept.get("identity") == identity
+    has_number = isinstance(kept, dict) and bool(kept.get("records"))
+    return has_number and kept.get("status") == "passed" and kept.get("identity") == identity
 
 
 def flattened(document: Any, prefix: str = "") -> dict[str, Any]:

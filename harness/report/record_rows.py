@@ -19,9 +19,9 @@ def rows_of(records: Iterable[Record]) -> list[Record]:
     Args:
         records: the records as they are in `extra_info`, one per measurement.
     """
-    rows: dict[str, Record] = {}
-    for record in records:
-        row = rows.setdefault(record["case"], dict(record))
+    rows: dict[tuple[str, int | None], Record] = {}
+    for record in records:  # two rows of a profile may be one case
+        row = rows.setdefault((record["case"], record.get("profile_row")), dict(record))
         row[record["measurement"]] = record
         if record["measurement"] in ("streams", "served", "open_loop"):  # one window gives both
             row["latency"] = row["throughput"] = record

@@ -165,6 +165,45 @@ def test_a_command_line_that_pytest_refuses_ends_at_once(tmp_path):
     assert "engine 2 of" not in outcome.text
 
 
+def results_of_last_time(tmp_path):
+    folder = tmp_path / TINY.replace(":", "_")
+    folder.mkdir()
+    for name in ("eager.json", "eager.jsonl", "script-2.jsonl", "table.txt", "mine.json"):
+        (folder / name).write_text("last time")
+    return folder
+
+
+def names_in(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(("code", "status"), [(runs.USAGE_ERROR, 4), (runs.INTERRUPTED, 130)])
+def test_results_of_last_time_stay_until_new_ones_are_whole(tmp_path, monkeypatch, code, status):
+    folder = results_of_last_time(tmp_path)
+    before = names_in(folder)
+    monkeypatch.setattr(best, "measure", lambda asked, engine: runs.Measured(code, (), is_ours=True))
+    assert best.main(["--model", TINY, "--choices", str(tmp_path)]) == status
+    assert names_in(folder) == before
+    assert all(path.read_text() == "last time" for path in folder.iterdir())
+    interrupted = {f"{folder.name}-interrupted"} if status == 130 else set()
+    assert names_in(tmp_path) == {folder.name} | interrupted
+
+
+def test_new_results_replace_those_of_last_time_and_nothing_of_yours(tmp_path, monkeypatch):
+    folder = results_of_last_time(tmp_path)
+
+    def measured(asked, engine):
+        assert names_in(folder) >= {"eager.json", "table.txt"}, "still there while the new ones are measured"
+        (asked.folder / f"{engine}.jsonl").write_text("new")
+        return runs.Measured(0, (), is_ours=True)
+
+    monkeypatch.setattr(best, "measure", measured)
+    best.main(["--model", TINY, "--engine", "eager", "--choices", str(tmp_path)])
+    assert names_in(folder) == {"eager.jsonl", "table.txt", "mine.json"}
+    assert (folder / "eager.jsonl").read_text() == "new"
+    assert (folder / "mine.json").read_text() == "last time"
+
+
 def test_a_journal_that_broke_off_is_read_to_its_last_whole_line(tmp_path):
     path = tmp_path / "j.jsonl"
     path.write_text('{"run": {"a": 1}}\n{"opened": "x"}\n{"row": {"ca')

@@ -25,7 +25,7 @@ def test_every_option_and_variable_is_on_the_page_of_options():
 def test_no_option_is_named_that_is_not_there(page):
     known = {name for option in OPTIONS.values() for name in option.names}
     for name in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]+", page)):
-        assert name in known or name.startswith(("--benchmark-", "--collect-only")), name
+        assert name in known or name.startswith(("--benchmark-", "--collect-only", "--lf")), name
 
 
 TARGETS = {target for path in DOCUMENTS for target in re.findall(r"(?:`|^    )make ([a-z-]+)", path.read_text(), re.M)}

@@ -341,7 +341,7 @@ def test_unlabelled_images_are_refused_naming_the_folder(labelled, tmp_path):
 
 
 def test_without_data_it_is_a_skip_that_names_the_option():
-    outcome = run_here("tests_accuracy/test_imagenet.py", "--model", TINY, "--device", "cpu")
+    outcome = run_here("tests_accuracy", "-k", "imagenet", "--model", TINY, "--device", "cpu", "--allow-skips")
     assert outcome.code == 0
     assert "give --data DIR (or DATASET_DIR)" in outcome.text
     assert "passed" not in outcome.text
