@@ -113,7 +113,8 @@ def _compile(graph: Any, case: Case, device: Device, *, profiled: bool) -> Any:
     if device.is_host:  # as many threads as for every other engine
         give_back_cores()  # it keeps to the affinity of the thread that compiles
         settings["INFERENCE_NUM_THREADS"] = asked_threads()
-        settings["ENABLE_HYPER_THREADING"] = asked_threads() > len(current().cores)
+        cores = current().cores
+        settings["ENABLE_HYPER_THREADING"] = asked_threads() > len(cores) or all(len(one.cpus) == 1 for one in cores)
     return _core().compile_model(graph, library_name(device), settings)
 
 

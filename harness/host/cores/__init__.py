@@ -1,5 +1,6 @@
 """Owns which cores and how many threads a process uses, and how cores are shared out. Imports no numerical library."""
 
+from harness.host.cores.affinity import started_on
 from harness.host.cores.allotment import (
     Allotment,
     allot,
@@ -7,7 +8,6 @@ from harness.host.cores.allotment import (
     current,
     give_back_cores,
     set_threads,
-    started_on,
     take,
     threads_in,
     usable_cores,

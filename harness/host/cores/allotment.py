@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from harness.host.cores.affinity import bind, threads_of_process
 from harness.host.cores.memory import bind_memory
 from harness.host.cores.quota import cpu_quota
 from harness.host.cores.start import START
@@ -124,7 +124,7 @@ def take(allotment: Allotment) -> Allotment:
 
     global _taken
     before = None if _taken is None else _taken.node
-    _bind(allotment.cpus, _threads_of_process())
+    bind(allotment.cpus, threads_of_process())
     if allotment.node is not None:
         why_not = bind_memory(allotment.node)
         told = f"bound to node {allotment.node}" if why_not is None else f"not bound: {why_not}"
@@ -187,32 +187,4 @@ def give_back_cores() -> None:
     An OpenMP runtime may have bound it to one core, which its new threads would inherit.
     """
     if _taken is not None:
-        _bind(_taken.cpus, [0])
-
-
-@contextmanager
-def started_on(cpus: Iterable[int] | None) -> Iterator[None]:
-    """Run the body, which starts a process, on these logical CPUs, so that the process has them from its beginning."""
-    if cpus is None or not hasattr(os, "sched_getaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cpus)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def _bind(cpus: Iterable[int], threads: Iterable[int]) -> None:
-    if hasattr(os, "sched_setaffinity"):
-        for thread in threads:
-            with suppress(ProcessLookupError):  # it has ended meanwhile
-                os.sched_setaffinity(thread, cpus)
-
-
-def _threads_of_process() -> list[int]:
-    try:
-        return [int(name) for name in os.listdir("/proc/self/task")]
-    except OSError:
-        return [0]
+        bind(_taken.cpus, [0])
