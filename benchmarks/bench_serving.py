@@ -15,7 +15,7 @@ import numpy as np
 
 from harness.artefacts import ArtefactCache, default_folder
 from harness.cases import Case, Duration
-from harness.host.cores import set_threads, usable_cores
+from harness.host.cores import set_threads
 from harness.measure.clock import NextArguments
 from harness.triton.clients import Traffic
 from harness.triton.control import unload_model
@@ -51,11 +51,11 @@ def in_process_rate(served, batch):
 
 def main(model: str) -> None:
     """Print what serving a model costs."""
-    set_threads()
+    threads = set_threads()
     case = Case(model, "cpu", "fp32", 1, "onnxruntime")
     spec = find_spec(model, load_catalog())
     exported = export_case(
-        case, spec, "random", ArtefactCache(default_folder()), usable_cores(), lambda phase: None
+        case, spec, "random", ArtefactCache(default_folder()), threads, lambda phase: None
     )  # fmt: skip
     print(f"{model}: {' x '.join(map(str, spec.input.size))}, exported in {exported.export_s:.1f} s")
     started, ready = [], []

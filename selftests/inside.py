@@ -21,7 +21,8 @@ ROOT = Path(__file__).parent.parent
 # the smallest network of timm: every case takes a second or two
 TINY = "timm:test_efficientnet"
 # What would change a run inside a run: the options' own variables, and pytest's.
-VARIABLES = {option.variable for option in OPTIONS.values() if option.variable} | {
+# The number of threads is left as it is for all of the self-tests.
+VARIABLES = {option.variable for option in OPTIONS.values() if option.variable} - {"OMP_NUM_THREADS"} | {
     "PYTEST_ADDOPTS",
     "PYTEST_XDIST_WORKER",
     "PYTEST_XDIST_WORKER_COUNT",

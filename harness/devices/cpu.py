@@ -26,7 +26,7 @@ class Cpu:
 
     def __init__(self, index: int | None = None) -> None:
         if index is not None:
-            raise ValueError(f"there is one cpu, not cpu:{index}; limit it with taskset and OMP_NUM_THREADS")
+            raise ValueError(f"there is one cpu, not cpu:{index}; limit it with --cores and --threads")
 
     def available(self) -> str | None:
         """See `Device.available`. The processor is always available."""

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import torch
 
+from harness.host.cores import BINDING, current, running_pools
+
 LIBRARIES = (
     *("torch", "torchvision", "timm", "numpy", "pillow", "pytest", "pytest-benchmark", "triton"),
     *("openvino", "nncf", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "torchao"),
@@ -21,9 +23,12 @@ LIBRARIES = (
 VARIABLES = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
-    "KMP_AFFINITY",
+    *BINDING,
     "KMP_BLOCKTIME",
-    "GOMP_CPU_AFFINITY",
+    "OMP_DYNAMIC",
+    "OMP_THREAD_LIMIT",
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
     "LD_PRELOAD",
     "MALLOC_CONF",
     "CUDA_VISIBLE_DEVICES",
@@ -62,7 +67,8 @@ def describe_environment(devices: Iterable[Described], root: Path) -> dict[str, 
         "threads": {
             "intra_op": torch.get_num_threads(),
             "inter_op": torch.get_num_interop_threads(),
-            "usable_cores": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+            **current().record(),
+            "pools": running_pools(),
         },
         "variables": {name: os.environ[name] for name in VARIABLES if name in os.environ},
         "fpmath_mode": fpmath_mode(),

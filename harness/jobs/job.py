@@ -44,7 +44,7 @@ class Placement:
     """The part of the machine that a job may use.
 
     Attributes:
-        cores: the cores that the job may run on, None to leave its CPU affinity unchanged.
+        cores: the logical CPUs that the job runs on from its beginning, None to leave its CPU affinity unchanged.
         threads: the number of threads that one operator may use.
     """
 

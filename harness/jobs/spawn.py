@@ -19,6 +19,7 @@ from time import monotonic, perf_counter, sleep
 from typing import Any
 
 from harness.cases import Duration
+from harness.host.cores import started_on
 from harness.jobs.job import Job, Placement
 from harness.jobs.worker import STACK_SIGNAL, Assignment, Shared, main
 from harness.progress import ReportPhase
@@ -138,7 +139,8 @@ def open_jobs(jobs: Sequence[tuple[Job, Placement]], report: ReportPhase) -> Ite
                 assignment = Assignment(job, index, placement, Path(folder) / f"job-{index + 1}.txt", os.getpid())
                 ours, theirs = context.Pipe()
                 process = context.Process(target=main, args=(assignment, shared, theirs), name=job.name, daemon=True)
-                process.start()
+                with started_on(placement.cores):
+                    process.start()
                 theirs.close()
                 started.append(_Process(assignment, process, ours))
             late = monotonic() + READY_WITHIN_S

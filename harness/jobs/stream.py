@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from harness.artefacts import ArtefactCache, Artefacts, generated_calibration
 from harness.artefacts.saved_model import SavedModel
 from harness.cases import Case, Duration
 from harness.data import ImageFile
 from harness.devices import open_device
-from harness.host.cores import split_cores, usable_cores
+from harness.host.cores import Allotment, current, share_out
 from harness.jobs.job import Job, Placement
 from harness.measure.calibration import data_calibration
 from harness.measure.stream_window import StreamRun, Window, run_window
@@ -86,7 +83,7 @@ class StreamJob:
         except BaseException:
             prepared.close()
             raise
-        return ReadyStream(self.name, prepared, prepared.record())
+        return ReadyStream(self.name, prepared, {**prepared.record(), "cores": list(current().cpus)})
 
 
 @dataclass(frozen=True)
@@ -138,14 +135,26 @@ def placements(case: Case) -> list[Case]:
 def stream_jobs(case: Case, spec: ModelSpec, inputs: BuildInputs) -> list[tuple[Job, Placement]]:
     """Return the streams of a case as jobs.
 
-    Threads are divided between the streams; if the device is the host, so are the cores.
+    Threads are divided between the streams; if the device is the host, so are the physical cores.
     """
     cases = placements(case)
-    cores: list[tuple[int, ...]] | list[None] = [None] * len(cases)
-    if open_device(cases[0].device).is_host and hasattr(os, "sched_getaffinity"):
-        cores = split_cores(sorted(os.sched_getaffinity(0)), len(cases))
-    threads = max(1, min(torch.get_num_threads(), usable_cores()) // len(cases))
+    places = stream_placements(current(), len(cases), open_device(cases[0].device).is_host)
     return [
-        (StreamJob(f"stream {index + 1}", one, spec, inputs), Placement(cores[index], threads))
-        for index, one in enumerate(cases)
+        (StreamJob(f"stream {index + 1}", one, spec, inputs), place)
+        for index, (one, place) in enumerate(zip(cases, places, strict=True))
     ]
+
+
+def stream_placements(here: Allotment, streams: int, is_on_host: bool) -> list[Placement]:
+    """Return the part of the machine that each stream has.
+
+    Args:
+        here: the part that this process has.
+        streams: the number of streams.
+        is_on_host: whether the streams compute on the host. On another device they share all the cores.
+    """
+    threads = max(1, min(here.threads, len(here.cpus)) // streams)
+    if not is_on_host:
+        return [Placement(here.cpus, threads)] * streams
+    shares = share_out(here.cores, streams)
+    return [Placement(tuple(sorted(cpu for core in share for cpu in core.cpus)), threads) for share in shares]

@@ -6,7 +6,6 @@ This module imports neither a particular kind of job nor the code that starts th
 from __future__ import annotations
 
 import faulthandler
-import os
 import signal
 import traceback
 from contextlib import suppress
@@ -15,8 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from harness.host.cores import allot, take
 from harness.host.parent_death import die_with_starter
 from harness.jobs.job import Job, Placement
 from harness.proof import Contradiction
@@ -117,9 +115,7 @@ def _tell(pipe: Connection, word: str, value: Any) -> None:
 
 def _work(assignment: Assignment, shared: Shared, pipe: Connection) -> None:
     placement = assignment.placement
-    if placement.cores is not None:
-        os.sched_setaffinity(0, placement.cores)
-    torch.set_num_threads(placement.threads)
+    take(allot(threads=placement.threads, source="the job's placement", cores=placement.cores))
     ready = assignment.job.prepare(lambda text: _tell(pipe, "phase", text))
     try:
         _tell(pipe, "ready", (ready.facts, ready.step_s))

@@ -32,6 +32,7 @@ def contradictions(case: Case, device: Device, evidence: Evidence) -> list[str]:
         *_dtype_contradictions(case, evidence),
         *_quantisation_contradictions(case, evidence),
         *_placement_contradictions(device, evidence),
+        *_thread_contradictions(device, evidence),
     ]
 
 
@@ -98,3 +99,17 @@ def _placement_contradictions(device: Device, evidence: Evidence) -> list[str]:
             f"nothing ran there, or profiling it is not permitted"
         )
     return found
+
+
+def _thread_contradictions(device: Device, evidence: Evidence) -> list[str]:
+    """Compare the threads of the pools that ran on the host with the number that the run has for every engine."""
+    asked = evidence.threads.get("asked")
+    if asked is None or not device.is_host:
+        return []
+    ran = {name: evidence.threads[name] for name in ("intra_op", "openmp") if name in evidence.threads}
+    return [
+        f"the run is of {asked} threads, but {evidence.engine} has {count} ({name}); give a number that it takes with "
+        f"--threads, or leave the number alone in the model's own code"
+        for name, count in ran.items()
+        if count != asked
+    ][:1]

@@ -28,6 +28,8 @@ TRUE = Evidence(
 
 def test_a_true_label_is_not_denied():
     assert contradictions(CASE, open_device("cpu"), TRUE) == []
+    threads = {"intra_op": 8, "openmp": 8, "inter_op": 16, "asked": 8}
+    assert contradictions(CASE, open_device("cpu"), replace(TRUE, threads=threads)) == []
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,8 @@ def test_a_true_label_is_not_denied():
         ({"parameter_devices": {"cpu": 90, "cuda:0": 10}}, ["device cpu", "10 on cuda:0"]),
         ({"fallbacks": {"Conv on CPUExecutionProvider": 3}}, ["device cpu", "fell back", "CPUExecutionProvider (3)"]),
         ({"short_formats": {"matmul": False, "cudnn": True}}, ["TF32 is on for cudnn"]),
+        ({"threads": {"intra_op": 16, "asked": 8}}, ["of 8 threads", "compile has 16 (intra_op)"]),
+        ({"threads": {"intra_op": 8, "openmp": 1, "asked": 8}}, ["of 8 threads", "compile has 1 (openmp)"]),
     ],
 )
 def test_a_lie_is_denied_naming_both(lie, words):
@@ -96,3 +100,11 @@ def test_int8_tells_what_was_quantised(quantisation, words):
     evidence = replace(TRUE, dtype_share_pct={"int8": 97.0, "fp32": 3.0}, quantisation=quantisation)
     found = contradictions(case, open_device("cpu"), evidence)
     assert found == [] if words is None else words in found[0]
+
+
+def test_threads_of_the_host_say_nothing_of_an_accelerator():
+    case = replace(CASE, device="cuda", precision="fp16")
+    ran = replace(
+        TRUE, dtype_share_pct={"fp16": 100.0}, parameter_devices={"cuda:0": 1}, clock="kernel", threads={"asked": 8}
+    )
+    assert contradictions(case, open_device("cuda"), replace(ran, threads={"intra_op": 1, "asked": 8})) == []

@@ -26,6 +26,7 @@ from harness.engines.onnx.quantise import quantised_onnx
 from harness.engines.onnxruntime.profiler import Node, dtype_shares, fallbacks, read_nodes
 from harness.engines.torch.profiler import matrix_work, profile_step
 from harness.engines.torch.runner import PROFILER_ACTIVITIES
+from harness.host.cores import asked_threads, give_back_cores
 from harness.host.environment import fpmath_mode
 from models.tasks import Outputs
 
@@ -115,7 +116,8 @@ class OnnxRuntimeRunner:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()  # as many threads as for every other engine
+        give_back_cores()  # its threads have the affinity of the one that opens the session
+        options.intra_op_num_threads = asked_threads()  # as many threads as for every other engine
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
@@ -202,7 +204,11 @@ class OnnxRuntimeRunner:
             short_formats={"onnxruntime": used["use_tf32"] == "1"} if "use_tf32" in used else {},
             fpmath_mode=fpmath_mode(),
             memory_format="onnxruntime's own",
-            threads={"intra_op": max((node.threads for node in nodes), default=0) or 1, "inter_op": 1},
+            threads={
+                "intra_op": max((node.threads for node in nodes), default=0) or 1,
+                "inter_op": 1,
+                "asked": asked_threads(),
+            },
             fallbacks=fallbacks(nodes, provider),
             quantisation=None
             if self._calibration is None

@@ -27,6 +27,7 @@ from harness.engines.arrays import in_fp32
 from harness.engines.evidence import Evidence, Quantisation, shares
 from harness.engines.openvino.graph import converted, quantised, read_graph
 from harness.engines.openvino.plugin import plugin_of
+from harness.host.cores import asked_threads, current, give_back_cores
 from harness.host.environment import fpmath_mode
 from models.tasks import Outputs, output_names
 
@@ -118,7 +119,10 @@ def _compile(graph: Any, case: Case, device: Device, *, profiled: bool) -> Any:
         "PERF_COUNT": profiled,
     }
     if device.is_host:  # as many threads as for every other engine
-        settings["INFERENCE_NUM_THREADS"] = torch.get_num_threads()
+        give_back_cores()  # it keeps to the affinity of the thread that compiles
+        settings["INFERENCE_NUM_THREADS"] = asked_threads()
+        cores = current().cores
+        settings["ENABLE_HYPER_THREADING"] = asked_threads() > len(cores) or all(len(one.cpus) == 1 for one in cores)
     return _core().compile_model(graph, plugin_of(device, _core()).name, settings)
 
 
@@ -221,6 +225,7 @@ class OpenVinoRunner:
             threads={
                 "intra_op": int(self._compiled.get_property("INFERENCE_NUM_THREADS")) if self._device.is_host else 0,
                 "streams": int(self._compiled.get_property("NUM_STREAMS")),
+                "asked": asked_threads(),
             },
             quantisation=None
             if self._calibration is None

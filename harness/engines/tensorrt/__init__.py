@@ -27,6 +27,7 @@ from harness.engines.tensorrt.bf16 import write_bf16
 from harness.engines.tensorrt.layers import Layer, layers_of, work_of
 from harness.engines.tensorrt.plan import TensorRtError, build_plan
 from harness.engines.tensorrt.stream import CudaStream
+from harness.host.cores import asked_threads
 from harness.host.environment import fpmath_mode
 from models.tasks import Outputs, output_names
 
@@ -210,7 +211,7 @@ class TensorRtRunner:
             short_formats={"tensorrt": any(layer.dtype == "tf32" for layer in layers)},
             fpmath_mode=fpmath_mode(),
             memory_format="tensorrt's own",
-            threads={"intra_op": torch.get_num_threads(), "inter_op": 1},
+            threads={"intra_op": torch.get_num_threads(), "inter_op": 1, "asked": asked_threads()},
             quantisation=None
             if self._calibration is None
             else Quantisation(len(matrix) - len(floating), floating, self._calibration),

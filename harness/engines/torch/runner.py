@@ -17,6 +17,7 @@ from harness.engines.evidence import Evidence, MatrixWork, Quantisation
 from harness.engines.torch.batchnorm import replace_fused_batchnorm
 from harness.engines.torch.layout import CHANNELS_LAST, CONTIGUOUS, GIVEN, Layout, known_layout, timed_layout
 from harness.engines.torch.profiler import Event, matrix_work, memory_format, profile_step
+from harness.host.cores import asked_threads, torch_threads
 from harness.host.environment import fpmath_mode
 from models.tasks import Outputs, output_names
 
@@ -231,7 +232,7 @@ class TorchRunner:
             short_formats=self._device.short_formats(),
             fpmath_mode=fpmath_mode(),
             memory_format=memory_format(self.module),
-            threads={"intra_op": torch.get_num_threads(), "inter_op": torch.get_num_interop_threads()},
+            threads={**torch_threads(), "asked": asked_threads()},
             graphs=found.graphs,
             graph_breaks=found.graph_breaks,
             quantisation=found.quantisation,
