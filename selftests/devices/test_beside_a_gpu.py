@@ -1,5 +1,6 @@
 """A machine with an NVIDIA GPU, as far as torch says so: rows of its CPU are proven, and nothing touches the GPU."""
 
+import sys
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -42,9 +43,17 @@ def proven(case):
         prepared.close()
 
 
+def available_outside_torch():
+    """Tell everybody but torch itself that there is a GPU."""
+    return sys._getframe(1).f_globals["__name__"].partition(".")[0] != "torch"
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("engine", ["eager", "trace", "script", "compile"])
-def test_a_row_of_the_cpu_is_proven(engine, precision, touched):
+def test_a_row_of_the_cpu_is_proven(engine, precision, touched, monkeypatch):
+    if engine == "compile":  # dynamo and inductor would ask the driver for random states and tensors of their patterns
+        monkeypatch.setattr(torch.cuda, "is_available", available_outside_torch)
+        assert torch.cuda.is_available()
     if reason := open_device("cpu").supports(precision):
         pytest.skip(reason)
     evidence = proven(Case(TINY, "cpu", precision, 2, engine))
