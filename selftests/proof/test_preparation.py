@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import count
 from types import SimpleNamespace
 
@@ -14,7 +16,7 @@ from harness.devices import open_device
 from harness.engines import _ENGINES, eager, shows_memory
 from harness.proof import References, preparation, prepare
 from models.catalog import find_spec, load_catalog
-from selftests.inside import TINY
+from selftests.inside import ROOT, TINY, clean_environment
 
 SPEC = find_spec(TINY, load_catalog())
 CASE = Case(TINY, "cpu", "fp32", 2, "eager")
@@ -125,3 +127,52 @@ def test_each_time_holds_what_its_name_says(events, artefacts, monkeypatch):
     }
     assert [ready.record()[name] for name in inside] == [1.0] * 4
     assert "hash" in events
+
+
+# Prepares a case and prints the packages of which building it was the first to import anything.
+IMPORTED = """
+import sys
+import fixtures.plugin
+from harness.cases import Case
+from harness.engines import _ENGINES
+from harness.proof import References, prepare
+from models.catalog import find_spec, load_catalog
+
+name, engine, precision = sys.argv[1:]
+build = _ENGINES[engine].build
+
+def packages():
+    return {module.partition(".")[0] for module in sys.modules}
+
+found = []
+
+def watched(*arguments):
+    before = packages()
+    runner = build(*arguments)
+    found.extend(packages() - before)
+    return runner
+
+_ENGINES[engine].build = watched
+spec = find_spec(name, load_catalog())
+prepare(Case(name, "cpu", precision, 2, engine), spec, "random", References(spec, "random")).close()
+print("IMPORTED", *sorted(set(found)))
+"""
+
+
+# Libraries whose import takes long, in any engine.
+SLOW_LIBRARIES = {"nncf", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "openvino", "sympy", "timm", "torchvision"}
+
+
+@pytest.mark.parametrize("engine", ["compile", "onnxruntime", "openvino"])
+def test_building_imports_no_library(engine, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTED, TINY, engine, "fp32"],
+        cwd=ROOT,
+        env={**clean_environment(), "XDG_CACHE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    imported = done.stdout.rpartition("IMPORTED")[2].split()
+    assert not SLOW_LIBRARIES & set(imported), imported

@@ -33,7 +33,7 @@ LIBRARIES = ("torch", "onnx", "onnxscript", "timm", "torchvision")
 
 def import_exporter() -> None:
     """Import what an export needs."""
-    for library in ("onnx", "onnxscript", "torch.onnx._internal.exporter._core"):
+    for library in ("onnx", "onnxscript", "torch.export._trace", "torch.onnx._internal.exporter._core"):
         import_module(library)
 
 

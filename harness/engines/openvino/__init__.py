@@ -64,7 +64,7 @@ def supports(device: Device, precision: str) -> str | None:
 
 def import_libraries(precision: str) -> None:
     """See `harness.engines.import_libraries`."""
-    import_module("openvino")
+    import_module("openvino.frontend.pytorch.ts_decoder")
     if PRECISIONS[precision].calibrated:
         import_module("nncf")
 
