@@ -10,7 +10,7 @@ from torch import Tensor, nn
 _TUPLES_WHEN_SCRIPTED = ("Inception3", "GoogLeNet")
 
 
-class Logits(nn.Module):
+class LogitsOnly(nn.Module):
     """A network whose answer is its logits, in Python and as TorchScript."""
 
     def __init__(self, network: nn.Module) -> None:
@@ -30,4 +30,4 @@ class Logits(nn.Module):
 
 def logits_only(module: nn.Module) -> nn.Module:
     """Return the module itself, or one around it where some form of it answers with more than its logits."""
-    return Logits(module).eval() if type(module).__name__ in _TUPLES_WHEN_SCRIPTED else module
+    return LogitsOnly(module).eval() if type(module).__name__ in _TUPLES_WHEN_SCRIPTED else module
