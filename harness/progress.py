@@ -13,7 +13,7 @@ class ReportShare(Protocol):
     """Told how far a run over many images is."""
 
     def __call__(self, done: int, total: int, text: str) -> None:
-        """Show that `done` of `total` images are done, with what is known so far."""
+        """Show that `done` of `total` images are done, with what is known so far; 0 as the run begins."""
 
 
 def no_report(phase: str) -> None:

@@ -82,7 +82,7 @@ def answer(
         images: the images to answer.
         batch: the number of images in a batch.
         pool: the threads that decode and preprocess.
-        report: called with the progress after each batch.
+        report: called with the progress before the first batch and after each.
 
     Raises:
         WrongAnswers: the outputs have another shape, are NaN or infinite, or are the same for every image.
@@ -92,6 +92,7 @@ def answer(
     first: Outputs | None = None
     differs = len(images) < 2
     right = seen = batches = 0
+    report(0, len(images), "")
     began = perf_counter()
     for indices, outputs in answers_of_files(
         runner, transform, images, batch, pool, on_unreadable=lambda index, error: unreadable.append(str(error))
