@@ -89,6 +89,41 @@ def test_stages_are_all_timed(greys):
     assert min(rates.values()) > 0
 
 
+def test_a_stage_is_timed_warm_and_for_long_enough(greys):
+    """By a clock that a first read of a file moves by 10 s, as a disk would, and every later one by 10 ms."""
+    now_s, read = [0.0], set()
+
+    def opener(file):
+        def opened():
+            now_s[0] += 0.01 if file in read else 10.0
+            read.add(file)
+            return file.path.read_bytes()
+
+        return opened
+
+    def moving(image):
+        now_s[0] += 0.001
+        return to_tensor(image)
+
+    class Timed(BrightnessRunner):
+        def put(self, images):
+            now_s[0] += 0.1
+            return super().put(images)
+
+        def submit(self, batch):
+            now_s[0] += 0.2
+            return super().submit(batch)
+
+    files = [ImageFile(file.path, file.label, file.path.name, opener(file)) for file in greys]
+    with workers(1) as pool:
+        rates = stage_rates(Timed(4), TASK, moving, files, 4, pool, lambda: now_s[0])
+    assert rates == {name: pytest.approx(rate) for name, rate in STAGES.items()}
+
+
+# Images per second by the clock of the test above, whose batches are of 4.
+STAGES = {"decode": 100, "preprocess": 1000, "copy": 40, "model": 20}
+
+
 def test_the_bound_is_a_stage_of_the_slower_pair():
     """Decoding 100/s and preprocessing 120/s share their workers: 54/s together, below a model of 80/s."""
     assert bound_of({"decode": 100, "preprocess": 120, "copy": 5000, "model": 80}) == "decode"
