@@ -59,7 +59,7 @@ def shares_of(before: Waiting, after: Waiting) -> dict[str, float | None]:
 
 def _pressure_s(proc: Path) -> float | None:
     try:
-        lines = (proc / "pressure" / "cpu").read_text().splitlines()
+        lines = (proc / "pressure" / "cpu").read_text(encoding="utf-8").splitlines()
         some = next(line for line in lines if line.startswith("some "))
         return int(some.rpartition("total=")[2]) / 1e6
     except (OSError, ValueError, StopIteration):  # an older kernel, or a sandbox
@@ -74,7 +74,7 @@ def _threads_s(proc: Path) -> dict[str, float] | None:
         return None
     for thread in threads:
         try:
-            _, waited_ns, turns = (int(word) for word in (thread / "schedstat").read_text().split())
+            _, waited_ns, turns = (int(word) for word in (thread / "schedstat").read_text(encoding="utf-8").split())
         except (OSError, ValueError):  # the thread has ended
             continue
         if turns:  # a kernel without sched_info has zeros here

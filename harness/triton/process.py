@@ -120,7 +120,7 @@ def shared_memory_prefix() -> str:
 
 def _wipe_arguments(pid: int, secret: bytes) -> None:
     """Overwrite a secret wherever it is in a process's arguments. Source: proc(5), `arg_start` and `arg_end`."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     begin, end = int(fields[45]), int(fields[46])  # the 48th and 49th of all
     with open(f"/proc/{pid}/mem", "r+b", buffering=0) as memory:
         memory.seek(begin)

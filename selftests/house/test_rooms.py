@@ -64,7 +64,11 @@ def test_measuring_one_batch_loads_no_serving_streams_loadgen_or_data_set():
     assert "harness.proof.preparation" in loaded, "the test looks at the wrong process"
     unwanted = ("harness.triton", "harness.data", "harness.jobs", "harness.measure.streams", "harness.measure.loadgen")
     assert [name for name in loaded if name.startswith(unwanted)] == []
-    assert len(loaded) < 70, "every measurement pays for what one imports"
+    rooms = {name.split(".")[1] for name in loaded}
+    needed = {"artefacts", "cases", "devices", "engines", "files", "host", "measure", "progress", "proof"}
+    assert rooms == needed, "every measurement pays for what one imports"
+    measured = {name.split(".")[2] for name in loaded if name.startswith("harness.measure.")}
+    assert measured == {"clock", "drift", "latency", "percentiles"}, "a measurement imports no other"
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)

@@ -87,6 +87,13 @@ def test_order_batch_and_workers_never_change_which_image_gets_which_class(greys
     assert answers.is_read().all()
 
 
+def test_a_run_tells_that_it_begins_so_that_its_rate_counts_the_first_batch(greys):
+    told = []
+    with workers(1) as pool:
+        answer(Answering(8), classify, to_tensor, greys, 8, pool, lambda done, total, text: told.append((done, total)))
+    assert told == [(done, 50) for done in (0, 8, 16, 24, 32, 40, 48, 50)]
+
+
 @pytest.mark.parametrize("batch", [1, 8])
 def test_an_unreadable_file_is_left_out_and_shifts_no_other(greys, tmp_path, batch):
     bad = ImageFile(tmp_path / "bad.JPEG", 7)

@@ -116,7 +116,7 @@ def test_a_stage_is_timed_warm_and_for_long_enough(greys):
 
     files = [ImageFile(file.path, file.label, file.path.name, opener(file)) for file in greys]
     with workers(1) as pool:
-        rates = stage_rates(Timed(4), TASK, moving, files, 4, pool, lambda: now_s[0])
+        rates = stage_rates(Timed(4), TASK, moving, files, 4, pool, clock=lambda: now_s[0])
     assert rates == {name: pytest.approx(rate) for name, rate in STAGES.items()}
 
 
