@@ -20,7 +20,13 @@ def run(engine, *more, precision="fp32", batch="2"):
 
 @pytest.mark.parametrize(
     ("engine", "precision"),
-    [("eager", "bf16"), ("trace", "amp_bf16"), ("script", "fp32"), ("openvino", "fp32"), ("openvino", "int8")],
+    [
+        ("eager", "bf16"),
+        pytest.param("trace", "amp_bf16", marks=pytest.mark.slow),
+        pytest.param("script", "fp32", marks=pytest.mark.slow),
+        pytest.param("openvino", "fp32", marks=pytest.mark.slow),
+        ("openvino", "int8"),
+    ],
 )
 def test_a_saved_model_is_loaded_with_its_proof(engine, precision, tmp_path):
     path, out = tmp_path / "model", tmp_path / "out.json"

@@ -49,7 +49,7 @@ def available_outside_torch():
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("engine", ["eager", "trace", "script", "compile"])
+@pytest.mark.parametrize("engine", ["eager", "trace", "script", pytest.param("compile", marks=pytest.mark.slow)])
 def test_a_row_of_the_cpu_is_proven(engine, precision, touched, monkeypatch):
     if engine == "compile":  # dynamo and inductor would ask the driver for random states and tensors of their patterns
         monkeypatch.setattr(torch.cuda, "is_available", available_outside_torch)

@@ -133,6 +133,7 @@ def test_nodes_that_fell_back_to_another_provider_ring(monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_compile_whose_parameters_were_not_frozen_rings():
     """`freezing` among the options of torch.compile: what this engine did at first."""
 
@@ -228,6 +229,7 @@ def only_folder(cache, name):
     return found.parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "name"), [("onnxruntime", "model.onnx"), ("openvino", "model.bin")])
 def test_a_damaged_artefact_is_rebuilt_and_the_record_says_so(engine, name, cache, tmp_path):
     out, states = tmp_path / "out.json", []

@@ -113,7 +113,7 @@ def test_on_an_accelerator_a_trial_decides_for_module_and_images(winner, monkeyp
     assert batch.is_contiguous(memory_format=layout.memory_format)
 
 
-@pytest.mark.parametrize("engine", ["eager", "trace", "script", "compile"])
+@pytest.mark.parametrize("engine", ["eager", "trace", "script", pytest.param("compile", marks=pytest.mark.slow)])
 def test_the_record_says_which_layout_and_why(engine, monkeypatch):
     monkeypatch.setattr(torch_runner, "known_layout", lambda module, is_host: Layout(CONTIGUOUS, "as this test says"))
     images, device = input_images(SPEC, 2), open_device("cpu")

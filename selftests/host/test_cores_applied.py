@@ -197,6 +197,7 @@ def group_that_can_be_written():
     return None
 
 
+@pytest.mark.slow
 @two_cores
 def test_under_a_real_quota_the_threads_are_those_of_the_quota(tmp_path):
     """A group of its own with two CPUs less a half, so that any machine with two cores shows it."""

@@ -297,6 +297,7 @@ def test_a_last_layer_of_too_few_steps_fails_the_paired_gate(labelled, unlabelle
     assert re.search(r"margin 1.00: fails", outcome.text), outcome.text
 
 
+@pytest.mark.slow
 def test_a_small_loss_cannot_be_told_and_passes_only_if_that_is_allowed(labelled, unlabelled_proof):
     # class rows are scaled by up to 0.6%: a few images whose first two classes are near change sides
     def nudge(layer):
@@ -313,6 +314,7 @@ def test_a_small_loss_cannot_be_told_and_passes_only_if_that_is_allowed(labelled
     assert "cannot tell" in allowed.text
 
 
+@pytest.mark.slow
 def test_int8_is_calibrated_on_images_apart_from_those_evaluated(labelled, tmp_path):
     out = tmp_path / "out.json"
     gate_run(labelled, "--precision", "int8", "--allow-undecided", "--benchmark-json", str(out), engine="onnxruntime")
@@ -360,6 +362,7 @@ def test_a_wrong_path_is_a_usage_error():
     assert "--data /nowhere/at/all: no folder" in outcome.text
 
 
+@pytest.mark.slow
 def test_a_truncated_file_fails_at_the_end_or_is_counted(labelled, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(labelled / "data", data)
@@ -411,6 +414,7 @@ def test_a_floor_that_is_no_percentage_is_a_usage_error(value):
     assert "no share in per cent" in outcome.text
 
 
+@pytest.mark.slow
 def test_the_references_answers_are_kept_and_made_anew_for_other_images(labelled, tmp_path):
     """A kept answer saves the reference's run; a picture that was replaced under its name costs it."""
     data = tmp_path / "data"

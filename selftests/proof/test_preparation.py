@@ -163,7 +163,10 @@ print("IMPORTED", *sorted(set(found)))
 SLOW_LIBRARIES = {"nncf", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "openvino", "sympy", "timm", "torchvision"}
 
 
-@pytest.mark.parametrize("engine", ["compile", "onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    "engine",
+    [pytest.param("compile", marks=pytest.mark.slow), pytest.param("onnxruntime", marks=pytest.mark.slow), "openvino"],
+)
 def test_building_imports_no_library(engine, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", IMPORTED, TINY, engine, "fp32"],
