@@ -105,24 +105,30 @@ def measure_throughput(prepared: Prepared, duration: Duration, timed: TimedRound
     """
     runner, batches = prepared.runner, prepared.batches
     windows: list[int] = []
+    spans_s: list[float] = []
     last = LastAnswer(prepared)
 
     def one_window(size: int, left_s: float) -> None:
         """Run `size` batches, or fewer if the time is up, because the machine may be slower than before."""
-        end_s = perf_counter() + left_s
+        began_s = perf_counter()
+        end_s = began_s + left_s
         done = 0
         while done < size and (done == 0 or perf_counter() < end_s):
             batch = batches[done % len(batches)]
             output = runner.submit(batch)
             done += 1
         runner.synchronize()
+        spans_s.append(perf_counter() - began_s)
         last.note(output, batch)
         windows.append(done)
 
     def next_window(elapsed_s: float) -> tuple[Any, ...] | None:
         last.check("a throughput window")  # before the next window may overwrite it
-        done, count = sum(windows), len(windows)
-        size = window_batches(duration, count, done, elapsed_s, elapsed_s / done if done else prepared.cost.batch_s)
+        done, count, timed_s = sum(windows), len(windows), sum(spans_s)
+        if done and duration.max_s is not None and elapsed_s >= duration.max_s:
+            return None
+        # the least duration is one of timed windows: the comparison of answers between them does not count
+        size = window_batches(duration, count, done, timed_s, timed_s / done if done else prepared.cost.batch_s)
         return (size, window_limit(duration, count, elapsed_s)) if size else None
 
     windows_s = timed("throughput", one_window, next_window, lambda: windows)
