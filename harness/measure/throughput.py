@@ -125,10 +125,8 @@ def measure_throughput(prepared: Prepared, duration: Duration, timed: TimedRound
     def next_window(elapsed_s: float) -> tuple[Any, ...] | None:
         last.check("a throughput window")  # before the next window may overwrite it
         done, count, timed_s = sum(windows), len(windows), sum(spans_s)
-        if done and duration.max_s is not None and elapsed_s >= duration.max_s:
-            return None
-        # the least duration is one of timed windows: the comparison of answers between them does not count
-        size = window_batches(duration, count, done, timed_s, timed_s / done if done else prepared.cost.batch_s)
+        batch_s = timed_s / done if done else prepared.cost.batch_s
+        size = window_batches(duration, count, done, elapsed_s, timed_s, batch_s)
         return (size, window_limit(duration, count, elapsed_s)) if size else None
 
     windows_s = timed("throughput", one_window, next_window, lambda: windows)
@@ -145,7 +143,9 @@ def window_limit(duration: Duration, windows: int, elapsed_s: float) -> float:
     return (duration.max_s - elapsed_s) / max(1, LEAST_WINDOWS - windows)
 
 
-def window_batches(duration: Duration, windows: int, done: int, elapsed_s: float, batch_s: float) -> int:
+def window_batches(
+    duration: Duration, windows: int, done: int, elapsed_s: float, timed_s: float, batch_s: float
+) -> int:
     """Return the number of batches of the next throughput window, or 0 if the measurement is complete.
 
     The windows are sized so that there are enough of them for an interval, unless `max_s` or the number of batches
@@ -155,7 +155,9 @@ def window_batches(duration: Duration, windows: int, done: int, elapsed_s: float
         duration: how long the measurement lasts.
         windows: the number of windows so far.
         done: the number of batches so far.
-        elapsed_s: the seconds since the start of the measurement.
+        elapsed_s: the seconds since the start of the measurement, which the longest duration limits.
+        timed_s: the seconds of the windows alone, which have to reach the least duration: the answers that are
+            compared between them do not count.
         batch_s: the seconds that one batch takes, from the batches so far, or from warm-up before the first.
     """
     asked = duration.batches or 0
@@ -163,11 +165,11 @@ def window_batches(duration: Duration, windows: int, done: int, elapsed_s: float
     windows_left = max(1, LEAST_WINDOWS - windows)
     is_over = duration.max_s is not None and elapsed_s >= duration.max_s
     wants_windows = windows < LEAST_WINDOWS and not asked
-    is_due = elapsed_s < duration.min_s or batches_left > 0 or wants_windows
+    is_due = timed_s < duration.min_s or batches_left > 0 or wants_windows
     if done and (is_over or not is_due):
         return 0
     size = max(LEAST_BATCHES, round(duration.min_s / WINDOWS / batch_s), math.ceil(asked / WINDOWS))
-    if batches_left and elapsed_s + batches_left * batch_s >= duration.min_s:  # these batches are the last
+    if batches_left and timed_s + batches_left * batch_s >= duration.min_s:  # these batches are the last
         size = min(size, max(1, batches_left // windows_left))
     if duration.max_s is not None:
         size = min(size, int((duration.max_s - elapsed_s) / batch_s / windows_left))

@@ -21,12 +21,21 @@ def run_rounds(duration, round_s):
     return rounds, elapsed_s
 
 
-def run_windows(duration, batch_s, estimate_s=None):
-    sizes, elapsed_s = [], 0.0
-    while size := window_batches(duration, len(sizes), sum(sizes), elapsed_s, estimate_s or batch_s):
+def run_windows(duration, batch_s, estimate_s=None, between_s=0.0):
+    """Return the sizes of the windows and the seconds of them all; between two of them, `between_s` pass untimed."""
+    sizes, timed_s = [], 0.0
+    while size := window_batches(
+        duration, len(sizes), sum(sizes), timed_s + len(sizes) * between_s, timed_s, estimate_s or batch_s
+    ):
         sizes.append(size)
-        elapsed_s += size * batch_s
-    return sizes, elapsed_s
+        timed_s += size * batch_s
+    return sizes, timed_s
+
+
+def test_what_passes_between_windows_counts_towards_the_longest_duration_and_not_the_least():
+    assert run_windows(Duration(min_s=1, max_s=None, min_rounds=0), 0.01, estimate_s=0.02, between_s=0.1)[1] >= 1
+    sizes, timed_s = run_windows(Duration(min_s=60, max_s=2, min_rounds=0), 0.01, between_s=0.1)
+    assert timed_s + (len(sizes) - 1) * 0.1 <= 2 + 0.01
 
 
 def test_the_minimum_is_reached():
