@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from harness.artefacts import Artefact, Artefacts, Key, key_of, sources_of
+from harness.cases import PRECISIONS
 from models.tasks import output_names
 from models.tasks.outputs import CLASSIFIER_OUTPUTS
 
@@ -31,10 +32,12 @@ FILE_NAME = "model.onnx"
 LIBRARIES = ("torch", "onnx", "onnxscript", "timm", "torchvision")
 
 
-def import_exporter() -> None:
-    """Import what an export needs."""
+def import_exporter(precision: str) -> None:
+    """Import what an export needs, and what a quantisation of the file needs where the precision has one."""
     for library in ("onnx", "onnxscript", "torch.export._trace", "torch.onnx._internal.exporter._core"):
         import_module(library)
+    if PRECISIONS[precision].calibrated:
+        import_module("onnxruntime.quantization")
 
 
 class ExportError(RuntimeError):

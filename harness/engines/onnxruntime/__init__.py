@@ -79,9 +79,7 @@ def _missing_provider(provider: str) -> str | None:
 def import_libraries(precision: str) -> None:
     """See `harness.engines.import_libraries`."""
     import_module("onnxruntime")
-    import_exporter()
-    if PRECISIONS[precision].calibrated:
-        import_module("onnxruntime.quantization")
+    import_exporter(precision)
 
 
 def build(

@@ -66,9 +66,7 @@ def supports(device: Device, precision: str) -> str | None:
 def import_libraries(precision: str) -> None:
     """See `harness.engines.import_libraries`."""
     import_module("tensorrt")
-    import_exporter()
-    if PRECISIONS[precision].calibrated:
-        import_module("onnxruntime.quantization")
+    import_exporter(precision)
 
 
 def build(
