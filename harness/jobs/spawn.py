@@ -154,7 +154,7 @@ def open_jobs(jobs: Sequence[tuple[Job, Placement]], report: ReportPhase) -> Ite
             yield RunningJobs(started, shared, perf_counter() - began_s)
         finally:
             shared.stop.value = 1
-            _end(started)
+            end_processes([(one.process, one.pipe) for one in started])
 
 
 def _gather(
@@ -186,7 +186,9 @@ def _gather(
                 else:
                     raise JobFailed(f"{one.name} failed:\n{value}")
             elif why := hangs(one):
-                raise JobFailed(f"{one.name} hangs: it has {why}; it is here:\n{_stack_of(one)}")
+                raise JobFailed(
+                    f"{one.name} hangs: it has {why}; it is here:\n{stack_of(one.process, one.assignment.stacks)}"
+                )
     return found
 
 
@@ -199,32 +201,37 @@ def _receive(one: _Process) -> Any:
     try:
         return one.pipe.recv()
     except (EOFError, ConnectionResetError):
-        one.process.join(END_WITHIN_S)
-        code = one.process.exitcode
-        how = f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with {code}"
-        stacks = one.assignment.stacks.read_text(encoding="utf-8").strip()
-        raise JobFailed(f"{one.name} {how} (pid {one.process.pid})\n{stacks}".rstrip()) from None
+        raise JobFailed(f"{one.name} {end_of(one.process, one.assignment.stacks)}") from None
 
 
-def _stack_of(one: _Process) -> str:
-    """Return the current stack of a job, which is asked by a signal to write it."""
-    if one.process.pid is None or not one.process.is_alive():
+def end_of(process: SpawnProcess, stacks: Path) -> str:
+    """Return how a process has ended, with the stacks that it wrote if it crashed."""
+    process.join(END_WITHIN_S)
+    code = process.exitcode
+    how = f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with {code}"
+    written = stacks.read_text(encoding="utf-8").strip() if stacks.exists() else ""
+    return f"{how} (pid {process.pid})\n{written}".rstrip()
+
+
+def stack_of(process: SpawnProcess, stacks: Path) -> str:
+    """Return the current stack of a process, which is asked by a signal to write it."""
+    if process.pid is None or not process.is_alive():
         return "(it has ended)"
-    os.kill(one.process.pid, STACK_SIGNAL)
+    os.kill(process.pid, STACK_SIGNAL)
     end = monotonic() + 1.0
-    while monotonic() < end and not one.assignment.stacks.read_text(encoding="utf-8"):
+    while monotonic() < end and not stacks.read_text(encoding="utf-8"):
         sleep(0.05)
-    return one.assignment.stacks.read_text(encoding="utf-8").strip() or "(it does not answer; it may be stopped)"
+    return stacks.read_text(encoding="utf-8").strip() or "(it does not answer; it may be stopped)"
 
 
-def _end(processes: list[_Process]) -> None:
-    """Let every job release what it holds, and kill those that do not end in time."""
-    for one in processes:
-        one.pipe.close()  # a job that waits for the start learns that it will not come
+def end_processes(processes: Sequence[tuple[SpawnProcess, Connection]]) -> None:
+    """Let every process release what it holds, and kill those that do not end in time."""
+    for _, pipe in processes:
+        pipe.close()  # a process that waits for a message learns that none will come
     late = monotonic() + END_WITHIN_S
-    for one in processes:
-        one.process.join(max(0.0, late - monotonic()))
-        if one.process.is_alive():
-            one.process.kill()
-        one.process.join()
-        one.process.close()
+    for process, _ in processes:
+        process.join(max(0.0, late - monotonic()))
+        if process.is_alive():
+            process.kill()
+        process.join()
+        process.close()

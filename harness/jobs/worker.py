@@ -8,6 +8,7 @@ from __future__ import annotations
 import faulthandler
 import signal
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -81,48 +82,65 @@ class SharedWindow:
 
 
 def main(assignment: Assignment, shared: Shared, pipe: Connection) -> None:
-    """Do one job. Each message through the pipe is a pair of a word, such as `ready`, and a value."""
-    die_with_starter(assignment.starter)
+    """Do one job in the common window of all jobs."""
+    guarded(assignment.starter, assignment.stacks, pipe, lambda: _work(assignment, shared, pipe))
+
+
+def guarded(starter: int, stacks_file: Path, pipe: Connection, work: Callable[[], None]) -> None:
+    """Work in a process of its own that ends with its starter, and tell the starter of what fails.
+
+    Each message through the pipe is a pair of a word, such as `ready`, and a value.
+    """
+    die_with_starter(starter)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the starter ends us
-    with assignment.stacks.open("w", encoding="utf-8") as stacks:
+    with stacks_file.open("w", encoding="utf-8") as stacks:
         faulthandler.enable(stacks)
         faulthandler.register(STACK_SIGNAL, stacks)
         try:
-            _work(assignment, shared, pipe)
-        except _NotWanted:
+            work()
+        except NotWanted:
             pass
         except (Contradiction, WrongAnswers) as denial:
-            with suppress(_NotWanted):
-                _tell(pipe, "denied", denial)
+            with suppress(NotWanted):
+                tell(pipe, "denied", denial)
         except Exception:  # the boundary of the process: the starter raises any error, with its traceback
-            with suppress(_NotWanted):
-                _tell(pipe, "failed", traceback.format_exc())
+            with suppress(NotWanted):
+                tell(pipe, "failed", traceback.format_exc())
         finally:
             faulthandler.disable()
             faulthandler.unregister(STACK_SIGNAL)
 
 
-class _NotWanted(Exception):
+class NotWanted(Exception):
     """The starter has closed its end of the pipe, so the job is no longer wanted."""
 
 
-def _tell(pipe: Connection, word: str, value: Any) -> None:
+def tell(pipe: Connection, word: str, value: Any) -> None:
+    """Send a message to the starter.
+
+    Raises:
+        NotWanted: the starter has closed its end of the pipe.
+    """
     try:
         pipe.send((word, value))
     except OSError:
-        raise _NotWanted from None
+        raise NotWanted from None
+
+
+def take_place(placement: Placement) -> None:
+    """Use the cores and the threads that a job was given."""
+    take(allot(threads=placement.threads, source="the job's placement", cores=placement.cores))
 
 
 def _work(assignment: Assignment, shared: Shared, pipe: Connection) -> None:
-    placement = assignment.placement
-    take(allot(threads=placement.threads, source="the job's placement", cores=placement.cores))
-    ready = assignment.job.prepare(lambda text: _tell(pipe, "phase", text))
+    take_place(assignment.placement)
+    ready = assignment.job.prepare(lambda text: tell(pipe, "phase", text))
     try:
-        _tell(pipe, "ready", (ready.facts, ready.step_s))
+        tell(pipe, "ready", (ready.facts, ready.step_s))
         try:
             go_at_s, duration = pipe.recv()
         except EOFError:
-            raise _NotWanted from None
-        _tell(pipe, "ran", ready.run(duration, SharedWindow(go_at_s, shared, assignment.index)))
+            raise NotWanted from None
+        tell(pipe, "ran", ready.run(duration, SharedWindow(go_at_s, shared, assignment.index)))
     finally:
         ready.close()
