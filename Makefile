@@ -90,7 +90,7 @@ check: $(STAMP) ## ruff (format and lint), strict mypy, and which room may impor
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 bench-harness: $(STAMP) $(HAS_TRITON) ## what the harness itself costs and what the engines gain, printed
-	@for bench in bench_harness bench_engines bench_serving bench_streams; do $(BIN)/python -m benchmarks.$$bench || exit; done
+	@for bench in bench_harness bench_engines bench_serving bench_streams bench_bulk; do $(BIN)/python -m benchmarks.$$bench || exit; done
 
 clean: ## remove environments and caches; results stay
 	rm -rf .venv .venv-ipex .venv-triton .pytest_cache .mypy_cache .ruff_cache .cache

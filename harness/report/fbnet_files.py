@@ -18,6 +18,8 @@ from harness.report.record_rows import Record
 
 SCHEMA = "visionmark 1"
 GENERATED = "generated"
+# The measurements of a run over files, in the order in which one stands for the case.
+_OF_FILES = ("accuracy", "end_to_end", "bulk")
 _PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "amp_bf16": "bfloat16", "amp_fp16": "float16"}
 _JIT = {"eager": "none"}
 _STATISTICS = ("avg", "min", "max", "stdev")
@@ -116,9 +118,10 @@ def _speeds(records: Sequence[Record], stream: int | None) -> tuple[Record | Non
         return one, one
     if "throughput" in kinds or "latency" in kinds:
         return kinds.get("throughput"), kinds.get("latency")
-    files = kinds.get("accuracy", kinds.get("end_to_end"))
-    if files is None:
+    found = [kinds[kind] for kind in _OF_FILES if kind in kinds]
+    if not found:
         return None, None
+    files = found[0]
     interval_ms = files.get("mean_batch_interval_ms")
     if interval_ms is None:
         interval_ms = 1e3 * files["batch"] / files["images_per_second"]
@@ -130,7 +133,7 @@ def _inputs(records: Sequence[Record]) -> str | None:
     found = next((record for record in _speeds(records, None) if record is not None), None)
     if found is None:
         return None
-    return str(found["data"]) if found["measurement"] in ("accuracy", "end_to_end") else GENERATED
+    return str(found["data"]) if found["measurement"] in _OF_FILES else GENERATED
 
 
 def _metrics(records: Sequence[Record], stream: int | None) -> dict[str, dict[str, Any]]:
@@ -168,14 +171,14 @@ def _counts(records: Sequence[Record], stream: int | None) -> dict[str, dict[str
         each, prepared = kinds["streams"]["each"], kinds["streams"]["each_prepared"]
         batches = [one["batches"] for one in (each if stream is None else [each[stream - 1]])]
         warm = [one["warmup_rounds"] for one in (prepared if stream is None else [prepared[stream - 1]])]
-    elif rate is not None and rate.get("measurement") in ("accuracy", "end_to_end"):
+    elif rate is not None and rate.get("measurement") in _OF_FILES:
         batches = [-(-rate["images"] // size)]
     else:
         batches = [rate["batches"] if rate is not None else requests["rounds"] if requests is not None else 0]
     images = [count * size for count in batches]
     unique = max(min(count, case.get("unique_batches", 0)) for count in batches)
     unique_images = unique * size
-    if rate is not None and rate.get("measurement") in ("accuracy", "end_to_end"):  # its last batch may be smaller
+    if rate is not None and rate.get("measurement") in _OF_FILES:  # its last batch may be smaller
         images = [rate["images"]]
         unique_images = int(rate.get("unique_images") or rate["images"])
         unique = -(-unique_images // size)

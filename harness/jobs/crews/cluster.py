@@ -7,7 +7,6 @@ there is none start one that listens on every address of the machine. None of th
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,20 +14,13 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-import psutil
-
 from harness.files import CHECKOUT
+from harness.jobs.crews.address import NoCluster, is_loopback, require_private, require_reachable, split_address
 from harness.jobs.crews.versions import DifferentVersions, require_same, versions_here
 
 REACHED_WITHIN_S = 30.0
-CONNECTED_WITHIN_S = 5.0
-RAY_PROCESSES = ("gcs_server", "raylet")
 # What the workers of a cluster take over from the process that starts them.
 VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_OFFLINE")
-
-
-class NoCluster(RuntimeError):
-    """A cluster cannot be used; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -51,77 +43,6 @@ class Node:
     def name(self) -> str:
         """A name that tells it from other nodes on the same machine."""
         return f"{self.host} ({self.id[:6]})"
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """Return the host and the port of an address that names one cluster.
-
-    Raises:
-        NoCluster: it is not HOST:PORT, or RAY_ADDRESS names another cluster.
-    """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or "/" in address:
-        raise NoCluster(f"{address!r} is no HOST:PORT of a Ray cluster; the node that ran `ray start --head` prints it")
-    other = os.environ.get("RAY_ADDRESS")
-    if other not in (None, "", address):
-        raise NoCluster(f"RAY_ADDRESS names another cluster, {other}, than {address}: unset it, or give the same")
-    return host, int(port)
-
-
-def require_reachable(host: str, port: int) -> None:
-    """Check that something listens there, because Ray itself would try for minutes.
-
-    Raises:
-        NoCluster: nothing does.
-    """
-    try:
-        socket.create_connection((host, port), timeout=CONNECTED_WITHIN_S).close()
-    except OSError as error:
-        raise NoCluster(
-            f"no cluster at {host}:{port} ({error}): start one there with `ray start --head --port {port}`, or correct "
-            f"the address"
-        ) from None
-
-
-def is_loopback(address: str) -> bool:
-    """Return whether an address of the Internet Protocol, or the name localhost, means this machine alone."""
-    plain = address.removeprefix("::ffff:")
-    return plain.startswith("127.") or plain in ("::1", "localhost")
-
-
-def require_private(host: str, listening: Iterable[tuple[str, str]] | None = None) -> None:
-    """Refuse a cluster of this machine alone that others can reach: who gives the loopback did not ask for that.
-
-    Args:
-        host: the host that the user names.
-        listening: the name of each process that listens, and the address that it listens on; None for what is.
-
-    Raises:
-        NoCluster: Ray listens on other addresses than the loopback.
-    """
-    if not is_loopback(host):
-        return
-    found = listening_processes() if listening is None else listening
-    open_to_all = sorted({f"{name} on {ip}" for name, ip in found if name in RAY_PROCESSES and not is_loopback(ip)})
-    if open_to_all:
-        raise NoCluster(
-            f"{host} means this machine alone, and Ray can be reached from others there ({', '.join(open_to_all)}), "
-            f"who could run what they like: start it in a network of its own (unshare --net), or give the address by "
-            f"which the cluster is meant to be reached"
-        )
-
-
-def listening_processes() -> list[tuple[str, str]]:
-    """Return the names of the processes that listen for TCP connections here, each with the address."""
-    found = []
-    for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.pid:
-            try:
-                address: Any = connection.laddr
-                found.append((psutil.Process(connection.pid).name(), str(address.ip)))
-            except psutil.NoSuchProcess:
-                continue
-    return found
 
 
 @contextmanager

@@ -54,8 +54,18 @@ class _Worker:
 class HandOut:
     """The workers of a crew, and which piece each of them has."""
 
-    def __init__(self, crew: Crew, report: ReportPhase, clock: Callable[[], float] = monotonic) -> None:
-        """Hand out work to this crew. `clock` gives seconds."""
+    def __init__(
+        self, crew: Crew, report: ReportPhase, clock: Callable[[], float] = monotonic, *, is_watching: bool = True
+    ) -> None:
+        """Hand out work to this crew.
+
+        Args:
+            crew: the workers.
+            report: called with a description of what a worker is doing.
+            clock: gives seconds.
+            is_watching: whether a worker that is at one piece for much longer than others were counts as lost.
+        """
+        self._is_watching = is_watching
         self._crew = crew
         self._report = report
         self._clock = clock
@@ -203,14 +213,14 @@ class HandOut:
         """Give back what a lost worker had, and start another in its place."""
         worker.until_s = self._clock()
         del self._workers[worker.number]
+        self._report(f"{worker.name} {reason}")
+        if worker.facts is None:
+            return  # it was to replace another, whose loss is noted, and did not even get ready: no second try
         self._gone.append(worker)
         pieces = [piece for piece, _ in worker.in_hand]
         todo.extendleft(reversed(pieces))
         size = sum(piece.size for piece in pieces)
         self._losses.append((Loss(worker.name, reason, worker.until_s, size), worker.slot))
-        self._report(f"{worker.name} {reason}; what it had goes to others")
-        if worker.facts is None:
-            return  # it was a replacement and did not even get ready: no second try
         for piece in pieces[:1]:  # the one that it was at
             deaths[piece.index] = deaths.get(piece.index, 0) + 1
             if deaths[piece.index] >= DEADLY_AFTER:
@@ -229,7 +239,7 @@ class HandOut:
             max(HANGS_AFTER_S, HANGS_AFTER_PIECES * self._longest_s) if self._longest_s else FIRST_PIECE_WITHIN_S
         )
         for worker in list(self._workers.values()):
-            if worker.in_hand:
+            if worker.in_hand and self._is_watching:
                 since_s = max(worker.in_hand[0][1], worker.turns[-1].done_s if worker.turns else worker.from_s)
                 if self._clock() - since_s > allowed_s:
                     where = self._crew.stack_of(worker.number)

@@ -35,14 +35,16 @@ class Share:
         parts: how many those are.
         threads: the threads of an operator that all of them have together, None for what the node has.
         is_on_host: whether they compute on the host, so that the cores are divided among them.
-        gpus: how many accelerators the worker has.
+        cpus: how many CPUs of the node are lent to it, so that nobody else is lent them.
+        gpus: how many accelerators are.
     """
 
     part: int
     parts: int
     threads: int | None
     is_on_host: bool
-    gpus: int = 0
+    cpus: int
+    gpus: int
 
     def take(self) -> None:
         """Use this part of the machine on which the caller runs."""
@@ -62,7 +64,8 @@ def shares_of_cluster(
     here = current()
     asked = here.threads if here.chosen_by in ASKED_BY else None
     dealt = deal(nodes, count, wants_gpus=not is_on_host)
-    return [(job, node, Share(part, parts, asked, is_on_host, int(not is_on_host))) for node, part, parts in dealt]
+    lent = (1, 0) if is_on_host else (0, 1)
+    return [(job, node, Share(part, parts, asked, is_on_host, *lent)) for node, part, parts in dealt]
 
 
 class _Actor:
@@ -116,6 +119,7 @@ class RayCrew:
         self._members: dict[int, _Member] = {}
         self._waiting: dict[Any, int] = {}  # in the order in which they were asked for
         self._number = 0
+        self._node_of: dict[str, str] = {}
 
     @property
     def slots(self) -> int:
@@ -127,6 +131,10 @@ class RayCrew:
         """See `Crew.names`."""
         return tuple(dict.fromkeys(node.name for _, node, _ in self._jobs))
 
+    def node_of(self, name: str) -> str:
+        """Return the name of the node on which a worker is or was, by the worker's name."""
+        return self._node_of[name]
+
     def hire(self, slot: int) -> int | None:
         """See `Crew.hire`."""
         job, node, share = self._jobs[slot]
@@ -136,7 +144,7 @@ class RayCrew:
         actor = (
             ray.remote(_Actor)
             .options(
-                num_cpus=0 if share.gpus else 1,
+                num_cpus=share.cpus,
                 num_gpus=share.gpus,
                 max_restarts=0,
                 max_task_retries=0,
@@ -145,6 +153,7 @@ class RayCrew:
             .remote()
         )
         self._members[self._number] = _Member(actor, node)
+        self._node_of[f"worker {self._number}"] = node.name
         self._waiting[actor.prepare.remote(job, share)] = self._number
         return self._number
 

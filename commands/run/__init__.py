@@ -1,0 +1,1 @@
+"""`visionmark run`: a run of pytest, spread over the machines of a cluster."""
