@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.files import CHECKOUT, RESULTS, write_whole
-from harness.jobs.crews.cluster import NoCluster, joined
+from harness.jobs.crews.address import NoCluster
+from harness.jobs.crews.cluster import joined
 from harness.jobs.crews.versions import DifferentVersions
 from harness.jobs.spawn import JobFailed
 from harness.jobs.sweep import CasePiece, CaseResult, sweep_jobs

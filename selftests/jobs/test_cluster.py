@@ -11,16 +11,8 @@ from importlib.util import find_spec
 
 import pytest
 
-from harness.jobs.crews.cluster import (
-    NoCluster,
-    Node,
-    deal,
-    is_loopback,
-    require_private,
-    require_reachable,
-    split_address,
-    within,
-)
+from harness.jobs.crews.address import NoCluster, is_loopback, require_private, require_reachable, split_address
+from harness.jobs.crews.cluster import Node, deal, within
 from harness.jobs.crews.versions import DifferentVersions, require_same, versions_here
 from harness.report.merged import merged
 from selftests.inside import ROOT, TINY, clean_environment
