@@ -11,7 +11,14 @@ from importlib.util import find_spec
 
 import pytest
 
-from harness.jobs.crews.address import NoCluster, is_loopback, require_private, require_reachable, split_address
+from harness.jobs.crews.address import (
+    Listener,
+    NoCluster,
+    is_loopback,
+    require_private,
+    require_reachable,
+    split_address,
+)
 from harness.jobs.crews.cluster import Node, deal, within
 from harness.jobs.crews.versions import DifferentVersions, require_same, versions_here
 from harness.report.merged import merged
@@ -58,11 +65,15 @@ def test_what_ray_says_of_a_cluster_is_one_line():
 
 @pytest.mark.parametrize("ip", ["0.0.0.0", "::", "10.1.2.3", "::ffff:10.1.2.3"])
 def test_ray_that_others_can_reach_is_refused_where_nobody_asked_for_that(ip):
-    listening = [("sshd", "0.0.0.0"), ("gcs_server", ip), ("raylet", "::ffff:127.0.0.1")]
+    others = [Listener("sshd", "0.0.0.0", 22), Listener("raylet", "::ffff:127.0.0.1", 7001)]
     with pytest.raises(NoCluster, match=f"reached from others there .gcs_server on {ip}.*unshare --net"):
-        require_private("127.0.0.1", listening)
-    require_private("10.1.2.3", listening)  # asked for
-    require_private("localhost", [("gcs_server", "127.0.0.1"), ("sshd", "0.0.0.0")])
+        require_private("127.0.0.1", 6379, [*others, Listener("gcs_server", ip, 6379)])
+    with pytest.raises(NoCluster, match=f"reached from others there .raylet on {ip}"):
+        require_private("127.0.0.1", 6379, [*others, Listener("raylet", ip, 7002)])
+    with pytest.raises(NoCluster, match=f"reached from others there .Ray on {ip}"):
+        require_private("127.0.0.1", 6379, [*others, Listener(None, ip, 6379)])  # of another user
+    require_private("10.1.2.3", 6379, [Listener("gcs_server", ip, 6379)])  # asked for
+    require_private("localhost", 6379, [*others, Listener("gcs_server", "127.0.0.1", 6379)])
 
 
 def test_the_loopback_is_known_in_all_its_names():

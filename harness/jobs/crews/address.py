@@ -5,12 +5,28 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
 
 CONNECTED_WITHIN_S = 5.0
 RAY_PROCESSES = ("gcs_server", "raylet")
+
+
+@dataclass(frozen=True)
+class Listener:
+    """A socket on which something waits for connections.
+
+    Attributes:
+        process: the name of the process, None where this user may not see it.
+        ip: the address, such as `0.0.0.0` for every one of the machine.
+        port: the port.
+    """
+
+    process: str | None
+    ip: str
+    port: int
 
 
 class NoCluster(RuntimeError):
@@ -53,20 +69,22 @@ def is_loopback(address: str) -> bool:
     return plain.startswith("127.") or plain in ("::1", "localhost")
 
 
-def require_private(host: str, listening: Iterable[tuple[str, str]] | None = None) -> None:
+def require_private(host: str, port: int, listening: Iterable[Listener] | None = None) -> None:
     """Refuse a cluster of this machine alone that others can reach: who gives the loopback did not ask for that.
 
     Args:
         host: the host that the user names.
-        listening: the name of each process that listens, and the address that it listens on; None for what is.
+        port: the port.
+        listening: who listens on this machine; None to look.
 
     Raises:
         NoCluster: Ray listens on other addresses than the loopback.
     """
     if not is_loopback(host):
         return
-    found = listening_processes() if listening is None else listening
-    open_to_all = sorted({f"{name} on {ip}" for name, ip in found if name in RAY_PROCESSES and not is_loopback(ip)})
+    found = listeners() if listening is None else listening
+    of_ray = [one for one in found if one.process in RAY_PROCESSES or one.port == port]
+    open_to_all = sorted({f"{one.process or 'Ray'} on {one.ip}" for one in of_ray if not is_loopback(one.ip)})
     if open_to_all:
         raise NoCluster(
             f"{host} means this machine alone, and Ray can be reached from others there ({', '.join(open_to_all)}), "
@@ -75,14 +93,15 @@ def require_private(host: str, listening: Iterable[tuple[str, str]] | None = Non
         )
 
 
-def listening_processes() -> list[tuple[str, str]]:
-    """Return the names of the processes that listen for TCP connections here, each with the address."""
+def listeners() -> list[Listener]:
+    """Return the sockets on which something on this machine waits for TCP connections."""
     found = []
     for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.pid:
+        if connection.status == psutil.CONN_LISTEN:
+            address: Any = connection.laddr
             try:
-                address: Any = connection.laddr
-                found.append((psutil.Process(connection.pid).name(), str(address.ip)))
+                name = psutil.Process(connection.pid).name() if connection.pid else None
             except psutil.NoSuchProcess:
                 continue
+            found.append(Listener(name, str(address.ip), int(address.port)))
     return found

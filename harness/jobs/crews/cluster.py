@@ -54,13 +54,13 @@ def joined(address: str) -> Iterator[list[Node]]:
         DifferentVersions: its nodes have other versions.
     """
     host, port = split_address(address)
+    began_s = monotonic()
+    require_reachable(host, port)
+    require_private(host, port)
     try:
         import ray
     except ImportError as error:
         raise NoCluster(f"Ray is not installed: pip install -r requirements/cluster.txt ({error})") from None
-    began_s = monotonic()
-    require_reachable(host, port)
-    require_private(host)
     if ray.is_initialized():
         raise NoCluster("this process has joined a cluster already: leave it first (ray.shutdown())")
     try:
