@@ -10,11 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.files import CHECKOUT, RESULTS, write_whole
 from harness.jobs.crews.address import NoCluster
@@ -27,6 +29,8 @@ from harness.report.merged import merged
 
 FAILED, USAGE_ERROR, NOTHING_RAN = 1, 4, 5
 CASES_FILE = "VISIONMARK_CASES_FILE"
+# Characters that are special in the names of folders.
+_SPECIAL = r"[^\w.-]"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -38,14 +42,18 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="visionmark run", allow_abbrev=False, add_help=True, description=__doc__)
     parser.add_argument("--cluster", metavar="HOST:PORT", help="the Ray cluster to run on")
     parser.add_argument("--benchmark-json", type=Path, default=RESULTS / "run.json", help="default: results/run.json")
+    parser.add_argument("--output-dir", type=Path, help="as for pytest; each case has a folder in it")
     known, rest = parser.parse_known_args(arguments)
     if known.cluster is None:
         print("visionmark run: give --cluster HOST:PORT; on this machine alone, run pytest", file=sys.stderr)
         return USAGE_ERROR
-    status, names = collect(rest)
+    status, found = collect(rest)
     if status:
         return status
-    pieces = [CasePiece(index, name, tuple(rest)) for index, name in enumerate(names)]
+    pieces = [
+        CasePiece(index, name, (*rest, *_output(known.output_dir, name)), found["variables"])
+        for index, name in enumerate(found["cases"])
+    ]
     try:
         return sweep(known.cluster, pieces, known.benchmark_json)
     except (NoCluster, DifferentVersions) as error:
@@ -53,8 +61,12 @@ def main(arguments: Sequence[str]) -> int:
         return USAGE_ERROR
 
 
-def collect(arguments: Sequence[str]) -> tuple[int, list[str]]:
-    """Let pytest collect, and return its exit status and the names of the cases, in the order of the run."""
+def _output(folder: Path | None, name: str) -> list[str]:
+    return [] if folder is None else [f"--output-dir={folder.expanduser().resolve() / re.sub(_SPECIAL, '_', name)}"]
+
+
+def collect(arguments: Sequence[str]) -> tuple[int, dict[str, Any]]:
+    """Let pytest collect, and return its exit status and what `fixtures.one_case` writes: the cases and variables."""
     with tempfile.TemporaryDirectory(prefix="visionmark-run-") as folder:
         path = Path(folder) / "cases.json"
         done = subprocess.run(
@@ -67,7 +79,7 @@ def collect(arguments: Sequence[str]) -> tuple[int, list[str]]:
         )
         if done.returncode:
             print(done.stdout + done.stderr, file=sys.stderr)
-            return done.returncode, []
+            return done.returncode, {}
         return 0, json.loads(path.read_text(encoding="utf-8"))
 
 

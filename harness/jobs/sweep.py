@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,15 @@ class CasePiece:
     Attributes:
         index: the position of the case in the sweep, from 0.
         name: the case's id.
-        arguments: pytest's arguments, the same for all cases.
+        arguments: pytest's arguments.
+        variables: the environment variables from which options are read.
         size: 1.
     """
 
     index: int
     name: str
     arguments: tuple[str, ...]
+    variables: Mapping[str, str]
     size: int = 1
 
     def __str__(self) -> str:
@@ -90,7 +92,7 @@ class ReadySweep:
             done = subprocess.run(
                 [sys.executable, "-c", _PYTEST, str(os.getpid()), *words],
                 cwd=CHECKOUT,
-                env={**os.environ, CASE_VARIABLE: piece.name, "VISIONMARK_JOURNAL": "off"},
+                env={**os.environ, **piece.variables, CASE_VARIABLE: piece.name, "VISIONMARK_JOURNAL": "off"},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,

@@ -174,6 +174,8 @@ class RayCrew:
                 continue
             try:
                 word, value = ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                found.append(Heard(worker, "failed", str(error)))
             except ray.exceptions.RayError as error:
                 member = self._members[worker]
                 self.dismiss(worker)
@@ -205,4 +207,5 @@ def _how(error: Exception, node: Node) -> str:
     """Return how a worker was lost, in a few words."""
     if node.id not in {one.id for one in alive_nodes(ray)}:
         return f"was lost with its node {node.name}"
-    return f"was lost on {node.name} ({type(error).__name__})"
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"was lost on {node.name} ({type(error).__name__}: {first})"
