@@ -47,6 +47,9 @@ def main(arguments: Sequence[str]) -> int:
     if known.cluster is None:
         print("visionmark run: give --cluster HOST:PORT; on this machine alone, run pytest", file=sys.stderr)
         return USAGE_ERROR
+    if os.environ.get("OUTPUT_DIR"):  # it makes of a run the one case of the FBNet sample
+        print("visionmark run: OUTPUT_DIR describes a single case: unset it, and give --output-dir", file=sys.stderr)
+        return USAGE_ERROR
     status, found = collect(rest)
     if status:
         return status

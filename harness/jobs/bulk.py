@@ -15,9 +15,10 @@ from harness.host.cores import current, usable_cores
 from harness.jobs.crews.crew import PieceJob
 from harness.jobs.job import Placement
 from harness.jobs.stream import BuildInputs, stream_placements
+from harness.measure.bulk.ahead import DecodingAhead
 from harness.measure.bulk.blocks import Block
 from harness.measure.bulk.classify import BlockRun, LastBatch, answer_again, classify_block
-from harness.measure.pipeline import workers
+from harness.measure.pipeline import BATCHES_AHEAD, workers
 from harness.progress import ReportPhase
 from harness.proof import Prepared, References, prepare
 from models.catalog import ModelSpec
@@ -58,7 +59,8 @@ class BulkJob:
             held.callback(prepared.close)
             prepared.require_proof()
             decoders = self.decoders or usable_cores()
-            pool = held.enter_context(workers(decoders))
+            threads = held.enter_context(workers(decoders))
+            pool = DecodingAhead(threads, BATCHES_AHEAD * self.case.images)
             facts = {
                 **prepared.record(),
                 "cores": list(current().cpus),
@@ -76,7 +78,7 @@ class ReadyBulk:
     """A worker whose model is loaded, proven and warm. See `ReadyWorker`."""
 
     prepared: Prepared
-    pool: Any
+    pool: DecodingAhead
     skips_unreadable: bool
     facts: dict[str, Any]
     held: ExitStack = field(default_factory=ExitStack)
@@ -88,6 +90,10 @@ class ReadyBulk:
         for index in range(WARM_ROUNDS):
             runner.submit(batches[index % len(batches)])
             runner.synchronize()
+
+    def expect(self, piece: Block) -> None:
+        """See `ReadyWorker.expect`. Its first images are decoded while the model works on the last of this one."""
+        self.pool.expect(piece.files)
 
     def work(self, piece: Block) -> BlockRun:
         """See `ReadyWorker.work`. The piece is a block.

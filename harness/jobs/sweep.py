@@ -84,6 +84,9 @@ class ReadySweep:
     def warm(self) -> None:
         """See `ReadyWorker.warm`. Every case warms up by itself."""
 
+    def expect(self, piece: CasePiece) -> None:
+        """See `ReadyWorker.expect`. Nothing is begun before its time."""
+
     def work(self, piece: CasePiece) -> CaseResult:
         """See `ReadyWorker.work`. The piece is a case."""
         with tempfile.TemporaryDirectory(prefix="visionmark-case-") as folder:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from time import perf_counter
@@ -41,7 +41,7 @@ def answers_of_files(
     transform: Pixels,
     files: Sequence[ImageFile],
     batch: int,
-    pool: ThreadPoolExecutor,
+    pool: Executor,
     is_time_up: Callable[[], bool] = lambda: False,
     on_unreadable: Callable[[int, UnreadableImage], None] | None = None,
 ) -> Iterator[tuple[list[int], Outputs]]:

@@ -38,9 +38,13 @@ class Doubles:
 class Doubling:
     job: Doubles
     facts: dict = field(default_factory=lambda: {"where": "here", "pid": os.getpid()})
+    expected: dict = field(default_factory=dict)
 
     def warm(self):
         pass
+
+    def expect(self, piece):
+        self.expected[piece.index] = "in time"
 
     def work(self, piece):
         if self.job.folder is not None and piece.index == 5:
@@ -49,7 +53,7 @@ class Doubling:
                 os.kill(os.getpid(), signal.SIGKILL)
             except FileExistsError:
                 pass
-        return 2 * piece.index
+        return 2 * piece.index, self.expected.get(piece.index, "unexpected")
 
     def finish(self):
         pass
@@ -74,9 +78,10 @@ def test_a_process_that_is_killed_is_replaced_and_its_piece_is_done_once(tmp_pat
         hand_out = HandOut(crew, phases.append)
         hand_out.ready()
         assert len({one["pid"] for one in hand_out.facts} | {os.getpid()}) == 3
-        done = hand_out.run(ITEMS, lambda piece, worker, run: kept.update({(piece.index, run): 1}))
+        done = hand_out.run(ITEMS, lambda piece, worker, run: kept.update({(piece.index, run[0]): 1}))
         hand_out.finish()
     assert kept == Counter({(item.index, 2 * item.index): 1 for item in ITEMS})
+    assert any(turn.run[1] == "in time" for shift in done.shifts for turn in shift.turns), "none knew what comes next"
     (loss,) = done.losses
     assert "was killed by SIGKILL (pid" in loss.reason
     assert "worker 1 doubling" in phases

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 
 from harness.data import ImageFile
+from harness.measure.bulk.ahead import DecodingAhead
 from harness.measure.bulk.blocks import batches_of_block, cut_blocks
 from harness.measure.bulk.classify import BlockRun
 from harness.measure.bulk.predictions import LostPredictions, OtherRun, PredictionFolder, count_kept
@@ -180,6 +182,33 @@ def test_an_accuracy_that_means_nothing_is_not_printed(about, files, note):
     record = bulk_of(handed, files, ["1"] * 10, {**ABOUT, **about})
     assert record.top1_pct is None
     assert note in record.top1_note
+
+
+class Threads:
+    """A pool that does what it is given at once, and remembers the order."""
+
+    def __init__(self):
+        self.order = []
+
+    def submit(self, fn, file):
+        self.order.append(file.name)
+        future = Future()
+        future.set_result(fn(file))
+        return future
+
+
+def test_the_first_images_of_the_next_block_are_decoded_behind_the_last_of_this_one_and_once():
+    threads = Threads()
+    ahead = DecodingAhead(threads, 2)
+    for block, following in zip(BLOCKS, [*BLOCKS[1:], None], strict=True):
+        ahead.begin(block.files)
+        if following is not None:
+            ahead.expect(following.files)
+        found = [ahead.submit(lambda file: file.name, file).result() for file in block.files]
+        assert found == [file.name for file in block.files]
+        if following is not None:
+            assert threads.order[-2:] == [file.name for file in following.files[:2]]
+    assert threads.order == [file.name for file in FILES], "each once"
 
 
 def test_equal_workers_are_not_called_slow():

@@ -20,6 +20,9 @@ class ReadyWorker(Protocol):
     def warm(self) -> None:
         """Run a little untimed work, because a worker that was ready early has stood still."""
 
+    def expect(self, piece: Any) -> None:
+        """Note which piece comes after the one that is to be done now, where that is known."""
+
     def work(self, piece: Any) -> Any:
         """Do one piece and return its result."""
 

@@ -131,8 +131,13 @@ def _do_pieces(job: PieceJob, placement: Placement, pipe: Connection) -> None:
     ready = job.prepare(lambda text: tell(pipe, "phase", text))
     try:
         tell(pipe, "ready", ready.facts)
+        after: list[tuple[str, Any]] = []
         while True:
-            word, piece = _next(pipe)
+            word, piece = after.pop() if after else _next(pipe)
+            if word == "work" and pipe.poll():
+                after.append(_next(pipe))
+                if after[0][0] == "work":
+                    ready.expect(after[0][1])
             if word == "warm":
                 ready.warm()
                 tell(pipe, "warm", None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 
 from harness.data import ImageFile, UnreadableImage, decode
 from harness.engines import Runner
+from harness.measure.bulk.ahead import DecodingAhead
 from harness.measure.bulk.blocks import Block
 from harness.measure.pipeline import answers_of_files
 from harness.proof import Prepared
@@ -89,7 +89,7 @@ class LastBatch:
 def classify_block(
     prepared: Prepared,
     block: Block,
-    pool: ThreadPoolExecutor,
+    pool: DecodingAhead,
     note: Callable[[LastBatch], None] = lambda last: None,
     *,
     skips_unreadable: bool = False,
@@ -117,6 +117,7 @@ def classify_block(
         unreadable.append(str(error))
 
     indices: list[int] = []
+    pool.begin(block.files)
     began_s = perf_counter()
     for indices, outputs in answers_of_files(
         watch,
