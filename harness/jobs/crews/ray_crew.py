@@ -6,6 +6,7 @@ process that hands out the work notices that it is lost, and decides.
 
 from __future__ import annotations
 
+import textwrap
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from models.tasks import WrongAnswers
 
 # What decides a number of threads if the user does, so that it holds on every node as well.
 ASKED_BY = ("--threads", "OMP_NUM_THREADS")
+# So much of what Ray says of a worker that is lost, which goes on for many lines.
+MOST_TEXT = 120
 
 
 @dataclass(frozen=True)
@@ -207,5 +210,4 @@ def _how(error: Exception, node: Node) -> str:
     """Return how a worker was lost, in a few words."""
     if node.id not in {one.id for one in alive_nodes(ray)}:
         return f"was lost with its node {node.name}"
-    first = (str(error).strip().splitlines() or [""])[0]
-    return f"was lost on {node.name} ({type(error).__name__}: {first})"
+    return f"was lost on {node.name} ({type(error).__name__}: {textwrap.shorten(str(error), MOST_TEXT)})"
