@@ -26,8 +26,8 @@ class Bulk:
     worker. `decode_pct` is the share of the workers' time in which they waited for decoded images, `copy_pct` that of
     copying them to the device, `model_pct` that of the model, `idle_pct` that of having no block; `bound` names the
     largest. `each` has the same for each worker, with its rate over the common window, so that the rates add up, and
-    its rate while it worked. `lost` has the workers that died, `repeated_images` what they had been handed and others did,
-    `short_handed_s` the time in which one was missing. `kept_images` were answered by an earlier run that this one
+    its rate while it worked. `lost` has the workers that died, `repeated_images` what they had been handed and others
+    did, `short_handed_s` the time in which one was missing. `kept_images` were answered by an earlier run that this one
     resumed; they are in `predictions` and in the accuracy, and not in the rate.
     """
 
