@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import CHECKOUT
-from harness.jobs.crews.cluster import Node
+from harness.jobs.crews.cluster import ClusterNode
 from harness.jobs.crews.crew import PieceJob
 from harness.progress import ReportPhase
 
@@ -115,7 +115,7 @@ class ReadySweep:
         """See `ReadyWorker.close`."""
 
 
-def sweep_jobs(nodes: Sequence[Node], cases: int) -> list[tuple[PieceJob, Node, Any]]:
+def sweep_jobs(nodes: Sequence[ClusterNode], cases: int) -> list[tuple[PieceJob, ClusterNode, Any]]:
     """Return a job for each node, of which a case has all cores and accelerators, and no more jobs than cases."""
     from harness.jobs.crews.ray_crew import Share
 

@@ -19,14 +19,14 @@ from harness.jobs.crews.address import (
     require_reachable,
     split_address,
 )
-from harness.jobs.crews.cluster import Node, deal, within
+from harness.jobs.crews.cluster import ClusterNode, deal, within
 from harness.jobs.crews.versions import DifferentVersions, require_same, versions_here
 from harness.report.merged import merged
 from selftests.inside import ROOT, TINY, clean_environment
 from selftests.jobs.two_nodes import NO_NETWORK
 
 HERE = {"python": "3.11.2", "torch": "2.14.1", "visionmark": "abc"}
-NODES = [Node("a" * 20, "first 10.0.0.1", 2, 0), Node("b" * 20, "second 10.0.0.2", 1, 4)]
+NODES = [ClusterNode("a" * 20, "first 10.0.0.1", 2, 0), ClusterNode("b" * 20, "second 10.0.0.2", 1, 4)]
 
 
 @pytest.mark.parametrize("address", ["auto", "local", "", "10.0.0.1", "ray://10.0.0.1:10001", "10.0.0.1:port"])

@@ -24,7 +24,7 @@ VARIABLES = ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "XDG_CACHE_HOME", "HF_HOME", 
 
 
 @dataclass(frozen=True)
-class Node:
+class ClusterNode:
     """A machine of a cluster.
 
     Attributes:
@@ -46,7 +46,7 @@ class Node:
 
 
 @contextmanager
-def joined(address: str) -> Iterator[list[Node]]:
+def joined(address: str) -> Iterator[list[ClusterNode]]:
     """Join a cluster, and yield its nodes, which have the same versions as this machine. On exit it is left.
 
     Raises:
@@ -115,25 +115,25 @@ def within(left_s: float, call: Callable[[], Any], what: str) -> Any:
     return found[0]
 
 
-def alive_nodes(ray: Any) -> list[Node]:
+def alive_nodes(ray: Any) -> list[ClusterNode]:
     """Return the nodes that are alive and lend a CPU, in the order of their names."""
     found = []
     for node in ray.nodes():
         lent = node.get("Resources", {})
         if node["Alive"] and lent.get("CPU", 0) >= 1:
             host = f"{node['NodeManagerHostname']} {node['NodeManagerAddress']}"
-            found.append(Node(node["NodeID"], host, int(lent["CPU"]), int(lent.get("GPU", 0))))
+            found.append(ClusterNode(node["NodeID"], host, int(lent["CPU"]), int(lent.get("GPU", 0))))
     return sorted(found, key=lambda node: node.name)
 
 
-def on_node(node: Node) -> Any:
+def on_node(node: ClusterNode) -> Any:
     """Return the scheduling strategy by which something runs on this node and on no other."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     return NodeAffinitySchedulingStrategy(node.id, soft=False)
 
 
-def _versions_of(ray: Any, nodes: Iterable[Node]) -> dict[str, dict[str, str]]:
+def _versions_of(ray: Any, nodes: Iterable[ClusterNode]) -> dict[str, dict[str, str]]:
     """Ask every node for its versions."""
     ask = ray.remote(num_cpus=0, max_retries=0)(versions_here)
     asked = {node.name: ask.options(scheduling_strategy=on_node(node)).remote() for node in nodes}
@@ -147,7 +147,7 @@ def _versions_of(ray: Any, nodes: Iterable[Node]) -> dict[str, dict[str, str]]:
     return found
 
 
-def deal(nodes: Iterable[Node], count: int, *, wants_gpus: bool) -> list[tuple[Node, int, int]]:
+def deal(nodes: Iterable[ClusterNode], count: int, *, wants_gpus: bool) -> list[tuple[ClusterNode, int, int]]:
     """Deal out workers over the nodes in turn, each of which has as many places as it lends CPUs or accelerators.
 
     Returns:
@@ -157,7 +157,7 @@ def deal(nodes: Iterable[Node], count: int, *, wants_gpus: bool) -> list[tuple[N
         NoCluster: there are more workers than places.
     """
     places = {node: node.gpus if wants_gpus else node.cpus for node in nodes}
-    dealt: list[tuple[Node, int]] = []
+    dealt: list[tuple[ClusterNode, int]] = []
     for turn in range(max(places.values(), default=0)):
         dealt += [(node, turn) for node, room in places.items() if turn < room]
     if count > len(dealt):

@@ -27,7 +27,7 @@ HEAR_S = 0.5
 # More workers than this are not started again in one slot: something ends them whatever they do.
 MOST_HIRED = 3
 
-Keep = Callable[[Piece, str, Any], None]
+KeepResult = Callable[[Piece, str, Any], None]
 
 
 @dataclass
@@ -95,7 +95,7 @@ class HandOut:
                     raise JobFailed(f"{self._workers[heard.worker].name} {heard.value}")
             self._require_in_time()
 
-    def run(self, pieces: Sequence[Piece], keep: Keep) -> HandedOut:
+    def run(self, pieces: Sequence[Piece], keep: KeepResult) -> HandedOut:
         """Have every piece done once. A worker that dies is replaced, and others do what it had in its hands.
 
         Args:

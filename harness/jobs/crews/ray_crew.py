@@ -15,7 +15,7 @@ from typing import Any
 import ray
 
 from harness.host.cores import allot, current, take
-from harness.jobs.crews.cluster import Node, alive_nodes, deal, on_node
+from harness.jobs.crews.cluster import ClusterNode, alive_nodes, deal, on_node
 from harness.jobs.crews.crew import Heard, PieceJob, ReadyWorker
 from harness.jobs.stream import stream_placements
 from harness.measure.bulk.shifts import Piece
@@ -57,8 +57,8 @@ class Share:
 
 
 def shares_of_cluster(
-    job: PieceJob, nodes: Sequence[Node], count: int, is_on_host: bool
-) -> list[tuple[PieceJob, Node, Share]]:
+    job: PieceJob, nodes: Sequence[ClusterNode], count: int, is_on_host: bool
+) -> list[tuple[PieceJob, ClusterNode, Share]]:
     """Return so many workers of one kind on the nodes of a cluster, each with its node and its part of it.
 
     Raises:
@@ -108,7 +108,7 @@ def _answer(word: str, work: Callable[[], Any]) -> tuple[str, Any]:
 @dataclass
 class _Member:
     actor: Any
-    node: Node
+    node: ClusterNode
 
 
 class RayCrew:
@@ -116,7 +116,7 @@ class RayCrew:
 
     launcher = "ray"
 
-    def __init__(self, jobs: Sequence[tuple[PieceJob, Node, Share]]) -> None:
+    def __init__(self, jobs: Sequence[tuple[PieceJob, ClusterNode, Share]]) -> None:
         """Have one slot for each job, with its node and its part of it."""
         self._jobs = jobs
         self._members: dict[int, _Member] = {}
@@ -206,7 +206,7 @@ class RayCrew:
             self.dismiss(worker)
 
 
-def _how(error: Exception, node: Node) -> str:
+def _how(error: Exception, node: ClusterNode) -> str:
     """Return how a worker was lost, in a few words."""
     if node.id not in {one.id for one in alive_nodes(ray)}:
         return f"was lost with its node {node.name}"

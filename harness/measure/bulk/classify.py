@@ -16,8 +16,7 @@ from harness.engines import Runner
 from harness.measure.bulk.ahead import DecodingAhead
 from harness.measure.bulk.blocks import Block
 from harness.measure.pipeline import answers_of_files
-from harness.proof import Prepared
-from harness.proof.under_load import check_again
+from harness.proof import Prepared, check_again
 from models.tasks import Outputs, WrongAnswers, task_of
 
 
