@@ -22,7 +22,7 @@ from typing import Any
 from commands.best.runs import INTERRUPTED, USAGE_ERROR, Asked, Measured, measure
 from commands.best.table import render_best, render_missing
 from harness.engines import engine_names
-from harness.report.choice import OBJECTIVES, Eligibility, fastest, judge
+from harness.report.choice import OBJECTIVES, Eligibility, fastest, judge, tied
 from harness.report.journal import joined
 from harness.report.kept_choice import DEFAULT_CHOICES, IDENTITY, Choice, choice_path, conditions_of, keep
 from harness.report.pareto_svg import draw
@@ -174,7 +174,9 @@ def _keep(
     keep(path, Choice({aim: case_of_row(row) for aim, row in chosen.items()}, numbers, conditions, tuple(accidents)))
     print(f"kept for --engine best, in {path}:")
     for aim, row in chosen.items():
-        print(f"  {aim}: {row['case']} ({OBJECTIVES[aim].field} {numbers[aim]:.4g})")
+        ties = ", ".join(other["case"] for other in tied(rows, eligible, aim))
+        told = f"; a tie with {ties}" if ties else ""
+        print(f"  {aim}: {row['case']} ({OBJECTIVES[aim].field} {numbers[aim]:.4g}{told})")
     return True
 
 
