@@ -74,6 +74,7 @@ def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0)
 
     Raises:
         WeightsError: if there are no such weights, if they cannot be fetched, or if the file is of another model.
+        UnknownAnswer: if the network answers with something in which no logits are found.
     """
     import_source(spec)
     is_random = weights == "random"
@@ -95,7 +96,8 @@ def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0)
             make_alive(module, spec.input)
             alive_s = perf_counter() - began
     name = weights if isinstance(weights, str) and weights in ("random", "pretrained") else Path(weights).name
-    return Built(logits_only(module), name, state_sha256(module), weights_set, load_s, alive_s)
+    answering = logits_only(module, lambda: normalise(generated_images(1, spec.input.size), spec.input))
+    return Built(answering, name, state_sha256(module), weights_set, load_s, alive_s)
 
 
 @contextmanager
