@@ -72,6 +72,7 @@ def test_the_mean_number_of_open_requests_is_told():
         mode="sync",
         clients=2,
         answers_db=100.0,
+        floor_db=60.0,
         executions=15,
         server_ms=dict.fromkeys(("queue", "input", "compute", "output"), 1.0),
     )

@@ -34,6 +34,18 @@ def test_what_serving_adds_is_printed_with_its_interval_and_its_p10():
     http = next(line for line in text.splitlines() if "HTTP" in line)
     assert "cannot tell" in http and "-19.00 to 20.00" in http
     assert "shared memory" not in text, "it was not measured"
+    assert "waited ms: " in text and not any("waited ms" in line for line in text.splitlines()[:1]), "nobody told it"
+
+
+def test_how_long_each_way_waited_for_a_core_is_printed_beside_what_it_adds():
+    """The added time may be time in which the cores were somebody else's."""
+    times_s = {IN_PROCESS: [0.010] * 24, "grpc": [0.012] * 24, "http": [0.013] * 24}
+    waits_ms = {IN_PROCESS: [0.25] * 24, "grpc": [4.5] * 24, "http": [5.5] * 24}
+    (text,) = render_serving([record_of(Overhead.of(times_s, waits_ms))], is_colour=False)
+    assert "waited ms" in text.splitlines()[0]
+    assert "in process 10.00 10.00 0.25 24" in words_of(text)
+    assert "2.00 to 2.00 2.00 4.50" in words_of(text)
+    assert "3.00 to 3.00 3.00 5.50" in words_of(text)
 
 
 def test_too_few_turns_print_no_number():
