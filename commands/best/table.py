@@ -17,20 +17,27 @@ TABLE_WIDTH = 180
 _MARKS = {"latency": "L", "throughput": "T"}
 
 
-def render_best(groups: Sequence[Sequence[Record]], eligible: Mapping[str, Eligibility], is_colour: bool) -> str:
+def render_best(
+    groups: Sequence[Sequence[Record]],
+    eligible: Mapping[str, Eligibility],
+    is_colour: bool,
+    width: int = TABLE_WIDTH,
+) -> str:
     """Return the table as text, with one section per model, device and batch size.
 
     Args:
         groups: groups of rows, each of one model, device and batch size.
         eligible: whether each case may be chosen.
         is_colour: whether the terminal shows colours.
+        width: the characters of a line. In a narrow table every cell may take several lines.
     """
+    is_wide = width >= TABLE_WIDTH
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("best", no_wrap=True)
-    table.add_column("case", no_wrap=True)
+    table.add_column("case", no_wrap=is_wide, overflow="fold")
     for heading in ("images/s", "p50 ms", "p99 ms", "peak MiB", "compile s", "SQNR dB", "top-1 % (lost)"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("evidence", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap=is_wide, overflow="fold")
+    table.add_column("evidence", no_wrap=is_wide, overflow="fold")
     table.add_column("gate")
     for rows in groups:
         marked = {aim: fastest(rows, eligible, aim) for aim in OBJECTIVES}
@@ -43,7 +50,7 @@ def render_best(groups: Sequence[Sequence[Record]], eligible: Mapping[str, Eligi
             )
         table.add_section()
     console = Console(
-        width=TABLE_WIDTH, force_terminal=is_colour, color_system="standard" if is_colour else None, highlight=False
+        width=width, force_terminal=is_colour, color_system="standard" if is_colour else None, highlight=False
     )
     with console.capture() as capture:
         console.print(table)
