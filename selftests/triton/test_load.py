@@ -57,7 +57,7 @@ def test_time_that_requests_wait_behind_a_slow_one_counts(server, tmp_path, monk
     sabotage(tmp_path, monkeypatch, RUN, stall + RUN)
     slow = serve(linear_model(tmp_path, name="stalls"), server)
     closed = measure_served(slow, Traffic("grpc", "sync", 1), Duration(0.5, None, 100), clock)
-    assert sum(ms > 100 for ms in closed.rounds_ms) <= 1
+    assert sorted(closed.rounds_ms)[-2] < 400, "another request than the slow one was counted as slow as that"
     again = serve(linear_model(tmp_path, name="stalls_too"), server)
     opened = measure_open_loop(again, 100.0, Duration(1.5, None, 1), tmp_path / "logs", clock)
     assert opened.max_ms > 400
@@ -172,8 +172,8 @@ def test_perf_analyzer_measures_the_served_model(linear, program, tmp_path):
     opinion = ask_perf_analyzer(
         program, linear.server, linear.target, Traffic("grpc", "sync", 4), 1, 0.3, tmp_path
     )  # fmt: skip
-    assert opinion.requests_per_second > 10
-    assert 0 < opinion.p50_ms < 1000
+    # Little's law: rate times mean latency is the number of clients, and a median is twice the mean at most
+    assert 0.2 < opinion.requests_per_second * opinion.p50_ms / 1e3 <= 2 * 4, "not in the units that it says"
 
 
 def test_a_row_that_perf_analyzer_does_not_write_is_an_error(linear, program, tmp_path):
