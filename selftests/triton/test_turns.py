@@ -34,6 +34,7 @@ def test_a_difference_is_that_of_pairs_and_not_of_medians():
     assert found.low_ms == pytest.approx(1.0) and found.high_ms == pytest.approx(1.0)
     assert found.verdict == ADDS and found.is_settled
     assert paired_difference(base_s, base_s + 0.001).verdict == SAVES
+    assert paired_difference([0.001, 0.020, 0.011], [0.0, 0.0, 0.010]).median_ms == pytest.approx(1.0), "medians: 11 ms"
 
 
 def test_the_interval_holds_the_median_in_95_of_100_runs():
