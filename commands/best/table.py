@@ -43,8 +43,12 @@ def render_best(
     table = Table(box=None, pad_edge=False, header_style="bold")
     shown = [heading for heading in HEADINGS if is_wide or heading not in WIDE_ALONE]
     for heading in shown:
-        justify = "left" if heading in WORDS else "right"
-        table.add_column(heading, justify=justify, no_wrap=is_wide and heading != "gate", overflow="fold")
+        table.add_column(
+            heading,
+            justify="left" if heading in WORDS else "right",
+            no_wrap=is_wide and heading != "gate",
+            overflow="fold",
+        )
     for rows in groups:
         marked = {aim: fastest(rows, eligible, aim) for aim in OBJECTIVES}
         ties = {aim: [row["case"] for row in tied(rows, eligible, aim)] for aim in OBJECTIVES}
