@@ -44,7 +44,7 @@ def files_of_checkout():
     found = []
     for path in sorted(ROOT.rglob("*")):
         parts = path.relative_to(ROOT).parts
-        is_made = any(part.startswith(".") and part != ".ci" or part in MADE for part in parts[:-1])
+        is_made = any(part.startswith(".") and part != ".ci" or part in MADE for part in parts)
         if path.is_file() and not is_made and path.suffix in TEXTS:
             found.append(path)
     return found
