@@ -7,6 +7,7 @@ or pytest: the module is fp32, on the host, in evaluation mode.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -213,6 +214,24 @@ def _torchvision_arguments(models: Any, spec: ModelSpec) -> dict[str, Any]:
     return arguments
 
 
+@contextmanager
+def _only_weights() -> Iterator[None]:
+    """Let torch read tensors from files and run nothing that is in them, whatever a library asks for.
+
+    Not every library asks for that. Source: `torch.load`, which obeys this variable.
+    """
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
 def _fetch_pretrained(spec: ModelSpec) -> nn.Module:
     if spec.weights is None:
         raise WeightsError(f"{spec.name} has no published weights; use --weights random or --weights FILE")
@@ -222,7 +241,8 @@ def _fetch_pretrained(spec: ModelSpec) -> nn.Module:
     else:
         fetch = partial(import_module("torchvision.models").get_model, spec.arch, weights=spec.weights)
     try:
-        module: nn.Module = fetch()
+        with _only_weights():
+            module: nn.Module = fetch()
     # What the hubs' clients raise without a network, behind a proxy that refuses, or for a damaged download: OSError,
     # RuntimeError, httpx's ProxyError, safetensors' SafetensorError, … They have no base in common.
     except Exception as error:
