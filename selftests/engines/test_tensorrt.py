@@ -140,6 +140,24 @@ def test_a_plan_is_used_again(supplies, mocked):
     assert [run_mock("fp32", supplies)[2].notes["artefact"] for _ in range(2)] == ["made", "cached"]
 
 
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_the_key_of_a_plan_knows_all_the_code_that_makes_it(precision, supplies, mocked, monkeypatch):
+    """The flags of the builder, the rewriting to bf16 and the quantising are in other files than the engine itself."""
+    keys = []
+
+    def obtain(key, make):
+        keys.append(json.dumps(key))
+        raise KeyError("no plan is needed here")
+
+    monkeypatch.setattr(supplies.cache, "obtain", obtain)
+    case = Case(TINY, "cuda", precision, 4, "tensorrt")
+    module, images, _ = model_and_reference()
+    with pytest.raises(KeyError):
+        engine.build(copy.deepcopy(module), images[:4], case, fake_tensorrt.FakeGpu(), supplies)
+    for file in ("tensorrt/__init__.py", "tensorrt/plan.py", "tensorrt/bf16.py", "onnx/export.py", "onnx/quantise.py"):
+        assert f'"{file}": ' in keys[0], file
+
+
 def test_the_memory_of_every_batch_is_kept_until_the_stream_has_read_it(supplies, mocked, monkeypatch):
     execute, read = mocked.IExecutionContext.execute_async_v3, []
 
