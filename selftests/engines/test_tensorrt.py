@@ -8,6 +8,7 @@ import shutil
 import sys
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -22,6 +23,7 @@ from harness.engines.onnx.export import FILE_NAME, exported_onnx
 from harness.engines.tensorrt import plan
 from harness.engines.tensorrt.bf16 import write_bf16
 from harness.engines.tensorrt.layers import NoDetail, layers_of, work_of
+from harness.engines.tensorrt.stream import CudaStream
 from harness.proof import input_images
 from harness.proof.contradictions import contradictions
 from models.build import build_module
@@ -170,6 +172,15 @@ def test_the_memory_of_every_batch_is_kept_until_the_stream_has_read_it(supplies
     run_mock("fp32", supplies)
     assert len(read) >= 2
     assert mocked.FakeStream.kept == tuple(read)
+
+
+def test_torch_is_told_which_stream_reads_the_memory_of_a_batch(monkeypatch):
+    """Without it torch's allocator knows its own stream alone."""
+    made = SimpleNamespace(cuda_stream=7)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda index: made)
+    told = []
+    CudaStream(0).keep(SimpleNamespace(record_stream=told.append))
+    assert told == [made]
 
 
 def test_the_record_tells_the_conditions_of_the_gpu(supplies, mocked):
