@@ -180,12 +180,12 @@ class ProxyError(Exception):
 
 @pytest.mark.parametrize("error", [OSError, RuntimeError, ProxyError])
 def test_weights_that_cannot_be_fetched_say_how_to_give_a_file(monkeypatch, error):
-    import timm
+    import huggingface_hub
 
     def offline(*arguments, **settings):
         raise error("no route to host")
 
-    monkeypatch.setattr(timm, "create_model", offline)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     with pytest.raises(WeightsError, match="no route to host.*--weights FILE"):
         build_module(CATALOG["resnet18"], "pretrained")
 
