@@ -11,7 +11,7 @@ from typing import Any
 
 from harness.cases import Case
 from harness.devices import open_device
-from harness.host.cores import current, usable_cores
+from harness.host.cores import Allotment, current, usable_cores
 from harness.jobs.crews.crew import PieceJob
 from harness.jobs.job import Placement
 from harness.jobs.stream import BuildInputs, stream_placements
@@ -147,12 +147,12 @@ def present_devices(kind: str) -> list[str]:
         found.append(name)
 
 
-def bulk_jobs(job: BulkJob, count: int) -> Sequence[tuple[PieceJob, Placement]]:
+def bulk_jobs(job: BulkJob, count: int, here: Allotment | None = None) -> Sequence[tuple[PieceJob, Placement]]:
     """Return so many workers of a bulk run on this machine, each with its device and its part of the machine.
 
     Threads are divided between the workers; if the device is the host, so are the physical cores.
     """
     device = job.case.device
-    places = stream_placements(current(), count, open_device(device).is_host)
+    places = stream_placements(here or current(), count, open_device(device).is_host)
     jobs = [replace(job, case=replace(job.case, device=one)) for one in bulk_devices(device, count)]
     return list(zip(jobs, places, strict=True))

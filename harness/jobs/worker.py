@@ -129,7 +129,7 @@ def tell(pipe: Connection, word: str, value: Any) -> None:
 
 def take_place(placement: Placement) -> None:
     """Use the cores and the threads that a job was given."""
-    take(allot(threads=placement.threads, source="the job's placement", cores=placement.cores))
+    take(allot(threads=placement.threads, source="the job's placement", cores=placement.cores, node=placement.node))
 
 
 def _work(assignment: Assignment, shared: Shared, pipe: Connection) -> None:
