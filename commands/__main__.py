@@ -9,6 +9,7 @@ from importlib import import_module
 # For each subcommand, its module, which has `main(arguments) -> exit status`, and what it does.
 SUBCOMMANDS = {
     "best": ("commands.best.command", "measure a model on every engine and precision, keep the fastest that is right"),
+    "train": ("commands.train.command", "train a model on labelled images, in one process or several"),
     "telemetry": ("commands.telemetry", "the collector that samples the machine while something is measured"),
 }
 USAGE_ERROR = 2
