@@ -88,6 +88,8 @@ def train(
 def _run(parts: Parts, course: Course, built: Built, mode: str) -> dict[str, Any]:
     recipe, group, images = parts.recipe, parts.group, parts.images
     agreed = agreement(parts.step, parts.step.put(*next(batches(recipe, parts.spec, images, range(1), group))), group)
+    if group.is_first:
+        parts.folder.mkdir(parents=True, exist_ok=True)
     log = MlperfLog(parts.folder / MLPERF if group.is_first else None)
     log.begin(recipe, parts.global_batch, len(images.images), len(images.evaluated))
     before = state_sha256(parts.step.module)
@@ -127,7 +129,7 @@ def _write(parts: Parts, course: Course) -> None:
 
 
 def _require_same_versions(group: Group) -> None:
-    found = group.gather((platform.node(), torch.__version__))
+    found = group.gather((platform.node(), str(torch.__version__)))
     if len({version for _, version in found}) > 1:
         listed = ", ".join(f"{node} has torch {version}" for node, version in dict.fromkeys(found))
         raise TrainingError(f"the nodes have different versions: {listed}; install the same on all")

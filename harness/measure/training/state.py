@@ -113,7 +113,7 @@ class Course:
 def label() -> dict[str, Any]:
     """Return what the last bits of a step depend on."""
     return {
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
         "isa": torch.backends.cpu.get_cpu_capability(),
     }
