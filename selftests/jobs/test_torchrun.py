@@ -67,6 +67,7 @@ def record_of(folder):
     return json.loads((Path(folder) / "record.json").read_text())
 
 
+@pytest.mark.slow
 def test_two_replicas_train_as_one_of_twice_the_batch_and_count_every_image_once(photographs, tmp_path):
     code, text = finish(start(photographs, tmp_path / "two", "--replicas 2 --batch-size 4 --steps 4 --eval"))
     assert code == 0, text

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.devices import open_device
+from harness.engines import eager
 from harness.engines.torch.training import TorchTrainingStep
 from harness.measure.training import Group, Recipe, TrainingError, alone, batchnorm, checkpoint, run, train
+from harness.measure.training.evaluation import RightCount, evaluate
+from harness.measure.training.optimisation import terms_of
 from harness.measure.training.order import StepOrder, batches, open_images
 from harness.measure.training.record import window_of
 from harness.proof import Contradiction
@@ -230,6 +234,38 @@ def test_training_and_validation_splits_are_told_apart(recipe, tmp_path):
     assert images.evaluated_on.endswith("val")
     both = open_images(replace(recipe, data=str(tmp_path / "set" / "train")), 1)
     assert both.evaluated_on == "the images trained on"
+
+
+class OneOfTwo(Group):
+    """A process that counts for itself, whose sums a test adds up."""
+
+    def sum(self, numbers):
+        return list(numbers)
+
+    def same_buffers(self, module):
+        pass
+
+
+def test_an_evaluation_takes_every_image_once_over_all_replicas(recipe):
+    """15 images over two replicas: a sampler that pads would count 16."""
+    images = open_images(recipe, 1).images[:15]
+    device, terms = open_device("cpu"), terms_of(recipe, alone(), keeps_batchnorm=True)
+    example = next(batches(recipe, SPEC, open_images(recipe, 1), range(1), alone()))
+    step = eager.build_step(build_module(SPEC, "random").module, example, recipe.case, device, terms)
+    found = {
+        group: evaluate(step, recipe.case, device, SPEC, images, group, keeps_batchnorm=True)
+        for group in (alone(), OneOfTwo(0, 2), OneOfTwo(1, 2))
+    }
+    whole, *shares = found.values()
+    assert [share.images for share in shares] == [8, 7]
+    assert whole == RightCount(sum(share.right for share in shares), 15)
+    step.close()
+
+
+def test_a_threshold_is_judged_by_whole_numbers():
+    assert RightCount(759, 1000).reaches(0.759)
+    assert not RightCount(758, 1000).reaches(0.759)
+    assert not RightCount(1000, 1000).reaches(None)
 
 
 @pytest.mark.parametrize("size", [1, 2])
