@@ -139,7 +139,7 @@ def test_a_loss_that_is_no_number_stops_with_its_step_and_keeps_the_last_checkpo
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step [2-6]; the checkpoint of step \d is kept"):
         train(replace(recipe, learning_rate=1e18, save_every=1), SPEC, alone())
     state = torch.load(tmp_path / checkpoint.NAME, weights_only=True)
-    assert all(torch.isfinite(torch.tensor(loss)) for loss in state["losses"])
+    assert all(torch.isfinite(torch.tensor(loss)) for loss in state["losses"][0])
 
 
 def test_a_disk_that_is_full_keeps_the_last_whole_checkpoint(recipe, tmp_path, monkeypatch):

@@ -132,6 +132,7 @@ def save(parts: Parts, course: Course, elapsed_s: float) -> None:
     """
     step = parts.step
     states = parts.group.gather(checkpoint.random_state())
+    losses = parts.group.gather(course.losses)
     if parts.group.is_first:
         checkpoint.write_checkpoint(
             parts.folder / checkpoint.NAME,
@@ -141,7 +142,7 @@ def save(parts: Parts, course: Course, elapsed_s: float) -> None:
                 "scaler": step.scaler_state(),
                 "random": states,
                 "position": course.position,
-                "losses": course.losses,
+                "losses": losses,
                 "evaluations": course.evaluations,
                 "elapsed_s": course.earlier_s + elapsed_s,
                 "replicas": parts.group.size,
@@ -182,7 +183,7 @@ def go_on(parts: Parts) -> Course:
     return Course(
         position=at,
         began_at=at,
-        losses=list(found["losses"]),
+        losses=list(found["losses"][parts.group.rank]),
         evaluations=list(found["evaluations"]),
         earlier_s=float(found["elapsed_s"]),
         saved_at=at,
