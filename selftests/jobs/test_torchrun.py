@@ -90,6 +90,14 @@ def test_two_replicas_train_as_one_of_twice_the_batch_and_count_every_image_once
 
 
 @pytest.mark.slow
+def test_what_is_wrong_for_all_replicas_is_told_once(photographs, tmp_path):
+    code, text = finish(start(photographs, tmp_path, "--replicas 2 --batch-size 16"))
+    assert code == 1
+    assert text.splitlines()[-1].startswith("visionmark train: one step takes 32 images (2 x 16), and there are 17")
+    assert text.count("one step takes") == 1
+
+
+@pytest.mark.slow
 def test_a_replica_that_is_killed_ends_the_run_by_its_name(photographs, tmp_path):
     process = start(photographs, tmp_path, "--replicas 2 --batch-size 4 --steps 100000 --train-epochs 100000")
     wait_for((tmp_path / "checkpoint.pt").exists, process)
