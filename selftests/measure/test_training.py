@@ -15,6 +15,7 @@ from harness.measure.training.evaluation import RightCount, evaluate
 from harness.measure.training.optimisation import terms_of
 from harness.measure.training.order import StepOrder, batches, open_images
 from harness.measure.training.record import window_of
+from harness.measure.training.together import agreement
 from harness.proof import Contradiction
 from models.build import build_module
 from models.catalog import InputSpec, find_spec, load_catalog
@@ -260,6 +261,28 @@ def test_an_evaluation_takes_every_image_once_over_all_replicas(recipe):
     assert [share.images for share in shares] == [8, 7]
     assert whole == RightCount(sum(share.right for share in shares), 15)
     step.close()
+
+
+def test_gradients_that_are_not_averaged_ring(recipe, tmp_path, monkeypatch):
+    """A process alone, whose other replica is played by the sum: it adds a gradient that the backward pass has not."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        pair, device = Group(0, 2), open_device("cpu")
+        example = next(batches(recipe, SPEC, open_images(recipe, 1), range(1), alone()))
+        terms = terms_of(recipe, pair, keeps_batchnorm=True)
+        step = eager.build_step(build_module(SPEC, "random").module, example, recipe.case, device, terms)
+        before = {name: buffer.clone() for name, buffer in step.module.named_buffers()}
+        batch = step.put(*example)
+        monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.mul_(2))
+        assert agreement(step, batch, pair) < 1e-5
+        monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.mul_(2).add_(tensor.abs().max()))
+        with pytest.raises(Contradiction, match="they are not averaged"):
+            agreement(step, batch, pair)
+        assert all(torch.equal(buffer, before[name]) for name, buffer in step.module.named_buffers())
+        assert all(parameter.grad is None for parameter in step.module.parameters())
+        step.close()
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_a_threshold_is_judged_by_whole_numbers():

@@ -65,7 +65,7 @@ class Group:
         if self.size == 1:
             return module
         # buffers are shared where they count, before an evaluation and a checkpoint, and not in every step
-        return torch.nn.parallel.DistributedDataParallel(module, broadcast_buffers=False)
+        return torch.nn.parallel.DistributedDataParallel(module, forward_sync_buffers=False)
 
 
 def alone() -> Group:
