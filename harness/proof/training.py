@@ -217,7 +217,7 @@ def prepare_step(
 
 
 def _classes(module: nn.Module, images: torch.Tensor) -> int:
-    with torch.inference_mode():
+    with torch.no_grad():
         return int(module(images).shape[1])
 
 

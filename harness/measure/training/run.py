@@ -145,7 +145,7 @@ def _built(recipe: Recipe, spec: ModelSpec) -> Built:
 
 
 def _require_classes(recipe: Recipe, module: nn.Module, images: Tensor) -> None:
-    with torch.inference_mode():
+    with torch.no_grad():
         classes = int(module(images[:1]).shape[1])
     if classes != IMAGENET_CLASSES:
         raise TrainingError(
