@@ -163,6 +163,24 @@ def test_a_sabotage_of_the_step_rings(kind, precision, words, reference_of, monk
         prepared(kind, reference_of, monkeypatch, precision).require_proof()
 
 
+def test_compile_that_fell_back_to_eager_rings(reference_of, monkeypatch):
+    monkeypatch.setitem(_ENGINES, "compile", Sabotaging(TorchTrainingStep))
+    ready = training.prepare_step(Case(TINY, "cpu", "fp32", 4, "compile"), SPEC, "random", reference_of)
+    with pytest.raises(Contradiction, match="backward pass: label says engine compile, but eager ran"):
+        ready.require_proof()
+    ready.close()
+
+
+@pytest.mark.slow
+def test_a_compiled_step_is_proven_in_both_passes(reference_of):
+    ready = training.prepare_step(Case(TINY, "cpu", "fp32", 4, "compile"), SPEC, "random", reference_of)
+    ready.require_proof()
+    assert ready.forward.engine == ready.backward.engine == "compile"
+    assert ready.forward.graphs == 1
+    assert measure_training_step(ready, Duration(0.0, None, 3), run_rounds).rounds == 3
+    ready.close()
+
+
 def test_steps_that_stop_training_once_they_are_proven_ring(reference_of, monkeypatch):
     ready = prepared(TorchTrainingStep, reference_of, monkeypatch)
     ready.require_proof()
