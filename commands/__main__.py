@@ -12,6 +12,7 @@ SUBCOMMANDS = {
     "compare": ("commands.compare", "say of two runs, row by row, which is faster, and how sure that is"),
     "recover": ("commands.recover", "make a JSON file of the journal of a run that was killed"),
     "run": ("commands.run.command", "a run of pytest over the machines of a cluster, each case on one of its own"),
+    "train": ("commands.train.command", "train a model on labelled images, in one process or several"),
     "telemetry": ("commands.telemetry", "the collector that samples the machine while something is measured"),
 }
 USAGE_ERROR = 2

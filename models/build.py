@@ -121,6 +121,23 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def fresh_module(spec: ModelSpec, seed: int = 0) -> Built:
+    """Return the module of a row as its library initialises it, to be trained. The global random state stays.
+
+    Args:
+        spec: the catalogue row.
+        seed: the seed of the random weights.
+    """
+    import_source(spec)
+    began = perf_counter()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = _create(spec).eval().requires_grad_(False)
+        answering = logits_only(module, lambda: normalise(generated_images(1, spec.input.size), spec.input))
+    load_s = perf_counter() - began
+    return Built(answering, "random", state_sha256(module), f"seed {seed}, as initialised", 0.0, load_s, 0.0)
+
+
 def make_alive(module: nn.Module, trained_input: InputSpec) -> None:
     """Give random weights what training would have given them, so that no part of the network hides its mistakes.
 

@@ -12,7 +12,7 @@ from harness.devices import Device
 from harness.engines import compile as compile_
 from harness.engines import eager, ipex, onnxruntime, openvino, script, tensorrt, trace
 from harness.engines.evidence import Evidence, Quantisation
-from harness.engines.protocol import Engine, InspectedRunner, Inspector, Runner, Saving
+from harness.engines.protocol import Engine, InspectedRunner, Inspector, Runner, Saving, Training
 
 __all__ = [
     "Engine",
@@ -23,10 +23,12 @@ __all__ = [
     "Runner",
     "absent",
     "cannot_save",
+    "cannot_train",
     "engine_names",
     "import_libraries",
     "open_engine",
     "open_saving",
+    "open_training",
     "shows_memory",
     "unsupported",
 ]
@@ -112,4 +114,25 @@ def open_saving(name: str) -> Saving:
     engine = open_engine(name)
     if not isinstance(engine, Saving):
         raise ValueError(cannot_save(name))
+    return engine
+
+
+def cannot_train(name: str, device: Device, precision: str) -> str | None:
+    """Return None, or the reason why an engine does not train models on a device in a precision."""
+    engine = open_engine(name)
+    if isinstance(engine, Training):
+        return engine.trains(device, precision)
+    able = ", ".join(one for one in _ENGINES if isinstance(_ENGINES[one], Training))
+    return f"{name} is for inference and trains no model: use --engine {able}"
+
+
+def open_training(name: str) -> Training:
+    """Return the engine of this name, which can train.
+
+    Raises:
+        ValueError: no engine has that name, or the engine cannot train.
+    """
+    engine = open_engine(name)
+    if not isinstance(engine, Training):
+        raise ValueError(f"{name} is for inference and trains no model")
     return engine

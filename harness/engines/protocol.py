@@ -11,6 +11,7 @@ from harness.artefacts import Artefacts
 from harness.cases import Case
 from harness.devices import Device
 from harness.engines.evidence import Evidence
+from harness.engines.torch.training import StepTerms, TorchTrainingStep
 from models.tasks import Outputs
 
 
@@ -94,4 +95,30 @@ class Saving(Protocol):
             module: the module with the same weights, whose parameters the evidence reports.
             case: the case that the model was saved for.
             device: the device to run on.
+        """
+
+
+@runtime_checkable
+class Training(Protocol):
+    """An engine that can train a model."""
+
+    def trains(self, device: Device, precision: str) -> str | None:
+        """Return None, or the reason why this engine does not train on this device in this precision."""
+
+    def build_step(
+        self,
+        module: torch.nn.Module,
+        example: tuple[torch.Tensor, torch.Tensor],
+        case: Case,
+        device: Device,
+        terms: StepTerms,
+    ) -> TorchTrainingStep:
+        """Return the training step of a module. An engine that compiles does so when the first step runs.
+
+        Args:
+            module: the module in fp32, on the host; the engine takes it over and changes it.
+            example: one batch of images, fp32 [batch, 3, h, w] on the host, and their classes, [batch].
+            case: the case to build for.
+            device: the device to train on.
+            terms: the optimiser, the loss and what else the step does.
         """

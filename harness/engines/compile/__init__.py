@@ -24,6 +24,8 @@ from harness.engines.evidence import Quantisation
 from harness.engines.torch.profiler import Event, matrix_work, packed_operators, ran_inductor
 from harness.engines.torch.runner import Answer, StepFindings, TorchRunner, lay_out, not_a_torch_device, place, put
 from harness.engines.torch.scripts import executed_engine
+from harness.engines.torch.training import StepTerms, TorchTrainingStep, place_for_training
+from harness.engines.torch.training import trains as torch_trains
 
 WHY_NOT_SAVED = "inductor keeps what it compiled in its own cache"
 # Maps a device to the int8 quantiser for which inductor has kernels on that device (see `pt2e`).
@@ -95,6 +97,41 @@ def build(
             runner.submit(batch)
         runner.synchronize()
     return runner
+
+
+def trains(device: Device, precision: str) -> str | None:
+    """See `Training.trains`."""
+    return torch_trains("compile", device, precision)
+
+
+def build_step(
+    module: torch.nn.Module,
+    example: tuple[torch.Tensor, torch.Tensor],
+    case: Case,
+    device: Device,
+    terms: StepTerms,
+) -> TorchTrainingStep:
+    """See `Training.build_step`. Nothing is frozen, and the first step compiles a graph for each of the two passes."""
+    forget_graphs()
+    _be_quiet()
+    placed, layout = place_for_training(module, *example, case, device, terms)
+    called = terms.wrap(placed)
+    return TorchTrainingStep(
+        placed,
+        called,
+        case,
+        device,
+        terms,
+        layout,
+        forward=torch.compile(called, dynamic=False, fullgraph=False),
+        prove=lambda events: StepFindings(
+            "compile" if ran_inductor(events) else executed_engine(called, events),
+            graphs=torch._dynamo.utils.counters["stats"]["unique_graphs"],
+            graph_breaks=sum(torch._dynamo.utils.counters["graph_break"].values()),
+        ),
+        compilations=compilations,
+        on_close=forget_graphs,
+    )
 
 
 def _be_quiet() -> None:

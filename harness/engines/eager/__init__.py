@@ -13,6 +13,8 @@ from harness.devices import Device, place_of
 from harness.engines.torch.layout import Layout
 from harness.engines.torch.runner import StepFindings, TorchRunner, as_it_is, lay_out, place
 from harness.engines.torch.scripts import FILE_NAME, LAYOUT_NAME, executed_engine, saved_layout
+from harness.engines.torch.training import StepTerms, TorchTrainingStep, place_for_training
+from harness.engines.torch.training import trains as torch_trains
 
 
 def supports(device: Device, precision: str) -> str | None:
@@ -26,6 +28,26 @@ def build(
     """See `Engine.build`."""
     placed = place(module, case, device)
     return _runner(placed, case, device, lay_out(placed, example, case, device))
+
+
+def trains(device: Device, precision: str) -> str | None:
+    """See `Training.trains`."""
+    return torch_trains("eager", device, precision)
+
+
+def build_step(
+    module: torch.nn.Module,
+    example: tuple[torch.Tensor, torch.Tensor],
+    case: Case,
+    device: Device,
+    terms: StepTerms,
+) -> TorchTrainingStep:
+    """See `Training.build_step`."""
+    placed, layout = place_for_training(module, *example, case, device, terms)
+    called = terms.wrap(placed)
+    return TorchTrainingStep(
+        placed, called, case, device, terms, layout, prove=lambda events: StepFindings(executed_engine(called, events))
+    )
 
 
 def save(runner: TorchRunner) -> dict[str, bytes]:

@@ -1,0 +1,92 @@
+"""`visionmark train` on the command line: what is wrong is said in a line, and what is right is told."""
+
+import io
+import json
+
+import pytest
+
+from commands import __main__ as command
+from commands.train.arguments import read_order
+from harness.jobs.training_line import TrainingLine, duration
+from harness.measure.training import Moment
+from selftests.inside import TINY
+from selftests.photographs import write_labelled
+
+DATA = ("--model", TINY, "--data", "photographs")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "fbnet_c100", "--data", "x"], "no model 'fbnet_c100' in the catalogue"),
+        ([*DATA, "--weights", "nowhere.pth"], "--weights nowhere.pth: no such file"),
+        ([*DATA, "--device", "cuda:9"], "no cuda:9 device"),
+        ([*DATA, "--steps", "0"], "'0' is no whole number of at least 1"),
+        ([*DATA, "--learning-rate", "nan"], "'nan' is no number of at least 0"),
+        ([*DATA, "--stop-threshold", "75.9"], "'75.9' is no share from 0 to 1, such as 0.759"),
+        ([*DATA, "--nodes", "2"], "--nodes and --rendezvous HOST:PORT go together"),
+        ([*DATA, "--max-restarts", "1"], "--max-restarts is of several processes"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_2_and_a_line(arguments, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(["train", *arguments])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "replicas", "rate"),
+    [((), 1, 0.128 / 4), (("--fine-tune",), 1, 0.1 / 4), ((), 32, 8 * 0.128), (("--learning-rate", "1e-4"), 4, 1e-4)],
+)
+def test_the_rate_grows_with_the_global_batch_unless_it_is_given(arguments, replicas, rate):
+    asked = read_order([*DATA, *arguments])
+    assert asked.recipe.batch == 64
+    assert asked.recipe.rate(replicas) == pytest.approx(rate)
+
+
+def test_a_run_writes_its_files_and_says_what_came_of_it(tmp_path, capsys):
+    photographs = write_labelled(tmp_path / "photographs")
+    arguments = ["train", "--model", TINY, "--data", str(photographs), "--output-dir", str(tmp_path / "out")]
+    arguments += ["--batch-size", "8", "--steps", "2", "--threads", "1", "--warmup-epochs", "0", "--no-augment"]
+    code = command.main([*arguments, "--stop-threshold", "1"])
+    said = capsys.readouterr()
+    assert code == 1, "a threshold that is not reached is no pass"
+    assert "threshold 1: not reached" in said.out
+    assert "step 2 of 2, loss" in said.err
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"checkpoint.pt", "curve.csv", "mlperf.log", "record.json", "weights.safetensors"}
+    assert json.loads((tmp_path / "out" / "record.json").read_text())["steps"] == 2
+
+
+def test_a_failure_is_one_line_and_exit_status_1(tmp_path, capsys):
+    code = command.main(["train", *DATA[:2], "--data", str(tmp_path / "none"), "--output-dir", str(tmp_path)])
+    assert code == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("visionmark train: --data ")
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_the_line_shows_loss_rate_and_time_left():
+    out, now = Terminal(), [0.0]
+    line = TrainingLine(out, lambda: now[0])
+    line.show(Moment(1, 90, 6.91234, 25.04, 3700))
+    line.show(Moment(2, 90, 6.9, 25.0, 3600))  # too soon
+    now[0] = 1.0
+    line.show(Moment(3, 90, 6.8, 25.0, 70))
+    assert out.getvalue().split("\r")[1:] == [
+        "step 1 of 90, loss 6.9123, 25.0 images/s, 1 h 01 min left\x1b[K",
+        "step 3 of 90, loss 6.8000, 25.0 images/s, 1 min 10 s left\x1b[K",
+    ]
+
+
+def test_elsewhere_there_is_a_line_for_every_tenth():
+    out = io.StringIO()
+    line = TrainingLine(out)
+    for step in range(1, 101):
+        line.show(Moment(step, 100, 1.0, 10.0, 5))
+    assert len(out.getvalue().splitlines()) == 10
+    assert duration(59.6) == "1 min 00 s"

@@ -1,0 +1,369 @@
+"""A training run in one process: bit-equal after a break, ended when it should be, and one clear line for bad input."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.devices import open_device
+from harness.engines import eager
+from harness.engines.torch.training import TorchTrainingStep
+from harness.measure.training import Group, Recipe, TrainingError, alone, batchnorm, checkpoint, run, train
+from harness.measure.training.evaluation import RightCount, evaluate
+from harness.measure.training.optimisation import terms_of
+from harness.measure.training.order import StepOrder, batches, open_images
+from harness.measure.training.record import window_of
+from harness.measure.training.together import agreement
+from harness.proof import Contradiction
+from models.build import build_module
+from models.catalog import InputSpec, find_spec, load_catalog
+from selftests.inside import TINY
+from selftests.photographs import write_labelled
+
+SPEC = replace(find_spec(TINY, load_catalog()), input=InputSpec((64, 64), 0.9, "bilinear", (0.5,) * 3, (0.5,) * 3))
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    return write_labelled(tmp_path_factory.mktemp("photographs"))
+
+
+@pytest.fixture
+def recipe(photographs, tmp_path):
+    """Four steps an epoch, with augmentation."""
+    return Recipe(
+        model=TINY,
+        data=str(photographs),
+        folder=str(tmp_path),
+        cache_dir=str(tmp_path),
+        batch=4,
+        steps=6,
+        learning_rate=0.01,
+        warmup_epochs=0,
+    )
+
+
+@pytest.fixture
+def dropping(monkeypatch):
+    """Let the model drop, so that a step draws from torch's generator."""
+    made = run.fresh_module
+
+    def with_dropout(spec, seed):
+        built = made(spec, seed)
+        built.module.drop_rate = 0.5
+        return built
+
+    monkeypatch.setattr(run, "fresh_module", with_dropout)
+
+
+def state_of(record):
+    return record["weights_sha256"], record["momentum_sha256"]
+
+
+def broken(recipe):
+    """A run that ends after three steps, whose checkpoint another goes on from to the end."""
+    train(replace(recipe, steps=3), SPEC, alone())
+    return train(recipe, SPEC, alone(), resumes=True)
+
+
+def test_a_run_that_was_broken_ends_with_the_bits_of_one_that_was_not(recipe, dropping, tmp_path):
+    whole = train(replace(recipe, folder=str(tmp_path / "whole")), SPEC, alone())
+    resumed = broken(recipe)
+    assert state_of(resumed) == state_of(whole)
+    assert resumed["losses"] == whole["losses"]
+    assert (resumed["began_at_step"], resumed["steps"], len(resumed["losses"])) == (3, 6, 6)
+
+
+@pytest.mark.parametrize("part", ["optimiser", "random", "model"])
+def test_a_checkpoint_that_lacks_a_part_ends_with_other_bits(part, recipe, dropping, tmp_path, monkeypatch):
+    """Guards the guard: each part that is restored is needed."""
+    whole = train(replace(recipe, folder=str(tmp_path / "whole")), SPEC, alone())
+    if part == "random":
+        monkeypatch.setattr(checkpoint, "set_random_state", lambda state: None)
+    elif part == "optimiser":
+        monkeypatch.setattr(torch.optim.SGD, "load_state_dict", lambda self, state: None)
+    else:  # the running statistics alone: no loss shows them
+        load = torch.nn.Module.load_state_dict
+        monkeypatch.setattr(
+            torch.nn.Module,
+            "load_state_dict",
+            lambda self, state: load(self, {k: v for k, v in state.items() if "running" not in k}, strict=False),
+        )
+    assert state_of(broken(recipe)) != state_of(whole)
+
+
+def test_a_rate_of_0_changes_nothing_and_reaches_nothing(recipe):
+    record = train(replace(recipe, learning_rate=0.0, stop_threshold=1.0, batch_norm="frozen"), SPEC, alone())
+    assert not record["weights_changed"]
+    assert not record["is_reached"]
+    assert record["time_to_threshold_s"] is None
+
+
+def test_weights_that_stay_though_a_rate_was_asked_for_ring(recipe, monkeypatch):
+    monkeypatch.setattr(TorchTrainingStep, "update", lambda self: None)
+    with pytest.raises(Contradiction, match="6 steps changed no weight"):
+        train(replace(recipe, batch_norm="frozen"), SPEC, alone())
+
+
+def test_the_run_ends_where_the_threshold_is_reached(recipe, tmp_path):
+    record = train(replace(recipe, stop_threshold=0.0), SPEC, alone())
+    assert record["is_reached"]
+    assert record["steps"] == 4, "an evaluation follows each epoch"
+    assert 0 < record["time_to_threshold_s"] <= record["wall_s"]
+    log = [json.loads(line.partition(" ")[2]) for line in (tmp_path / "mlperf.log").read_text().splitlines()]
+    assert [line["key"] for line in log if line["key"].startswith("run")] == ["run_start", "run_stop"]
+    assert log[-1]["metadata"]["status"] == "success"
+    assert [line["value"] for line in log if line["key"] == "global_batch_size"] == [4]
+
+
+def test_the_loss_falls_and_the_record_says_so(recipe, tmp_path):
+    record = train(replace(recipe, steps=20, augments=False, learning_rate=0.05), SPEC, alone())
+    assert record["last_losses_mean"] < record["first_losses_mean"]
+    assert record["images"] == 80
+    assert record["evidence"]["backward"]["dtype_share_pct"] == {"fp32": 100.0}
+    lines = (tmp_path / "curve.csv").read_text().splitlines()
+    assert len(lines) == 21
+    assert float(lines[-1].split(",")[1]) == pytest.approx(record["last_loss"], rel=1e-4)
+
+
+def test_the_evaluation_of_the_saved_weights_is_that_of_the_run(recipe, monkeypatch):
+    record = train(replace(recipe, steps=8, evaluates=True, epochs_between_evals=1), SPEC, alone())
+    assert [one["step"] for one in record["evaluations"]] == [0, 4, 8]
+    assert record["evaluation"]["right"] == record["evaluations"][-1]["right"]
+    assert record["evaluation"]["images"] == 16
+    assert record["evaluation"]["weights_sha256"] == record["weights_sha256"]
+
+
+def test_a_loss_that_is_no_number_stops_with_its_step_and_keeps_the_last_checkpoint(recipe, tmp_path):
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at step [2-6]; the checkpoint of step \d is kept"):
+        train(replace(recipe, learning_rate=1e18, save_every=1), SPEC, alone())
+    state = torch.load(tmp_path / checkpoint.NAME, weights_only=True)
+    assert all(torch.isfinite(torch.tensor(loss)) for loss in state["losses"][0])
+
+
+def test_a_disk_that_is_full_keeps_the_last_whole_checkpoint(recipe, tmp_path, monkeypatch):
+    train(replace(recipe, steps=3), SPEC, alone())
+    before = (tmp_path / checkpoint.NAME).read_bytes()
+
+    def full(self, data):
+        with self.open("wb") as file:
+            file.write(bytes(data)[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(TrainingError, match=r"No space left on device\); checkpoint.pt of before is kept"):
+        train(recipe, SPEC, alone(), resumes=True)
+    assert (tmp_path / checkpoint.NAME).read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
+
+
+def damage(path):
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "change", "words"),
+    [
+        (damage, {}, "is damaged, or no checkpoint"),
+        (lambda path: torch.save({"state_dict": {}}, path), {}, "is no checkpoint of `visionmark train`"),
+        (lambda path: path.unlink(), {}, "there is no checkpoint"),
+        (lambda path: None, {"batch": 8}, "is of another run: batch 4, now 8"),
+        (lambda path: None, {"num_inputs": 12}, "was trained on other images"),
+    ],
+)
+def test_a_checkpoint_that_is_not_this_runs_is_refused(spoil, change, words, recipe, tmp_path):
+    train(replace(recipe, steps=1), SPEC, alone())
+    spoil(tmp_path / checkpoint.NAME)
+    with pytest.raises(TrainingError, match=words) as caught:
+        train(replace(recipe, **change), SPEC, alone(), resumes=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_of_another_number_of_replicas_is_refused(recipe, tmp_path):
+    train(replace(recipe, steps=1), SPEC, alone())
+    images = open_images(recipe, 1)
+    with pytest.raises(TrainingError, match="is of 1 replicas, and this run has 2: give --replicas 1"):
+        checkpoint.read_checkpoint(tmp_path / checkpoint.NAME, recipe, images.sha256, 2)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"data": "/nowhere"}, "no folder /nowhere"),
+        ({"batch": 17}, r"one step takes 17 images \(1 x 17\), and there are 16"),
+        ({"batch_norm": "sync"}, "takes several accelerators"),
+        ({"engine": "openvino"}, "is for inference"),
+        ({"precision": "int8"}, "int8 is for inference"),
+        ({"weights": "/nowhere.pth"}, "no file /nowhere.pth"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_clear_line(change, words, recipe):
+    with pytest.raises(TrainingError, match=words) as caught:
+        train(replace(recipe, **change), SPEC, alone())
+    assert "\n" not in str(caught.value)
+
+
+def test_images_of_one_class_or_of_none_are_refused(recipe, tmp_path):
+    one = write_labelled(tmp_path / "one", classes=1)
+    with pytest.raises(TrainingError, match="are of one class: there is nothing to learn"):
+        open_images(replace(recipe, data=str(one)), 1)
+    next(one.iterdir()).rename(one / "holiday")
+    with pytest.raises(TrainingError, match="has no class to learn"):
+        open_images(replace(recipe, data=str(one)), 1)
+
+
+def test_a_model_of_other_classes_than_the_labels_is_refused(recipe, monkeypatch):
+    made = run.fresh_module
+
+    def of_ten(spec, seed):
+        built = made(spec, seed)
+        built.module.reset_classifier(10)
+        return built
+
+    monkeypatch.setattr(run, "fresh_module", of_ten)
+    with pytest.raises(TrainingError, match="tells 10 classes apart, and the labels are of 1000"):
+        train(recipe, SPEC, alone())
+
+
+def test_training_and_validation_splits_are_told_apart(recipe, tmp_path):
+    write_labelled(tmp_path / "set" / "train", each=3)
+    write_labelled(tmp_path / "set" / "val", each=2)
+    images = open_images(replace(recipe, data=str(tmp_path / "set")), 1)
+    assert (len(images.images), len(images.evaluated)) == (12, 8)
+    assert images.evaluated_on.endswith("val")
+    both = open_images(replace(recipe, data=str(tmp_path / "set" / "train")), 1)
+    assert both.evaluated_on == "the images trained on"
+
+
+class OneOfTwo(Group):
+    """A process that counts for itself, whose sums a test adds up."""
+
+    def sum(self, numbers):
+        return list(numbers)
+
+    def same_buffers(self, module):
+        pass
+
+
+def test_an_evaluation_takes_every_image_once_over_all_replicas(recipe):
+    """15 images over two replicas: a sampler that pads would count 16."""
+    images = open_images(recipe, 1).images[:15]
+    device, terms = open_device("cpu"), terms_of(recipe, alone(), keeps_batchnorm=True)
+    example = next(batches(recipe, SPEC, open_images(recipe, 1), range(1), alone()))
+    step = eager.build_step(build_module(SPEC, "random").module, example, recipe.case, device, terms)
+    found = {
+        group: evaluate(step, recipe.case, device, SPEC, images, group, keeps_batchnorm=True)
+        for group in (alone(), OneOfTwo(0, 2), OneOfTwo(1, 2))
+    }
+    whole, *shares = found.values()
+    assert [share.images for share in shares] == [8, 7]
+    assert whole == RightCount(sum(share.right for share in shares), 15)
+    step.close()
+
+
+def test_gradients_that_are_not_averaged_ring(recipe, tmp_path, monkeypatch):
+    """A process alone, whose other replica is played by the sum: it adds a gradient that the backward pass has not."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        pair, device = Group(0, 2), open_device("cpu")
+        example = next(batches(recipe, SPEC, open_images(recipe, 1), range(1), alone()))
+        terms = terms_of(recipe, pair, keeps_batchnorm=True)
+        step = eager.build_step(build_module(SPEC, "random").module, example, recipe.case, device, terms)
+        before = {name: buffer.clone() for name, buffer in step.module.named_buffers()}
+        batch = step.put(*example)
+        monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.mul_(2))
+        assert agreement(step, batch, pair) < 1e-5
+        monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.mul_(2).add_(tensor.abs().max()))
+        with pytest.raises(Contradiction, match="they are not averaged"):
+            agreement(step, batch, pair)
+        assert all(torch.equal(buffer, before[name]) for name, buffer in step.module.named_buffers())
+        assert all(parameter.grad is None for parameter in step.module.parameters())
+        step.close()
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_a_threshold_is_judged_by_whole_numbers():
+    assert RightCount(759, 1000).reaches(0.759)
+    assert not RightCount(758, 1000).reaches(0.759)
+    assert not RightCount(1000, 1000).reaches(None)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_an_epoch_has_each_image_once_over_all_replicas_and_the_rest_is_told(size, recipe):
+    recipe = replace(recipe, batch=3)
+    images = open_images(recipe, size)
+    assert images.dropped == 16 % (3 * size)
+    for epoch in range(2):
+        steps = range(epoch * images.per_epoch, (epoch + 1) * images.per_epoch)
+        seen = [place for rank in range(size) for step in StepOrder(recipe, images, steps, Group(rank, size)) for place in step]  # fmt: skip  # noqa: E501
+        assert len(seen) == len(set(seen)) == 16 - images.dropped
+        assert {of for of, _ in seen} == {epoch}
+
+
+def test_two_replicas_take_the_images_that_one_of_twice_the_batch_takes(recipe):
+    images = open_images(recipe, 2)
+    both = [list(StepOrder(recipe, images, range(3), Group(rank, 2))) for rank in range(2)]
+    one = list(StepOrder(replace(recipe, batch=8), images, range(3), alone()))
+    assert [first + second for first, second in zip(*both, strict=True)] == one
+
+
+def test_processes_that_read_images_change_none_of_them(recipe):
+    images = open_images(recipe, 1)
+    here, there = (
+        list(batches(replace(recipe, loaders=loaders), SPEC, images, range(2, 4), alone())) for loaders in (0, 2)
+    )
+    for (pixels, classes), (others, theirs) in zip(here, there, strict=True):
+        assert torch.equal(pixels, others)
+        assert torch.equal(classes, theirs)
+
+
+def test_reading_images_leaves_the_generators_alone(recipe):
+    before = torch.get_rng_state()
+    next(batches(recipe, SPEC, open_images(recipe, 1), range(1), alone()))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def folded(module):
+    """Fold the statistics of every batch norm into its weight and bias, as weights for inference have it."""
+    for norm in batchnorm.norms_of(module):
+        zeros, ones = torch.zeros(norm.num_features), torch.ones(norm.num_features)
+        batchnorm._set_statistics(norm, zeros.double(), ones.double() - norm.eps)
+    return module
+
+
+def test_folded_batch_norms_are_recognised_and_refit_without_a_change_of_answers():
+    module = build_module(SPEC, "random").module
+    images = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert not batchnorm.is_folded(module)
+    with torch.no_grad():
+        answers = module(images)
+        folded(module)
+        assert batchnorm.is_folded(module)
+        torch.testing.assert_close(module(images), answers, rtol=1e-3, atol=1e-3)
+        batchnorm.refit(module, [images])
+        assert not batchnorm.is_folded(module)
+        torch.testing.assert_close(module.eval()(images), answers, rtol=1e-3, atol=1e-3)
+        module.train()  # the batch's own statistics are those that the norms have now
+        torch.testing.assert_close(module(images), answers, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(("asked", "becomes"), [("auto", "frozen"), ("refit", "refit"), ("train", "train")])
+def test_folded_batch_norms_are_frozen_unless_asked_otherwise_and_it_is_said(asked, becomes, recipe, tmp_path):
+    weights = tmp_path / "folded.pth"
+    torch.save(folded(build_module(SPEC, "random").module).state_dict(), weights)
+    told = []
+    record = train(replace(recipe, weights=str(weights), batch_norm=asked, steps=1), SPEC, alone(), tell=told.append)
+    assert record["batch_norm"] == becomes
+    assert any("are folded into its weights" in line for line in told) == (asked != "refit")
+
+
+def test_a_window_is_what_all_have_in_common_and_never_a_sum_of_rates():
+    one = {"node": "a", "began_s": 0.0, "ended_s": 10.0, "evaluation_s": 1.0, "checkpoint_s": 1.0, "images": 80}
+    late = {**one, "began_s": 5.0, "ended_s": 12.0}
+    elsewhere = {**one, "node": "b", "began_s": 1000.0, "ended_s": 1009.0}
+    found = window_of([one, late, elsewhere])
+    assert found["wall_s"] == 12
+    assert found["images_per_second"] == 240 / 10
