@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.cases import Case
+from harness.cases import U8, Case
+from harness.cases.setting import option_of
 from harness.devices import Device
 from harness.engines import compile as compile_
 from harness.engines import eager, ipex, onnxruntime, openvino, script, tensorrt, trace
@@ -71,7 +72,22 @@ def absent(name: str) -> str | None:
 
 def unsupported(case: Case, device: Device) -> str | None:
     """Return None, or the reason why this case cannot run. The device's reason comes before the engine's."""
-    return device.supports(case.precision) or open_engine(case.engine).supports(device, case.precision)
+    engine = open_engine(case.engine)
+    return device.supports(case.precision) or engine.supports(device, case.precision) or _unsupported_settings(case)
+
+
+def _unsupported_settings(case: Case) -> str | None:
+    """Return None, or which setting the engine of a case does not have.
+
+    Every engine takes bytes. One with further settings has a function `supports_settings` that takes the case.
+    """
+    further = [word for word in case.settings if word != U8]
+    if not further:
+        return None
+    supports: Callable[[Case], str | None] | None = getattr(open_engine(case.engine), "supports_settings", None)
+    if supports is not None:
+        return supports(case)
+    return f"{case.engine} has no setting {further[0]}, which is of engine poptorch: drop {option_of(further[0])}"
 
 
 def import_libraries(name: str, precision: str) -> None:

@@ -19,8 +19,9 @@ from harness.engines import InspectedRunner, import_libraries, open_engine, open
 from harness.progress import ReportPhase, no_report
 from harness.proof.answers import CHECKED_IMAGES, check_answers, own_answers
 from harness.proof.contradictions import MOST_PENDING_PCT, Contradiction, contradictions
+from harness.proof.inputs import case_artefacts, case_images, case_module, input_contradictions, nbytes_of
 from harness.proof.prepared import Cost, Prepared, Proof
-from harness.proof.reference import References, input_images
+from harness.proof.reference import References
 from harness.proof.waiting import pending_pct
 from harness.proof.warmup import SPAN, is_steady, warm_up
 from models.build import Built, build_module, import_source
@@ -66,8 +67,9 @@ def prepare(
         import_libraries(case.engine, case.precision)
         import_s = perf_counter() - began
         built = build_module(spec, weights)
-        images = input_images(spec, max(CHECKED_IMAGES, case.images * rotation(case.images)))
+        images = case_images(case, spec, max(CHECKED_IMAGES, case.images * rotation(case.images)))
         reference = references.outputs(CHECKED_IMAGES, built.module)
+        module = case_module(case, spec, built.module)
 
         report("placing" if case.engine == "eager" else "compiling")
         gc.collect()
@@ -75,11 +77,11 @@ def prepare(
         device.reset_peak_memory()
         began = perf_counter()
         if saved is None:
-            supplied = replace(artefacts or default_artefacts(spec), report=report)
-            runner = open_engine(case.engine).build(built.module, images[: case.images], case, device, supplied)
+            supplied = replace(case_artefacts(case, spec, artefacts or default_artefacts(spec)), report=report)
+            runner = open_engine(case.engine).build(module, images[: case.images], case, device, supplied)
         else:
             saved.require_weights(built.weights_sha256)
-            runner = open_saving(case.engine).load(saved.files(), built.module, case, device)
+            runner = open_saving(case.engine).load(saved.files(), module, case, device)
             runner.submit(runner.put(images[: case.images]))
         held.callback(runner.close)
         runner.synchronize()
@@ -108,7 +110,9 @@ def prepare(
             batch_s=statistics.median(rounds_s[-SPAN:]),
             peak_memory_bytes=peak_memory_bytes,
         )
-        return Prepared(case, spec, runner, batches, cost, proof, held.pop_all())
+        copied = nbytes_of(batches[0])
+        per_image = None if copied is None else copied / case.images
+        return Prepared(case, spec, runner, batches, cost, proof, per_image, held.pop_all())
 
 
 def _prove(
@@ -127,6 +131,7 @@ def _prove(
     problems: list[Contradiction | WrongAnswers] = [
         Contradiction(text) for text in contradictions(case, device, evidence)
     ]
+    problems += [Contradiction(text) for text in input_contradictions(case, spec, batches[0])]
     report("checking answers")
     pending = pending_pct(runner, batches)
     if pending > MOST_PENDING_PCT:
