@@ -1,7 +1,7 @@
 """Owns the case and its id, the precisions, and how long to measure. Must not know what runs a case."""
 
 from harness.cases.case import Case, Grid
-from harness.cases.data_mode import DATA_MODES, GENERATED_MODE, REAL_MODE, mode_of_kind
+from harness.cases.data_mode import DATA_MODES, GENERATED_MODE, REAL_MODE, SYNTHETIC_MODE, mode_of_kind
 from harness.cases.duration import Duration, wants_more
 from harness.cases.precision import GENERATED, PRECISIONS, Precision
 from harness.cases.setting import HALF_PARTIALS, U8
@@ -13,6 +13,7 @@ __all__ = [
     "HALF_PARTIALS",
     "PRECISIONS",
     "REAL_MODE",
+    "SYNTHETIC_MODE",
     "U8",
     "Case",
     "Duration",

@@ -11,7 +11,7 @@ from harness.cases import U8, Case
 from harness.cases.setting import option_of
 from harness.devices import Device
 from harness.engines import compile as compile_
-from harness.engines import eager, ipex, onnxruntime, openvino, script, tensorrt, trace
+from harness.engines import eager, ipex, onnxruntime, openvino, poptorch, script, tensorrt, trace
 from harness.engines.evidence import Evidence, Quantisation
 from harness.engines.protocol import Engine, InspectedRunner, Inspector, Runner, Saving
 
@@ -42,6 +42,7 @@ _ENGINES: dict[str, Engine] = {
     "openvino": openvino,
     "ipex": ipex,
     "tensorrt": tensorrt,
+    "poptorch": poptorch,
 }
 
 

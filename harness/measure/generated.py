@@ -14,7 +14,9 @@ from harness.cases import Duration, wants_more
 from harness.measure.clock import TimedRounds
 from harness.measure.drift import slope_pct
 from harness.measure.percentiles import Percentiles, percentiles_ms
-from harness.proof import Prepared, case_images, check_again
+from harness.proof import Prepared, check_again
+from harness.proof.answers import CHECKED_IMAGES
+from harness.proof.inputs import case_batches
 from models.tasks import Outputs, task_of
 
 
@@ -69,8 +71,7 @@ def measure_generated(prepared: Prepared, duration: Duration, timed: TimedRounds
         WrongAnswers: the answer of the last round is not that of its batch.
     """
     runner, case = prepared.runner, prepared.case
-    images = case_images(case, prepared.spec, case.images * len(prepared.batches))
-    batches = images.split(case.images)
+    batches = case_batches(case, prepared.spec, CHECKED_IMAGES, len(prepared.batches))
     turn = count()
     last: list[tuple[torch.Tensor, Outputs]] = []
 

@@ -34,6 +34,37 @@ def case_images(case: Case, spec: ModelSpec, count: int) -> torch.Tensor:
     return as_bytes(images, spec.input) if takes_bytes(case) else images
 
 
+def parts_of(case: Case) -> int:
+    """Return how many batches one submit of a case takes: its iterations times the replicas that share it."""
+    return case.images // case.batch
+
+
+def image_places(case: Case, pool: int, turn: int) -> list[int]:
+    """Return which image of a pool is at each place of the submit of that turn.
+
+    Each batch of a submit has the images of the pool in another rotation, so that answers in the place of another
+    iteration's or replica's can be told.
+    """
+    return [(turn + part + place) % pool for part in range(parts_of(case)) for place in range(case.batch)]
+
+
+def case_batches(case: Case, spec: ModelSpec, pool: int, least: int) -> list[torch.Tensor]:
+    """Return different inputs of `submit`, [case.images, 3, h, w], as the runner of the case takes them.
+
+    Args:
+        case: the label.
+        spec: the catalogue row of the model.
+        pool: of so many images the inputs are made where a submit takes several batches; else they have at least so
+            many images together.
+        least: the least number of inputs.
+    """
+    if parts_of(case) == 1:
+        images = case_images(case, spec, max(pool, case.images * least))
+        return [chunk for chunk in images.split(case.images) if len(chunk) == case.images]
+    images = case_images(case, spec, pool)
+    return [images[image_places(case, pool, turn)] for turn in range(least)]
+
+
 def case_pixels(case: Case, spec: ModelSpec) -> Pixels:
     """Return the transform from a decoded image to what the runner of the case takes, fp32 or uint8 [3, h, w]."""
     task = task_of(spec)

@@ -19,7 +19,8 @@ from harness.engines import InspectedRunner, import_libraries, open_engine, open
 from harness.progress import ReportPhase, no_report
 from harness.proof.answers import CHECKED_IMAGES, check_answers, own_answers
 from harness.proof.contradictions import MOST_PENDING_PCT, Contradiction, contradictions
-from harness.proof.inputs import case_artefacts, case_images, case_module, input_contradictions, nbytes_of
+from harness.proof.inputs import case_artefacts, case_batches, case_module, input_contradictions, nbytes_of
+from harness.proof.parts import check_parts, reference_of_first
 from harness.proof.prepared import Cost, Prepared, Proof
 from harness.proof.reference import References
 from harness.proof.waiting import pending_pct
@@ -28,6 +29,9 @@ from models.build import Built, build_module, import_source
 from models.catalog import ModelSpec
 from models.preprocess import preprocessing_identity
 from models.tasks import Agreement, Outputs, WrongAnswers, task_of
+
+# Above this number of images in one submit there is one batch alone: a second would take gigabytes.
+MOST_ROTATED = 4096
 
 
 def prepare(
@@ -67,7 +71,7 @@ def prepare(
         import_libraries(case.engine, case.precision)
         import_s = perf_counter() - began
         built = build_module(spec, weights)
-        images = case_images(case, spec, max(CHECKED_IMAGES, case.images * rotation(case.images)))
+        inputs = case_batches(case, spec, CHECKED_IMAGES, rotation(case.images))
         reference = references.outputs(CHECKED_IMAGES, built.module)
         module = case_module(case, spec, built.module)
 
@@ -78,15 +82,15 @@ def prepare(
         began = perf_counter()
         if saved is None:
             supplied = replace(case_artefacts(case, spec, artefacts or default_artefacts(spec)), report=report)
-            runner = open_engine(case.engine).build(module, images[: case.images], case, device, supplied)
+            runner = open_engine(case.engine).build(module, inputs[0], case, device, supplied)
         else:
             saved.require_weights(built.weights_sha256)
             runner = open_saving(case.engine).load(saved.files(), module, case, device)
-            runner.submit(runner.put(images[: case.images]))
+            runner.submit(runner.put(inputs[0]))
         held.callback(runner.close)
         runner.synchronize()
         compile_s = perf_counter() - began
-        batches = [runner.put(chunk) for chunk in images.split(case.images) if len(chunk) == case.images]
+        batches = [runner.put(batch) for batch in inputs]
 
         report("warming up")
         began = perf_counter()
@@ -144,7 +148,8 @@ def _prove(
     own = own_answers(runner, batches)
     agreement: Agreement | None = None
     try:
-        agreement = check_answers(task_of(spec), case, own, reference)
+        agreement = check_answers(task_of(spec), case, own, reference_of_first(case, reference))
+        check_parts(task_of(spec), case, own, reference)
     except WrongAnswers as wrong:
         problems.append(wrong)
     return Proof(evidence, problems, agreement, pending, runner.compilations(), identity, own)
@@ -152,7 +157,7 @@ def _prove(
 
 def rotation(images: int) -> int:
     """Return the number of different batches that the rounds cycle through, which is lower for large batches."""
-    return 4 if images <= 32 else 2
+    return 4 if images <= 32 else 2 if images <= MOST_ROTATED else 1
 
 
 def identity_of(spec: ModelSpec, built: Built) -> dict[str, Any]:
