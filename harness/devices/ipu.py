@@ -35,6 +35,7 @@ class Ipu:
 
     kind = "ipu"
     is_host = False
+    is_exclusive = True  # no two processes share an IPU
 
     def __init__(self, index: int | None = None) -> None:
         self.index = index or 0

@@ -24,6 +24,7 @@ __all__ = [
     "Runner",
     "absent",
     "cannot_save",
+    "copies_in_submit",
     "engine_names",
     "import_libraries",
     "open_engine",
@@ -99,6 +100,11 @@ def import_libraries(name: str, precision: str) -> None:
     load: Callable[[str], None] | None = getattr(open_engine(name), "import_libraries", None)
     if load is not None:
         load(precision)
+
+
+def copies_in_submit(name: str) -> bool:
+    """Return whether a submit of this engine copies its input from the host, wherever `put` has put it."""
+    return bool(getattr(open_engine(name), "COPIES_IN_SUBMIT", False))
 
 
 def shows_memory(name: str, device: Device) -> bool:
