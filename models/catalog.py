@@ -165,7 +165,7 @@ def _variant_spec(name: str, catalog: Mapping[str, ModelSpec]) -> ModelSpec:
         made_of = base if aliased == base_name else find_spec(aliased, catalog)
         spec = replace(
             base,
-            name=variant.name_of(base_name) if aliased == base_name else name,
+            name=variant.name_of(base_name),
             source=made_of.source,
             arch=made_of.arch,
             weights=None,

@@ -73,8 +73,20 @@ class Variant:
         return tuple(found)
 
     def name_of(self, base: str) -> str:
-        """Return the name of this variant of a model."""
-        return SEPARATOR.join((base, *self.words()))
+        """Return the name of this variant of a model; behind an alias are only the words in which it differs.
+
+        Raises:
+            NoVariant: the alias has no words for it.
+        """
+        if base not in ALIASES:
+            return SEPARATOR.join((base, *self.words()))
+        own = parse_variant(ALIASES[base])[1].words()
+        name = SEPARATOR.join((base, *(word for word in self.words() if word not in own)))
+        if parse_variant(name)[1] != self:
+            raise NoVariant(
+                f"{base} is {ALIASES[base]}, and has no name for what is asked; name a variant of that model"
+            )
+        return name
 
 
 def parse_variant(name: str) -> tuple[str, Variant]:
