@@ -147,6 +147,8 @@ def _replacement(layer: nn.BatchNorm2d, variant: Variant) -> nn.Module:
     joined = isinstance(getattr(parts, "act", None), nn.Module)
     drop, act = (parts.drop, parts.act) if joined else (nn.Identity(), nn.Identity())
     if not variant.groups:
+        if hasattr(act, "inplace"):
+            act.inplace = False  # without a norm before it, it would overwrite what a shortcut may still need
         return nn.Sequential(drop, act) if joined else nn.Identity()
     if not joined and not variant.strided:
         return nn.GroupNorm(variant.groups, channels, variant.eps)

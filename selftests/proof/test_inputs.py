@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
 import torch
 
+from fixtures.options.asking import Ask
 from fixtures.options.settings import read_settings
 from harness.artefacts import ArtefactCache, Artefacts, generated_calibration
 from harness.cases import Case
@@ -80,23 +82,10 @@ def test_quantising_leaves_the_normalisation_alone(tmp_path):
         assert [node.op_type for node in normalisation_nodes(graph)] == ["Cast", "Mul", "Add"]
 
 
-class Typed:
-    """Options as they were typed."""
-
-    def __init__(self, **given):
-        self._given = given
-
-    def source(self, name):
-        return name
-
-    def many(self, name):
-        return tuple(self._given.get(name.strip("-").replace("-", "_"), "").split(",")) if self._given else ()
-
-    def flag(self, name):
-        return self._given.get("eight_bit_io") == "yes" if name == "--eight-bit-io" else False
-
-    def typed(self, name):
-        return name.strip("-").replace("-", "_") in self._given
+def typed(**given):
+    """The options as they are read, with these on the command line."""
+    values = {f"visionmark_{name}": value for name, value in given.items()}
+    return Ask(SimpleNamespace(getoption=values.get, option=SimpleNamespace()), {})
 
 
 @pytest.mark.parametrize(
@@ -109,16 +98,16 @@ class Typed:
 )
 def test_what_cannot_be_is_a_usage_error(given, words):
     with pytest.raises(pytest.UsageError, match=words):
-        read_settings(Typed(**given), [SPEC])
+        read_settings(typed(**given), [SPEC])
 
 
 def test_ipu_is_another_word_for_device_and_both_places_fit_in_one_run():
-    assert read_settings(Typed(normalization_location="host,ipu"), [SPEC]) == ((), ("u8",))
+    assert read_settings(typed(normalization_location="host,ipu"), [SPEC]) == ((), ("u8",))
 
 
 def test_none_is_for_a_model_whose_input_is_not_normalised():
     bare = replace(SPEC, input=replace(SPEC.input, mean=(0.0,) * 3, std=(1.0,) * 3))
-    assert read_settings(Typed(normalization_location="none"), [bare]) == ((),)
+    assert read_settings(typed(normalization_location="none"), [bare]) == ((),)
 
 
 def test_the_options_reach_the_ids():
