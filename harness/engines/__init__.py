@@ -103,7 +103,10 @@ def import_libraries(name: str, precision: str) -> None:
 
 
 def copies_in_submit(name: str) -> bool:
-    """Return whether a submit of this engine copies its input from the host, wherever `put` has put it."""
+    """Return whether a submit of this engine copies its input from the host, wherever `put` has put it.
+
+    Such a submit is one blocking call, which holds the interpreter's lock until its answer is on the host.
+    """
     return bool(getattr(open_engine(name), "COPIES_IN_SUBMIT", False))
 
 
