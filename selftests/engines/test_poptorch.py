@@ -21,12 +21,14 @@ from harness.engines import poptorch as engine
 from harness.engines import unsupported
 from harness.engines.poptorch import program
 from harness.engines.poptorch.graph import NoGraph, read_compiled_graph
+from harness.proof import References, prepare
 from harness.proof.contradictions import contradictions
 from harness.proof.inputs import image_places
 from harness.proof.parts import check_parts
+from models.catalog import find_spec, load_catalog
 from models.tasks import Outputs, WrongAnswers, classify
 from selftests.engines import fake_poptorch as fake
-from selftests.inside import ROOT, run_command
+from selftests.inside import ROOT, TINY, run_command
 
 SIGNATURES = json.loads((ROOT / "selftests" / "engines" / "poptorch_signatures.json").read_text())
 SOURCES = [*(ROOT / "harness" / "engines" / "poptorch").glob("*.py"), ROOT / "harness" / "devices" / "ipu.py"]
@@ -323,3 +325,16 @@ def test_an_ipu_that_is_not_there_says_why(monkeypatch):
 def test_an_absent_ipu_that_was_named_is_a_usage_error():
     done = run_command("tests_perf/test_latency.py", "--device", "ipu", "--collect-only")
     assert done.code == 4 and "no ipu device (poptorch is not installed" in done.text
+
+
+def test_a_case_is_prepared_and_proven_as_on_any_device(tmp_path):
+    spec = find_spec(TINY, load_catalog())
+    case = Case(TINY, "ipu", "fp32", 2, "poptorch", replicas=2, settings=("d2", "u8"))
+    artefacts = Artefacts(ArtefactCache(tmp_path), pytest.fail)
+    ready = prepare(case, spec, "random", References(spec, "random"), artefacts=artefacts)
+    ready.require_proof()
+    record = ready.record()
+    ready.close()
+    assert record["case"].endswith("-ipu-fp32-bs2-poptorch-r2-d2-u8")
+    assert record["input_bytes_per_image"] == 3 * 160 * 160 and record["evidence"]["answers_sqnr_db"] > 60
+    assert fake.machine.taken == 0
