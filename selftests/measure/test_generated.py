@@ -34,8 +34,11 @@ class Watching:
         self._runner, self._done = runner, done
 
     def __getattr__(self, name):
-        self._done.append(name)
-        return getattr(self._runner, name)
+        def call(*arguments):
+            self._done.append(name)
+            return getattr(self._runner, name)(*arguments)
+
+        return call
 
 
 def clock(done):
