@@ -13,7 +13,7 @@ HAS_TRITON    := $(shell $(TRITON_PYTHON) -m harness.triton.installation 2>/dev/
 WITHOUT_TRITON := $(if $(HAS_TRITON),,--allow-skips)
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup setup-triton serve serve-one bench best names-a-model test test-all selftest smoke check bench-harness setup-ipex test-ipex clean
+.PHONY: help setup setup-triton serve serve-one bench best names-a-model test test-all selftest smoke check bench-harness setup-ipex test-ipex setup-poptorch clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -89,6 +89,14 @@ test-ipex: .venv-ipex/.installed ## the self-tests of the engine ipex, then its 
 	@.venv-ipex/bin/python -m pytest $(IPEX_TESTS) -k fbnetc_100 --device cpu --engine ipex --precision fp32,bf16,amp_bf16 \
 	  --batch-size 1 --benchmark-json results/ipex.json $(ARGS)
 
+setup-poptorch: ## install PopTorch, given as WHEEL=… from Graphcore's SDK, and torch 2.0.1 into .venv-poptorch
+	@test -n "$(WHEEL)" || { echo "PopTorch is in no index: give WHEEL=/path/to/poptorch-….whl, which comes with Graphcore's Poplar SDK"; exit 2; }
+	@test -f "$(WHEEL)" || { echo "WHEEL=$(WHEEL): no such file"; exit 2; }
+	@test -x .venv-poptorch/bin/python || $(PYTHON) -m venv .venv-poptorch
+	@.venv-poptorch/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/poptorch.txt
+	@.venv-poptorch/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "$(WHEEL)"
+	@echo "source the SDK's enable.sh, then: .venv-poptorch/bin/python -m pytest --device ipu"
+
 check: $(STAMP) ## ruff (format and lint), strict mypy, and which room may import which
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 
@@ -96,4 +104,4 @@ bench-harness: $(STAMP) $(HAS_TRITON) ## what the harness itself costs and what 
 	@for bench in bench_harness bench_engines bench_serving bench_streams bench_bulk; do $(BIN)/python -m benchmarks.$$bench || exit; done
 
 clean: ## remove environments and caches; results stay
-	rm -rf .venv .venv-ipex .venv-triton .pytest_cache .mypy_cache .ruff_cache .cache
+	rm -rf .venv .venv-ipex .venv-poptorch .venv-triton .pytest_cache .mypy_cache .ruff_cache .cache

@@ -10,7 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
@@ -24,6 +24,8 @@ from models.checkpoints import WeightsError, first_line, load_file
 from models.downloads import download, overlay
 from models.logits import logits_only
 from models.preprocess import generated_images, normalise
+from models.variant_modules import efficientnet, replace_norms
+from models.variants import NoVariant, Variant
 
 CALIBRATION_IMAGES = 16
 # A scale of a branch below this switches the branch off. Some start at or near zero: batch norms that ResNets start at
@@ -214,12 +216,41 @@ def _create(spec: ModelSpec) -> nn.Module:
     if spec.source == "visionmark":
         built: nn.Module = getattr(library, spec.arch)()
         return built
+    if spec.variant is not None:
+        return _create_variant(spec, spec.variant)
     if spec.source == "timm":
         name = f"{spec.arch}.{spec.weights}" if spec.weights else spec.arch
         created: nn.Module = library.create_model(name, pretrained=False)
         return created
     made: nn.Module = library.get_model(spec.arch, weights=None, **_torchvision_arguments(library, spec))
     return made
+
+
+def _create_variant(spec: ModelSpec, variant: Variant) -> nn.Module:
+    if variant.has_own_blocks:
+        if spec.source != "timm":
+            raise NoVariant(f"{spec.name}: expansion ratios and groups are of timm's EfficientNets")
+        module = efficientnet(spec.arch, variant)
+    else:
+        module = _create(replace(spec, variant=None, weights=spec.made_of))
+    return replace_norms(module, variant, spec.name)
+
+
+def require_buildable(spec: ModelSpec) -> None:
+    """Check that there can be such a variant, by building its network without memory for its weights.
+
+    Raises:
+        NoVariant: there cannot; the message says why.
+    """
+    with torch.device("meta"):
+        _create(spec)
+
+
+def layers_of(spec: ModelSpec) -> list[str]:
+    """Return the names of all layers of a model, in the order of its network, which is built without weights."""
+    import_source(spec)
+    with torch.device("meta"):
+        return [name for name, _ in _create(spec).named_modules() if name]
 
 
 def _torchvision_arguments(models: Any, spec: ModelSpec) -> dict[str, Any]:
@@ -273,6 +304,11 @@ def _pretrained(spec: ModelSpec, file: Path | None) -> nn.Module:
 @contextmanager
 def _fetching(spec: ModelSpec) -> Iterator[None]:
     """Turn what goes wrong while published weights are fetched into a `WeightsError`."""
+    if spec.variant is not None:
+        raise WeightsError(
+            f"{spec.name} has no published weights: those of the model that it is made of were trained with other "
+            f"layers, and would mean nothing in it; use --weights random or --weights FILE"
+        )
     if spec.weights is None:
         raise WeightsError(f"{spec.name} has no published weights; use --weights random or --weights FILE")
     try:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import yaml
+
+from models.variants import ALIASES, SEPARATOR, NoVariant, Variant, parse_variant
 
 CATALOG_PATH = Path(__file__).with_name("catalog.yaml")
 
@@ -98,6 +100,8 @@ class ModelSpec:
             empty if none is known.
         margin_pct: how far a measured score may lie below what it is compared with, in per cent of the latter.
         gaps: what is known not to run.
+        variant: how the network differs from that of the library; None for that of the library.
+        made_of: the tag of weights of the row that a variant is made of.
     """
 
     name: str
@@ -109,6 +113,13 @@ class ModelSpec:
     published: Mapping[str, float] = field(default_factory=dict)
     margin_pct: float = MARGIN_PCT
     gaps: tuple[Gap, ...] = ()
+    variant: Variant | None = None
+    made_of: str | None = None
+
+    @property
+    def network_weights(self) -> str | None:
+        """The tag of the weights whose network and input are the row's; of a variant those of its base."""
+        return self.weights if self.variant is None else self.made_of
 
 
 def load_catalog(path: Path = CATALOG_PATH) -> dict[str, ModelSpec]:
@@ -131,6 +142,8 @@ def find_spec(name: str, catalog: Mapping[str, ModelSpec]) -> ModelSpec:
     library, colon, arch = name.partition(":")
     if name in catalog:
         return catalog[name]
+    if SEPARATOR in name:
+        return _variant_spec(name, catalog)
     if colon and library == "timm":
         return _timm_spec(name, arch)
     if colon and library == "torchvision":
@@ -139,6 +152,31 @@ def find_spec(name: str, catalog: Mapping[str, ModelSpec]) -> ModelSpec:
         f"no model {name!r} in the catalogue{_hint(name, catalog)}; "
         "timm:NAME and torchvision:NAME take any model of those libraries"
     )
+
+
+def _variant_spec(name: str, catalog: Mapping[str, ModelSpec]) -> ModelSpec:
+    """Return the row of a variant, whose network is built to see whether there can be such a one."""
+    from models.build import require_buildable
+
+    try:
+        base_name, variant = parse_variant(name)
+        base = find_spec(base_name, catalog)
+        aliased = ALIASES.get(base_name, base_name).partition(SEPARATOR)[0]
+        made_of = base if aliased == base_name else find_spec(aliased, catalog)
+        spec = replace(
+            base,
+            name=variant.name_of(base_name),
+            source=made_of.source,
+            arch=made_of.arch,
+            weights=None,
+            published={},
+            variant=variant,
+            made_of=made_of.weights,
+        )
+        require_buildable(spec)
+    except NoVariant as error:
+        raise UnknownModel(str(error)) from None
+    return spec
 
 
 def _timm_spec(name: str, arch_tag: str) -> ModelSpec:

@@ -94,18 +94,19 @@ def build_transform(spec: ModelSpec) -> Callable[[Image.Image], Tensor]:
     """
     if spec.source == "torchvision":
         return cast("Callable[[Image.Image], Tensor]", _torchvision_preset(spec))
-    from timm.data import create_transform
+    return _timm_transform(spec.input, normalize=True)
 
-    trained_input = spec.input
-    transform = create_transform(
-        (3, *trained_input.size),
-        interpolation=trained_input.interpolation,
-        mean=trained_input.mean,
-        std=trained_input.std,
-        crop_pct=trained_input.crop_pct,
-        crop_mode=trained_input.crop_mode,
-    )
-    return cast("Callable[[Image.Image], Tensor]", transform)
+
+def build_byte_transform(spec: ModelSpec) -> Callable[[Image.Image], Tensor]:
+    """Return `build_transform` without its last step, the normalisation.
+
+    Returns:
+        A function from an RGB image of any size to uint8 `[3, height, width]`, the pixels that Pillow resized and cut.
+    """
+    if spec.source == "torchvision":
+        return _torchvision_bytes(_torchvision_preset(spec))
+    pixels = _timm_transform(spec.input, normalize=False)
+    return lambda image: pixels(image).contiguous()  # as Pillow has them, the channels of a pixel lie side by side
 
 
 def preprocessing_identity(spec: ModelSpec) -> dict[str, Setting]:
@@ -135,10 +136,42 @@ def preprocessing_identity(spec: ModelSpec) -> dict[str, Setting]:
 
 def _torchvision_preset(spec: ModelSpec) -> Any:
     models = import_module("torchvision.models")
-    preset = models.get_model_weights(spec.arch)[spec.weights].transforms()
+    preset = models.get_model_weights(spec.arch)[spec.network_weights].transforms()
     if torchvision_input(preset) != spec.input:
         raise ValueError(
-            f"{spec.name}: the input {spec.input} is not that of its weights {spec.weights}, "
+            f"{spec.name}: the input {spec.input} is not that of its weights {spec.network_weights}, "
             f"{torchvision_input(preset)}; correct the catalogue row"
         )
     return preset
+
+
+def _timm_transform(trained_input: InputSpec, *, normalize: bool) -> Callable[[Image.Image], Tensor]:
+    from timm.data import create_transform
+
+    transform = create_transform(
+        (3, *trained_input.size),
+        interpolation=trained_input.interpolation,
+        mean=trained_input.mean,
+        std=trained_input.std,
+        crop_pct=trained_input.crop_pct,
+        crop_mode=trained_input.crop_mode,
+        normalize=normalize,
+    )
+    return cast("Callable[[Image.Image], Tensor]", transform)
+
+
+def _torchvision_bytes(preset: Any) -> Callable[[Image.Image], Tensor]:
+    """Return what torchvision's classification preset does before it converts to fp32.
+
+    Source: `ImageClassification.forward` in torchvision/transforms/_presets.py.
+    """
+    functional = import_module("torchvision.transforms.functional")
+
+    def pixels(image: Image.Image) -> Tensor:
+        resized = functional.resize(
+            image, preset.resize_size, interpolation=preset.interpolation, antialias=preset.antialias
+        )
+        cut: Tensor = functional.pil_to_tensor(functional.center_crop(resized, preset.crop_size))
+        return cut.contiguous()
+
+    return pixels

@@ -1,7 +1,11 @@
 """How many images a second from the encoded file to its class."""
 
+import pytest
+
 from harness.host.cores import usable_cores
 from harness.measure.end_to_end import measure_end_to_end
+
+pytestmark = pytest.mark.data_mode("real")
 
 
 def test_end_to_end(image_files, data_name, prepared, passes, decoders, timed, record, skips_unreadable):

@@ -1,6 +1,10 @@
 """How long one batch takes."""
 
+import pytest
+
 from harness.measure.latency import measure_latency
+
+pytestmark = pytest.mark.data_mode("synthetic")
 
 
 def test_latency(prepared, duration, timed, record):

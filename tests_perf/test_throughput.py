@@ -1,6 +1,10 @@
 """How many images a second."""
 
+import pytest
+
 from harness.measure.throughput import measure_throughput
+
+pytestmark = pytest.mark.data_mode("synthetic")
 
 
 def test_throughput(prepared, duration, timed, record):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.artefacts.cache import (
     Artefact,
@@ -43,11 +44,13 @@ class Artefacts:
         cache: the cache in which artefacts are kept.
         calibration: returns the calibration images; called only when they are needed, which is for int8.
         report: called with a description of what is being made, for a progress line.
+        report_dir: a folder for what a vendor's profiler tells of the model, None for no such report.
     """
 
     cache: ArtefactCache
     calibration: Callable[[], Calibration]
     report: ReportPhase = no_report
+    report_dir: Path | None = None
 
 
 def default_artefacts(spec: ModelSpec) -> Artefacts:

@@ -8,13 +8,15 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from harness.cases.precision import PRECISIONS
+from harness.cases.setting import REPLICATING_ENGINES, device_iterations, option_of
 
 # A setting is a word at the end of an id. `x4` and `r2` in that position mean streams and replicas instead.
-_SETTING = re.compile(r"(?!x\d+$|r\d+$)[a-z][a-z0-9]*")
+_WORD = r"[a-z][A-Za-z0-9:+._]*"
+_SETTING = re.compile(rf"(?!x\d+$|r\d+$){_WORD}")
 _ID = re.compile(
     r"(?P<model>.+)-(?P<device>[a-z][a-z0-9]*(?::\d+)?)"
     rf"-(?P<precision>{'|'.join(PRECISIONS)})-bs(?P<batch>[1-9]\d*)-(?P<engine>[a-z][a-z0-9_]*)"
-    r"(?:-x(?P<streams>[1-9]\d*))?(?:-r(?P<replicas>[1-9]\d*))?(?P<settings>(?:-[a-z][a-z0-9]*)*)"
+    rf"(?:-x(?P<streams>[1-9]\d*))?(?:-r(?P<replicas>[1-9]\d*))?(?P<settings>(?:-{_WORD})*)"
 )
 
 
@@ -90,12 +92,13 @@ class Case:
     @property
     def images(self) -> int:
         """The number of images that one call of `submit` takes."""
-        return self.batch
+        replicas = self.replicas if self.engine in REPLICATING_ENGINES else 1
+        return self.batch * device_iterations(self.settings) * replicas
 
     @property
     def processes(self) -> int:
         """The number of processes that measure the case together."""
-        return self.streams * self.replicas
+        return self.streams * (1 if self.engine in REPLICATING_ENGINES else self.replicas)
 
     @property
     def device_kind(self) -> str:
@@ -108,8 +111,8 @@ class Case:
         return (self.device, self.precision, self.engine, self.settings) == ("cpu", "fp32", "eager", ())
 
     def alone(self) -> Case:
-        """Return the same case with one stream and one replica, so in one process."""
-        return replace(self, streams=1, replicas=1)
+        """Return the same case in one process: with one stream, and with the replicas of that process alone."""
+        return replace(self, streams=1, replicas=self.replicas if self.engine in REPLICATING_ENGINES else 1)
 
     def flat(self) -> dict[str, str | int]:
         """Return the parts as scalars, in the order of the id, with the settings joined by spaces."""
@@ -132,6 +135,7 @@ class Case:
         return (
             f"--model {self.model} --device {self.device} --precision {self.precision} "
             f"--batch-size {self.batch} --engine {self.engine}{several}"
+            + "".join(f" {option_of(word)}" for word in self.settings)
         )
 
 
@@ -140,7 +144,7 @@ class Grid:
     """The matrix of cases, with a tuple of values for each axis.
 
     If `only` is not None, the grid is limited to those cases, which are compared without streams and replicas. The
-    cases of `more` are added to it, wherever they lie.
+    cases of `more` are added to it, wherever they lie. Each value of `settings` is the settings of a case together.
     """
 
     models: tuple[str, ...]
@@ -152,10 +156,11 @@ class Grid:
     streams: tuple[int, ...] = (1,)
     replicas: tuple[int, ...] = (1,)
     more: tuple[Case, ...] = ()
+    settings: tuple[tuple[str, ...], ...] = ((),)
 
     def cases(self) -> Iterable[Case]:
         """Return all cases, with the model as the outermost axis, so that the cases of one model are adjacent."""
         alone = (self.models, self.devices, self.precisions, self.batches, self.engines)
-        cells = (Case(*parts) for parts in product(*alone, self.streams, self.replicas))
+        cells = (Case(*parts) for parts in product(*alone, self.streams, self.replicas, self.settings))
         found = (case for case in cells if self.only is None or case.alone() in self.only)
         return dict.fromkeys([*found, *self.more]) if self.more else found

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from harness.devices.cpu import Cpu
 from harness.devices.cuda import Cuda
+from harness.devices.ipu import Ipu
 from harness.devices.protocol import Device, place_of
 from harness.devices.xpu import Xpu
 
@@ -16,6 +17,7 @@ _DEVICES: dict[str, Callable[[int | None], Device]] = {
     "cpu": Cpu,
     "cuda": Cuda,
     "xpu": Xpu,
+    "ipu": Ipu,
 }
 
 
@@ -32,5 +34,7 @@ def open_device(name: str) -> Device:
     """
     kind, _, index = name.partition(":")
     if kind not in _DEVICES or (index and not index.isdecimal()) or name.endswith(":"):
-        raise ValueError(f"no device {name!r}; there are {', '.join(_DEVICES)}, and cuda:1 or xpu:1 for one of several")
+        raise ValueError(
+            f"no device {name!r}; there are {', '.join(_DEVICES)}, and cuda:1, xpu:1 or ipu:1 for one of several"
+        )
     return _DEVICES[kind](int(index) if index else None)

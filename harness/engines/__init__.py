@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from harness.cases import Case
+from harness.cases import U8, Case
+from harness.cases.setting import option_of
 from harness.devices import Device
 from harness.engines import compile as compile_
-from harness.engines import eager, ipex, onnxruntime, openvino, script, tensorrt, trace
+from harness.engines import eager, ipex, onnxruntime, openvino, poptorch, script, tensorrt, trace
 from harness.engines.evidence import Evidence, Quantisation
 from harness.engines.protocol import Engine, InspectedRunner, Inspector, Runner, Saving, Training
 
@@ -24,6 +25,7 @@ __all__ = [
     "absent",
     "cannot_save",
     "cannot_train",
+    "copies_in_submit",
     "engine_names",
     "import_libraries",
     "open_engine",
@@ -43,6 +45,7 @@ _ENGINES: dict[str, Engine] = {
     "openvino": openvino,
     "ipex": ipex,
     "tensorrt": tensorrt,
+    "poptorch": poptorch,
 }
 
 
@@ -73,7 +76,22 @@ def absent(name: str) -> str | None:
 
 def unsupported(case: Case, device: Device) -> str | None:
     """Return None, or the reason why this case cannot run. The device's reason comes before the engine's."""
-    return device.supports(case.precision) or open_engine(case.engine).supports(device, case.precision)
+    engine = open_engine(case.engine)
+    return device.supports(case.precision) or engine.supports(device, case.precision) or _unsupported_settings(case)
+
+
+def _unsupported_settings(case: Case) -> str | None:
+    """Return None, or which setting the engine of a case does not have.
+
+    Every engine takes bytes. One with further settings has a function `supports_settings` that takes the case.
+    """
+    further = [word for word in case.settings if word != U8]
+    if not further:
+        return None
+    supports: Callable[[Case], str | None] | None = getattr(open_engine(case.engine), "supports_settings", None)
+    if supports is not None:
+        return supports(case)
+    return f"{case.engine} has no setting {further[0]}, which is of engine poptorch: drop {option_of(further[0])}"
 
 
 def import_libraries(name: str, precision: str) -> None:
@@ -84,6 +102,14 @@ def import_libraries(name: str, precision: str) -> None:
     load: Callable[[str], None] | None = getattr(open_engine(name), "import_libraries", None)
     if load is not None:
         load(precision)
+
+
+def copies_in_submit(name: str) -> bool:
+    """Return whether a submit of this engine copies its input from the host, wherever `put` has put it.
+
+    Such a submit is one blocking call, which holds the interpreter's lock until its answer is on the host.
+    """
+    return bool(getattr(open_engine(name), "COPIES_IN_SUBMIT", False))
 
 
 def shows_memory(name: str, device: Device) -> bool:

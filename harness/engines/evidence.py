@@ -63,6 +63,7 @@ class Evidence:
         fallbacks: the number of nodes that ran on another provider than requested, by `operator on provider`.
         quantisation: the outcome of quantising to int8, None for the other precisions.
         notes: further findings that are specific to the engine.
+        denials: in what the engine itself found that the label is not what ran.
     """
 
     engine: str
@@ -80,6 +81,7 @@ class Evidence:
     fallbacks: dict[str, int] = field(default_factory=dict)
     quantisation: Quantisation | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    denials: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the evidence as the JSON record holds it.

@@ -24,7 +24,7 @@ class Runner(Protocol):
         The result shares no memory with the images, which may change or be freed afterwards.
 
         Args:
-            images: the images, fp32 [n, 3, h, w] on the host.
+            images: the images, fp32 [n, 3, h, w] on the host, or uint8 where the module takes bytes.
         """
 
     def submit(self, batch: Any) -> Any:
@@ -73,7 +73,7 @@ class Engine(Protocol):
 
         Args:
             module: the module in fp32, on the host, in evaluation mode; the engine takes it over and may change it.
-            example: one batch of images, fp32 [batch, 3, h, w] on the host.
+            example: one batch of images, fp32 [batch, 3, h, w] on the host, or uint8 where the module takes bytes.
             case: the case to build for.
             device: the device to run on.
             artefacts: the cache and the calibration images.

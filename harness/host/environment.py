@@ -17,7 +17,7 @@ from harness.host.cores import BINDING, current, running_pools
 LIBRARIES = (
     *("torch", "torchvision", "timm", "numpy", "pillow", "pytest", "pytest-benchmark", "triton"),
     *("openvino", "nncf", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "torchao"),
-    *("intel-extension-for-pytorch", "tensorrt", "tensorrt-cu13"),
+    *("intel-extension-for-pytorch", "tensorrt", "tensorrt-cu13", "poptorch"),
 )
 # The environment variables that change what a number means.
 VARIABLES = (
@@ -36,6 +36,7 @@ VARIABLES = (
     "ZE_AFFINITY_MASK",
     "ONEDNN_DEFAULT_FPMATH_MODE",
     "ONEDNN_MAX_CPU_ISA",
+    *("POPLAR_ENGINE_OPTIONS", "POPLAR_RUNTIME_OPTIONS", "POPLAR_SDK_ENABLED", "POPTORCH_DEFAULT_OPTIONS"),
 )
 
 

@@ -123,7 +123,9 @@ def placements(case: Case) -> list[Case]:
     For example, `--replicas 2 --streams 2` on `cuda` gives two streams on each of `cuda:0` and `cuda:1`.
     """
     alone = case.alone()
-    if case.replicas == 1:
+    if case.processes == case.streams:  # one device, or as many replicas as one process drives itself
+        if getattr(open_device(case.device), "is_exclusive", False) and case.replicas == 1 and case.streams > 1:
+            return [replace(alone, device=f"{case.device_kind}:{stream}") for stream in range(case.streams)]
         return [alone] * case.streams
     return [
         replace(alone, device=f"{case.device}:{replica}")

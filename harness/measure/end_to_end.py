@@ -12,7 +12,7 @@ from harness.cases import Duration, wants_more
 from harness.data import DECODER, IMAGENET_CLASSES, ImageFile
 from harness.measure.clock import TimedRounds
 from harness.measure.pipeline import answers_of_files, stage_rates
-from harness.proof import Prepared
+from harness.proof import Prepared, case_pixels
 from models.tasks import task_of
 
 
@@ -76,7 +76,7 @@ def measure_end_to_end(
         UnreadableImage: a file cannot be decoded, and `skips_unreadable` is False; or none can.
     """
     task = task_of(prepared.spec)
-    transform = task.transform(prepared.spec)
+    transform = case_pixels(prepared.case, prepared.spec)
     batch = prepared.case.images
     rates = stage_rates(prepared.runner, task, transform, files, batch, pool, skips_unreadable=skips_unreadable)
     passes: list[list[Any]] = []

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+
 from harness.cases import PRECISIONS
 from harness.measure.clock import TimedRounds
-from harness.proof import Prepared, References, input_images
+from harness.proof import Prepared, References, case_images
 from harness.proof.answers import answers
 from models.tasks import Outputs, task_of
 
@@ -35,7 +37,7 @@ def measure_parity(prepared: Prepared, references: References, timed: TimedRound
     """
     batch = prepared.case.images
     number = -(-PARITY_IMAGES // batch) * batch
-    images = input_images(prepared.spec, number)
+    images = case_images(prepared.case, prepared.spec, PARITY_IMAGES)[torch.arange(number) % PARITY_IMAGES]
     reference = references.outputs(PARITY_IMAGES)
     chunks = [prepared.runner.put(chunk) for chunk in images.split(batch)]
     found: list[Outputs] = []

@@ -13,6 +13,8 @@ LEAST_SHARE_PCT = 90.0
 LEAST_TF32_SHARE_PCT = 1.0
 # The most work that may still run after `synchronize` has returned, as a share of the step's time.
 MOST_PENDING_PCT = 20.0
+# What an accelerator's work is seen by: the times of its kernels, or the program that was compiled for it whole.
+DEVICE_CLOCKS = ("kernel", "compiled graph")
 
 
 class Contradiction(AssertionError):
@@ -33,6 +35,7 @@ def contradictions(case: Case, device: Device, evidence: Evidence) -> list[str]:
         *_quantisation_contradictions(case, evidence),
         *_placement_contradictions(device, evidence),
         *_thread_contradictions(device, evidence),
+        *evidence.denials,
     ]
 
 
@@ -93,7 +96,7 @@ def _placement_contradictions(device: Device, evidence: Evidence) -> list[str]:
     if evidence.fallbacks:
         listed = ", ".join(f"{name} ({count})" for name, count in evidence.fallbacks.items())
         found.append(f"label says device {here}, but nodes fell back to another provider: {listed}")
-    if not device.is_host and evidence.clock != "kernel":
+    if not device.is_host and evidence.clock not in DEVICE_CLOCKS:
         found.append(
             f"label says device {here}, but the profile shows no kernel of it: "
             f"nothing ran there, or profiling it is not permitted"

@@ -19,14 +19,19 @@ from harness.engines import InspectedRunner, import_libraries, open_engine, open
 from harness.progress import ReportPhase, no_report
 from harness.proof.answers import CHECKED_IMAGES, check_answers, own_answers
 from harness.proof.contradictions import MOST_PENDING_PCT, Contradiction, contradictions
+from harness.proof.inputs import case_artefacts, case_batches, case_module, input_contradictions, nbytes_of
+from harness.proof.parts import check_parts, reference_of_first
 from harness.proof.prepared import Cost, Prepared, Proof
-from harness.proof.reference import References, input_images
+from harness.proof.reference import References
 from harness.proof.waiting import pending_pct
 from harness.proof.warmup import SPAN, is_steady, warm_up
 from models.build import Built, build_module, import_source
 from models.catalog import ModelSpec
 from models.preprocess import preprocessing_identity
 from models.tasks import Agreement, Outputs, WrongAnswers, task_of
+
+# Above this number of images in one submit there is one batch alone: a second would take gigabytes.
+MOST_ROTATED = 4096
 
 
 def prepare(
@@ -66,8 +71,9 @@ def prepare(
         import_libraries(case.engine, case.precision)
         import_s = perf_counter() - began
         built = build_module(spec, weights)
-        images = input_images(spec, max(CHECKED_IMAGES, case.images * rotation(case.images)))
+        inputs = case_batches(case, spec, CHECKED_IMAGES, rotation(case.images))
         reference = references.outputs(CHECKED_IMAGES, built.module)
+        module = case_module(case, spec, built.module)
 
         report("placing" if case.engine == "eager" else "compiling")
         gc.collect()
@@ -75,16 +81,16 @@ def prepare(
         device.reset_peak_memory()
         began = perf_counter()
         if saved is None:
-            supplied = replace(artefacts or default_artefacts(spec), report=report)
-            runner = open_engine(case.engine).build(built.module, images[: case.images], case, device, supplied)
+            supplied = replace(case_artefacts(case, spec, artefacts or default_artefacts(spec)), report=report)
+            runner = open_engine(case.engine).build(module, inputs[0], case, device, supplied)
         else:
             saved.require_weights(built.weights_sha256)
-            runner = open_saving(case.engine).load(saved.files(), built.module, case, device)
-            runner.submit(runner.put(images[: case.images]))
+            runner = open_saving(case.engine).load(saved.files(), module, case, device)
+            runner.submit(runner.put(inputs[0]))
         held.callback(runner.close)
         runner.synchronize()
         compile_s = perf_counter() - began
-        batches = [runner.put(chunk) for chunk in images.split(case.images) if len(chunk) == case.images]
+        batches = [runner.put(batch) for batch in inputs]
 
         report("warming up")
         began = perf_counter()
@@ -109,7 +115,9 @@ def prepare(
             batch_s=statistics.median(rounds_s[-SPAN:]),
             peak_memory_bytes=peak_memory_bytes,
         )
-        return Prepared(case, spec, runner, batches, cost, proof, held.pop_all())
+        copied = nbytes_of(batches[0])
+        per_image = None if copied is None else copied / case.images
+        return Prepared(case, spec, runner, batches, cost, proof, per_image, held.pop_all())
 
 
 def _prove(
@@ -128,6 +136,7 @@ def _prove(
     problems: list[Contradiction | WrongAnswers] = [
         Contradiction(text) for text in contradictions(case, device, evidence)
     ]
+    problems += [Contradiction(text) for text in input_contradictions(case, spec, batches[0])]
     report("checking answers")
     pending = pending_pct(runner, batches)
     if pending > MOST_PENDING_PCT:
@@ -140,7 +149,8 @@ def _prove(
     own = own_answers(runner, batches)
     agreement: Agreement | None = None
     try:
-        agreement = check_answers(task_of(spec), case, own, reference)
+        agreement = check_answers(task_of(spec), case, own, reference_of_first(case, reference))
+        check_parts(task_of(spec), case, own, reference)
     except WrongAnswers as wrong:
         problems.append(wrong)
     return Proof(evidence, problems, agreement, pending, runner.compilations(), identity, own)
@@ -148,7 +158,7 @@ def _prove(
 
 def rotation(images: int) -> int:
     """Return the number of different batches that the rounds cycle through, which is lower for large batches."""
-    return 4 if images <= 32 else 2
+    return 4 if images <= 32 else 2 if images <= MOST_ROTATED else 1
 
 
 def identity_of(spec: ModelSpec, built: Built) -> dict[str, Any]:

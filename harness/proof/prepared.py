@@ -80,6 +80,7 @@ class Prepared:
         batches: different input batches, placed on the device, which the rounds cycle through.
         cost: what preparing the case cost.
         proof: the findings that confirm or deny the label.
+        input_bytes_per_image: the bytes of one image as `submit` reads it, None if the engine does not tell.
         held: releases, in the right order, everything that the case holds.
     """
 
@@ -89,6 +90,7 @@ class Prepared:
     batches: Sequence[Any]
     cost: Cost
     proof: Proof
+    input_bytes_per_image: float | None = None
     held: ExitStack = field(default_factory=ExitStack)
 
     def require_proof(self) -> None:
@@ -147,6 +149,7 @@ class Prepared:
             "warmup_steady": cost.warmup_steady,
             "peak_memory_mib": None if peak is None else peak / 2**20,
             "unique_batches": len(self.batches),
+            "input_bytes_per_image": self.input_bytes_per_image,
             "evidence": {
                 **proof.evidence.as_dict(),
                 "answers_sqnr_db": None if proof.agreement is None else proof.agreement.sqnr_db,

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 
 from harness.devices.cpu import Cpu
+from harness.proof.inputs import input_images
 from models.build import build_module
 from models.catalog import ModelSpec
-from models.tasks import Outputs, output_names, task_of
+from models.tasks import Outputs, output_names
 
 
 def reference_outputs(module: torch.nn.Module, images: torch.Tensor) -> Outputs:
@@ -53,8 +54,3 @@ class References:
                 module = build_module(self._spec, self._weights).module
             self._held = reference_outputs(module, input_images(self._spec, count))
         return self._held.first(count)
-
-
-def input_images(spec: ModelSpec, count: int) -> torch.Tensor:
-    """Return generated images, fp32 [count, 3, h, w], as the model's weights expect them."""
-    return task_of(spec).generated(spec, count)

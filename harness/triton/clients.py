@@ -18,7 +18,7 @@ from harness.triton.repository import INPUT, OUTPUT
 from harness.triton.server import Endpoint
 from models.tasks.classify import Logits
 
-ImageBatch = npt.NDArray[np.float32]
+ImageBatch = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 
 PROTOCOLS = ("grpc", "http")
 MODES = ("sync", "async")
@@ -61,7 +61,7 @@ class SyncClient(Protocol):
     """A client that blocks until it has the answer. Only the thread that opened it may use it."""
 
     def infer(self, images: ImageBatch) -> Logits:
-        """Return the logits [n, classes] of images, fp32 [n, 3, h, w].
+        """Return the logits [n, classes] of images, fp32 or uint8 [n, 3, h, w].
 
         Raises:
             RequestFailed: if there was no answer, or if the answer was an error.
@@ -99,9 +99,14 @@ def _explain(error: Exception) -> RequestFailed:
     return RequestFailed(text if text.startswith("[") else f"{type(error).__name__}: {text}")
 
 
+def type_of(images: ImageBatch) -> str:
+    """Return the type of images as the protocol names it: `FP32`, or `UINT8` for a model that takes bytes."""
+    return {"float32": "FP32", "uint8": "UINT8"}[images.dtype.name]
+
+
 def request_of(module: Any, target: Target, images: ImageBatch) -> Any:
     """Return the input tensor of a request, made with either client library as `module`."""
-    asked = module.InferInput(target.input, list(images.shape), "FP32")
+    asked = module.InferInput(target.input, list(images.shape), type_of(images))
     asked.set_data_from_numpy(images)
     return asked
 

@@ -17,11 +17,11 @@ from harness.devices import open_device
 from harness.engines.onnx import export as onnx_export
 from harness.engines.onnxruntime import PROVIDERS
 from harness.progress import ReportPhase
-from harness.proof import References, input_images
+from harness.proof import References, case_images, case_module, takes_bytes
 from harness.proof.preparation import identity_of
 from harness.triton.clients import ImageBatch
 from harness.triton.repository import LEAST_MAX_BATCH, OUTPUT, ModelFiles
-from models.build import Built, build_module
+from models.build import build_module
 from models.catalog import ModelSpec
 from models.tasks.classify import Logits
 
@@ -54,11 +54,11 @@ class Exported:
         case: the case; its batch is the number of images per request.
         spec: the catalogue row.
         artefact: the files that the server is given.
-        batches: different requests, to be sent in rotation, each fp32 [batch, 3, h, w].
+        batches: different requests, to be sent in rotation, each [batch, 3, h, w], fp32 or uint8.
         reference: the model's own logits, computed in process for the images of all batches, in their order.
         export_s: seconds that it took to export the model, or to check what an earlier run exported.
         identity: the weights and the preprocessing.
-        module: the module in fp32 on the host, for computing further answers in process.
+        module: the module that is served, in fp32 on the host, for computing further answers in process.
     """
 
     case: Case
@@ -86,10 +86,11 @@ def export_case(
     count = -(-count // case.batch) * case.batch
     report("answering in process")
     reference = References(spec, weights).outputs(count, built.module)[OUTPUT]
-    images = input_images(spec, count)
+    images = case_images(case, spec, count)
+    module = case_module(case, spec, built.module)
     report("exporting")
     began = perf_counter()
-    file = export(built, spec, images[: max(2, case.batch)], FILES[case.engine], cache)
+    file = export(module, spec, images[: max(2, case.batch)], FILES[case.engine], cache)
     export_s = perf_counter() - began
     device = open_device(case.device)
     artefact = ModelFiles(
@@ -101,12 +102,13 @@ def export_case(
         threads=threads,
         gpu=None if device.is_host else device.index,
         accelerator="tensorrt" if case.engine == "tensorrt" else None,
+        input_type="UINT8" if takes_bytes(case) else "FP32",
     )
     batches = [chunk.numpy() for chunk in images.split(case.batch)]
-    return Exported(case, spec, artefact, batches, reference, export_s, identity_of(spec, built), built.module)
+    return Exported(case, spec, artefact, batches, reference, export_s, identity_of(spec, built), module)
 
 
-def export(built: Built, spec: ModelSpec, example: torch.Tensor, name: str, cache: ArtefactCache) -> Path:
+def export(module: torch.nn.Module, spec: ModelSpec, example: torch.Tensor, name: str, cache: ArtefactCache) -> Path:
     """Return the path of the module's file for any batch size: ONNX, or TorchScript if `name` is `model.pt`.
 
     A file that an earlier run exported is used again.
@@ -114,7 +116,7 @@ def export(built: Built, spec: ModelSpec, example: torch.Tensor, name: str, cach
     is_onnx = name == onnx_export.FILE_NAME
     key = key_of(
         "onnx" if is_onnx else "torchscript",
-        built.module,
+        module,
         libraries=onnx_export.LIBRARIES if is_onnx else (),
         sources=sources_of(onnx_export.__file__) if is_onnx else [__file__],
         size=list(spec.input.size),
@@ -123,11 +125,11 @@ def export(built: Built, spec: ModelSpec, example: torch.Tensor, name: str, cach
 
     def make(folder: Path) -> None:
         if is_onnx:
-            onnx_export.export_onnx(built.module, example, folder / name, dynamic_batch=True)
+            onnx_export.export_onnx(module, example, folder / name, dynamic_batch=True)
             return
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # deprecated upstream; Triton's pytorch backend runs nothing else
-            torch.jit.freeze(torch.jit.trace(built.module, example, check_trace=False)).save(str(folder / name))
+            torch.jit.freeze(torch.jit.trace(module, example, check_trace=False)).save(str(folder / name))
 
     return cache.obtain(key, make).folder / name
 

@@ -261,8 +261,9 @@ def contradictions(exported: Exported, evidence: dict[str, Any]) -> list[str]:
         first = session["providers"].partition(",")[0]
         if first != PROVIDERS[kind]:
             found.append(f"label says device {kind}, but the session runs on {first} first")
-        if session["input_type"] != "tensor(float)":
-            found.append(f"label says {exported.case.precision}, but the session's input is {session['input_type']}")
+        wanted_type = "tensor(uint8)" if exported.artefact.input_type == "UINT8" else "tensor(float)"
+        if session["input_type"] != wanted_type:
+            found.append(f"the session's input is {session['input_type']}, and the case's is {wanted_type}")
         if session["sha256"] != exported.artefact.sha256() and not evidence["supplied"]:
             found.append("the server loaded another ONNX file than the one exported for this case")
     wanted = "KIND_CPU" if kind == "cpu" else "KIND_GPU"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import http.client
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from harness.triton.clients import CHANNEL, GrpcClient, RequestFailed, SyncClient, Target
+from harness.triton.clients import CHANNEL, GrpcClient, RequestFailed, SyncClient, Target, type_of
 from harness.triton.host import ServedModel
 
 SHORT_S = 1e-4
@@ -34,7 +33,7 @@ def _refused(
     served: ServedModel,
     *,
     shape: tuple[int, ...] | None = None,
-    dtype: str = "FP32",
+    dtype: str | None = None,
     name: str | None = None,
     model: str | None = None,
     version: str = "",
@@ -46,9 +45,8 @@ def _refused(
     from tritonclient.utils import InferenceServerException
 
     images = served.batches[0]
-    kinds: dict[str, Any] = {"FP32": np.float32, "FP64": np.float64}
-    tensor = np.zeros(shape or images.shape, kinds[dtype])
-    asked = module.InferInput(name or served.target.input, list(tensor.shape), dtype)
+    tensor = np.zeros(shape or images.shape, images.dtype if dtype is None else np.float64)
+    asked = module.InferInput(name or served.target.input, list(tensor.shape), dtype or type_of(images))
     asked.set_data_from_numpy(tensor)
     client = module.InferenceServerClient(served.server.endpoint.grpc, channel_args=CHANNEL)
     try:
@@ -107,7 +105,9 @@ def _refusal(client: SyncClient, served: ServedModel) -> str:
 
 MISTAKES = (
     Mistake("shape", r"INVALID_ARGUMENT.*unexpected shape for input", lambda s: _refused(s, shape=_narrow(s))),
-    Mistake("type", r"INVALID_ARGUMENT.*data-type is 'FP64'.*expects 'FP32'", lambda s: _refused(s, dtype="FP64")),
+    Mistake(
+        "type", r"INVALID_ARGUMENT.*data-type is 'FP64'.*expects '(FP32|UINT8)'", lambda s: _refused(s, dtype="FP64")
+    ),
     Mistake("name", r"INVALID_ARGUMENT.*unexpected inference input 'nothing'", lambda s: _refused(s, name="nothing")),
     Mistake("output", r"INVALID_ARGUMENT.*inference output 'nothing'", lambda s: _refused(s, output="nothing")),
     Mistake("batch", r"INVALID_ARGUMENT.*batch-size must be <=", lambda s: _refused(s, shape=_too_many(s))),
@@ -125,7 +125,7 @@ def label_of(served: ServedModel) -> str:
 
     client = GrpcClient(served.server.endpoint, served.target)
     images = served.batches[0][:1]
-    asked = module.InferInput(served.target.input, list(images.shape), "FP32")
+    asked = module.InferInput(served.target.input, list(images.shape), type_of(images))
     asked.set_data_from_numpy(images)
     try:
         result = client.send([asked], [module.InferRequestedOutput(served.target.output, class_count=1)])

@@ -14,11 +14,11 @@ import torch
 from harness.data import ImageFile, decode
 from harness.devices.cpu import Cpu
 from harness.measure.clock import TimedRounds
+from harness.proof import case_pixels
 from harness.triton.answers import require_own_answers
 from harness.triton.clients import Traffic
 from harness.triton.closed_loop import Clients, WantsMore
 from harness.triton.host import ServedModel
-from models.tasks import task_of
 from models.tasks.classify import Logits
 
 CHUNK = 16  # larger chunks allocate memory anew for every batch
@@ -77,7 +77,7 @@ def compare_photographs(
         WrongAnswers: if logits are not the model's own.
     """
     spec = served.exported.spec
-    transform = task_of(spec).transform(spec)
+    transform = case_pixels(served.case, spec)
     module = served.exported.module
     served_logits: list[Logits] = []
     own_logits: list[Logits] = []

@@ -49,6 +49,7 @@ class ModelFiles:
         accelerator: the accelerator to which ONNX Runtime hands the graph, such as `tensorrt`, None for its own
             execution.
         alias: the model's name on the server, None for that of the catalogue.
+        input_type: the type of the images as Triton names it: `FP32`, or `UINT8` for a model that takes bytes.
     """
 
     model: str
@@ -60,6 +61,7 @@ class ModelFiles:
     gpu: int | None = None
     accelerator: str | None = None
     alias: str | None = None
+    input_type: str = "FP32"
 
     @property
     def name(self) -> str:
@@ -105,7 +107,7 @@ class ModelFiles:
             "input": [
                 {
                     "name": "INPUT__0" if is_torch else INPUT,
-                    "data_type": "TYPE_FP32",
+                    "data_type": f"TYPE_{self.input_type}",
                     "dims": [3, *self.size],
                 }
             ],

@@ -11,7 +11,7 @@ import secrets
 
 import numpy as np
 
-from harness.triton.clients import DEADLINE_S, GrpcClient, ImageBatch
+from harness.triton.clients import DEADLINE_S, GrpcClient, ImageBatch, type_of
 from harness.triton.control import calling
 from harness.triton.host import ServedModel
 from models.tasks.classify import Logits
@@ -40,11 +40,11 @@ class SharedMemoryClient:
                 )
         finally:
             os.unlink(f"/dev/shm/{self._region}")
-        self._place = np.frombuffer(self._memory, np.float32, images.size).reshape(images.shape)
+        self._place = np.frombuffer(self._memory, images.dtype, images.size).reshape(images.shape)
         self._answer = np.frombuffer(self._memory, np.float32, len(images) * classes, self._in_bytes).reshape(
             len(images), classes
         )
-        self._input = module.InferInput(served.target.input, list(images.shape), "FP32")
+        self._input = module.InferInput(served.target.input, list(images.shape), type_of(images))
         self._input.set_shared_memory(self._region, self._in_bytes)
         self._output = module.InferRequestedOutput(served.target.output)
         self._output.set_shared_memory(self._region, out_bytes, self._in_bytes)

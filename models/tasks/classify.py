@@ -10,7 +10,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from models.catalog import ModelSpec
-from models.preprocess import build_transform, generated_images, normalise
+from models.preprocess import build_byte_transform, build_transform, generated_images, normalise
 from models.tasks.outputs import Outputs
 from models.tasks.protocol import Agreement, Pixels, Scores, WrongAnswers
 
@@ -28,6 +28,11 @@ LEAST_SPREAD = 0.02
 def transform(spec: ModelSpec) -> Pixels:
     """See `Task.transform`."""
     return build_transform(spec)
+
+
+def byte_transform(spec: ModelSpec) -> Pixels:
+    """Return the evaluation transform without the normalisation; its result is uint8 [3, h, w]."""
+    return build_byte_transform(spec)
 
 
 def generated(spec: ModelSpec, count: int, seed: int = 0) -> Tensor:

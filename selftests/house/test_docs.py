@@ -24,6 +24,7 @@ def test_every_option_and_variable_is_on_the_page_of_options():
 @pytest.mark.parametrize("page", [README, OPTIONS_PAGE], ids=["README", "options"])
 def test_no_option_is_named_that_is_not_there(page):
     known = {name for option in OPTIONS.values() for name in option.names}
+    known |= {f"--no-{option.names[0].removeprefix('--')}" for option in OPTIONS.values() if option.negated}
     for name in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]+", page)):
         assert name in known or name.startswith(("--benchmark-", "--collect-only", "--lf")), name
 

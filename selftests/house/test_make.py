@@ -94,3 +94,12 @@ def test_an_argument_that_selects_nothing_does_not_change_what_is_measured(made,
     (call,) = made.calls()
     assert f" {selected}" in call
     assert ("fbnetc_100" in call) == ("fbnetc_100" in selected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [((), "PopTorch is in no index"), (("WHEEL=none.whl",), "no such file")]
+)
+def test_poptorch_is_installed_from_a_wheel_that_is_there(made, arguments, words):
+    done = made.run("setup-poptorch", *arguments)
+    assert done.returncode == 2 and words in done.stdout
+    assert not (made.folder / ".venv-poptorch").exists()

@@ -15,6 +15,7 @@ import torch
 
 from harness.artefacts import Artefact, Artefacts, key_of, sources_of
 from harness.engines.onnx.export import FILE_NAME, INPUT_NAME, export_key, exported_onnx
+from harness.engines.onnx.normalisation import normalisation_nodes
 
 # The number of images in one batch of the calibration: enough to keep the cores busy, and few enough that all
 # activations fit in memory.
@@ -72,7 +73,7 @@ def quantise_onnx(source: Path, target: Path, images: torch.Tensor, *, symmetric
     Args:
         source: the fp32 file, for any number of images.
         target: the file to write.
-        images: the calibration images, fp32 [n, 3, h, w].
+        images: the calibration images, [n, 3, h, w] in the type of the file's input, fp32 or uint8.
         symmetric: whether to write the form that TensorRT takes: int8 activations around zero, pairs only at the
             inputs and weights of convolutions and matrix products, and biases in fp32.
 
@@ -105,13 +106,16 @@ def quantise_onnx(source: Path, target: Path, images: torch.Tensor, *, symmetric
 
 
 def _normalisations(path: Path) -> list[str]:
-    """Return the normalisation nodes, which are excluded: the quantiser fails where two of them share a scale.
+    """Return the nodes of normalisation layers and of the normalisation of bytes, which are excluded.
 
-    They are no convolutions or matrix products, so nothing is lost.
+    The quantiser fails where two of the former share a scale, and the latter has to stay in fp32. They are no
+    convolutions or matrix products, so nothing is lost.
     """
     import onnx
 
-    return [node.name for node in onnx.load(str(path)).graph.node if node.op_type.endswith("Normalization")]
+    graph = onnx.load(str(path)).graph
+    layers = [node.name for node in graph.node if node.op_type.endswith("Normalization")]
+    return layers + [node.name for node in normalisation_nodes(graph)]
 
 
 class _Reader:

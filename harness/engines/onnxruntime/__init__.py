@@ -25,7 +25,7 @@ from harness.engines.onnx.export import BATCH_NAME, FILE_NAME, INPUT_NAME, OPSET
 from harness.engines.onnx.quantise import quantised_onnx
 from harness.engines.onnxruntime.profiler import Node, dtype_shares, fallbacks, read_nodes
 from harness.engines.torch.profiler import matrix_work, profile_step
-from harness.engines.torch.runner import PROFILER_ACTIVITIES
+from harness.engines.torch.runner import PROFILER_ACTIVITIES, input_dtype
 from harness.host.cores import asked_threads, give_back_cores
 from harness.host.environment import fpmath_mode
 from models.tasks import Outputs
@@ -91,7 +91,7 @@ def build(
     if PRECISIONS[case.precision].calibrated:
         artefact = quantised_onnx(placed, example, case.model, artefacts)
     else:
-        artefact = exported_onnx(placed, example.to(dtype), case.model, artefacts)
+        artefact = exported_onnx(placed, example.to(input_dtype(example, case)), case.model, artefacts)
     return OnnxRuntimeRunner(artefact, len(example), case, device, artefacts)
 
 
@@ -266,6 +266,7 @@ def _numpy_type(described: str) -> type[np.generic]:
         "tensor(float)": np.float32,
         "tensor(float16)": np.float16,
         "tensor(int64)": np.int64,
+        "tensor(uint8)": np.uint8,
     }
     return types[described]
 

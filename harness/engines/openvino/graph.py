@@ -55,7 +55,14 @@ def quantised(module: torch.nn.Module, example: torch.Tensor, model: str, artefa
         artefacts.report(f"calibrating on {calibration.images} images")
         nncf.set_log_level(logging.ERROR)
         images = [image[None].numpy() for image in calibration.load()]
-        made = nncf.quantize(graph, nncf.Dataset(images), preset=nncf.QuantizationPreset.MIXED, subset_size=len(images))
+        kept = [op.get_friendly_name() for op in normalisation_operators(graph)]
+        made = nncf.quantize(
+            graph,
+            nncf.Dataset(images),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(images),
+            ignored_scope=nncf.IgnoredScope(names=kept, validate=False) if kept else None,
+        )
         made.reshape([-1, *example.shape[1:]])
         openvino.save_model(made, folder / FILE_NAME, compress_to_fp16=False)
 
@@ -68,6 +75,21 @@ def quantised(module: torch.nn.Module, example: torch.Tensor, model: str, artefa
         calibration=calibration.record(),
     )
     return artefacts.cache.obtain(key, make)
+
+
+def normalisation_operators(graph: Any) -> list[Any]:
+    """Return the operators from an input of bytes to the first other one, which stay in fp32; none without bytes."""
+    made = [op for op in graph.get_ordered_ops() if op.get_type_name() == "Parameter"]
+    made = [op for op in made if op.get_output_element_type(0).get_type_name() == "u8"]
+    found: list[Any] = []
+    for op in graph.get_ordered_ops():
+        sources = [value.get_source_output().get_node() for value in op.inputs()]
+        names = {one.get_friendly_name() for one in (*made, *found)}
+        others = [one for one in sources if one.get_type_name() != "Constant"]
+        is_next = bool(others) and all(one.get_friendly_name() in names for one in others)
+        if is_next and op.get_type_name() in ("Convert", "Multiply", "Add", "Subtract", "Divide"):
+            found.append(op)
+    return found
 
 
 def read_graph(artefact: Artefact, core: Any, shape: torch.Size) -> Any:

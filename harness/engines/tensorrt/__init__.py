@@ -27,6 +27,7 @@ from harness.engines.tensorrt.bf16 import write_bf16
 from harness.engines.tensorrt.layers import Layer, layers_of, work_of
 from harness.engines.tensorrt.plan import TensorRtError, build_plan
 from harness.engines.tensorrt.stream import CudaStream
+from harness.engines.torch.runner import input_dtype
 from harness.host.cores import asked_threads
 from harness.host.environment import fpmath_mode
 from models.tasks import Outputs, output_names
@@ -76,7 +77,7 @@ def build(
     import tensorrt
 
     half = case.precision == "fp16"
-    placed, images = (module.half(), example.half()) if half else (module, example)
+    placed, images = (module.half(), example.to(input_dtype(example, case))) if half else (module, example)
     calibration = artefacts.calibration().record() if PRECISIONS[case.precision].calibrated else None
     key = key_of(
         "tensorrt plan",
@@ -164,7 +165,8 @@ class TensorRtRunner:
 
     def put(self, images: torch.Tensor) -> torch.Tensor:
         """See `Runner.put`. The images are copied in the contiguous layout; the runner's stream waits for the copy."""
-        placed = self._device.put(images.to(self._dtype, copy=True, memory_format=torch.contiguous_format))
+        dtype = input_dtype(images, self._case)
+        placed = self._device.put(images.to(dtype, copy=True, memory_format=torch.contiguous_format))
         self._stream.wait_for_default()
         return placed
 

@@ -1,5 +1,7 @@
 """Rewriting an fp32 ONNX file in bf16: weights are rounded, and every float type in the graph becomes bf16.
 
+Where the file takes bytes, their normalisation stays in fp32, and its result is cast.
+
 Exporting a bf16 module with torch would leave its folded weights in fp32, which gives an invalid file. In addition,
 batch norms that are folded in fp32 and rounded once are more exact.
 """
@@ -8,6 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+
+from harness.engines.onnx.normalisation import normalisation_nodes
 
 # The first operator set with bf16 convolution and pooling.
 BF16_OPSET = 22
@@ -28,21 +32,41 @@ def write_bf16(source: Path, target: Path) -> None:
     model = onnx.load(str(source))
     graph = model.graph
     del graph.value_info[:]
+    kept = normalisation_nodes(graph)
+    names = {name for node in kept for name in node.input}
     for tensor in graph.initializer:
-        _round(tensor)
+        if tensor.name not in names:
+            _round(tensor)
     for node in graph.node:
+        if node in kept or names & set(node.output):
+            continue
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.TENSOR:
                 _round(attribute.t)
             elif node.op_type == "Cast" and attribute.name == "to" and attribute.i == onnx.TensorProto.FLOAT:
                 attribute.i = onnx.TensorProto.BFLOAT16
-    for end in (*graph.input, *graph.output):
+    if kept:
+        _cast_after(graph, kept[-1])
+    for end in (*(() if kept else graph.input), *graph.output):
         end.type.tensor_type.elem_type = onnx.TensorProto.BFLOAT16
     for entry in model.opset_import:
         if entry.domain == "":
             entry.version = BF16_OPSET
     onnx.save(model, str(target))
     onnx.checker.check_model(str(target), full_check=True)
+
+
+def _cast_after(graph: Any, last: Any) -> None:
+    """Cast what a node makes to bf16, for all nodes that read it."""
+    import onnx
+
+    (made,) = last.output
+    cast = onnx.helper.make_node("Cast", [made], [f"{made}_bf16"], to=onnx.TensorProto.BFLOAT16)
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name == made:
+                node.input[place] = cast.output[0]
+    graph.node.insert(list(graph.node).index(last) + 1, cast)
 
 
 def _round(tensor: Any) -> None:

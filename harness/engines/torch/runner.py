@@ -111,10 +111,19 @@ def lay_out(placed: torch.nn.Module, example: torch.Tensor, case: Case, device: 
 
 
 def put(images: torch.Tensor, case: Case, device: Device, layout: Layout = GIVEN) -> torch.Tensor:
-    """Return images, given as fp32 [n, 3, h, w], in the case's dtype and the layout, on its device."""
-    dtype = getattr(torch, PRECISIONS[case.precision].weights)
+    """Return images, given as fp32 [n, 3, h, w], in the case's dtype and the layout, on its device.
+
+    Bytes stay bytes: the module that takes them converts them itself.
+    """
+    dtype = input_dtype(images, case)
     # the host's `put` returns the same tensor, and images that have the layout already would share its memory
     return device.put(images.to(dtype=dtype, memory_format=layout.memory_format, copy=device.is_host))
+
+
+def input_dtype(images: torch.Tensor, case: Case) -> torch.dtype:
+    """Return the number format in which a model of the case takes images: the case's own, but bytes as they are."""
+    dtype: torch.dtype = getattr(torch, PRECISIONS[case.precision].weights)
+    return dtype if images.is_floating_point() else images.dtype
 
 
 def autocast(case: Case, device: Device) -> AbstractContextManager[Any]:

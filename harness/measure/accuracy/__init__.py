@@ -10,7 +10,7 @@ from harness.measure.accuracy.kept_answers import kept_answers, reference_case
 from harness.measure.accuracy.run import Answers, Sample, answer
 from harness.measure.clock import TimedRounds
 from harness.progress import ReportShare
-from harness.proof import Prepared
+from harness.proof import Prepared, case_pixels
 from models.tasks import task_of
 
 __all__ = [
@@ -54,7 +54,7 @@ def measure_accuracy(
         Contradiction: a graph was compiled during the run.
     """
     task = task_of(prepared.spec)
-    transform = task.transform(prepared.spec)
+    transform = case_pixels(prepared.case, prepared.spec)
     batch = prepared.case.images
     found: list[Answers] = []
     timed(
