@@ -10,6 +10,7 @@ from importlib import import_module
 SUBCOMMANDS = {
     "best": ("commands.best.command", "measure a model on every engine and precision, keep the fastest that is right"),
     "compare": ("commands.compare", "say of two runs, row by row, which is faster, and how sure that is"),
+    "manifests": ("commands.manifests.command", "check Kubernetes manifests: the schemas, and what they miss"),
     "telemetry": ("commands.telemetry", "the collector that samples the machine while something is measured"),
 }
 USAGE_ERROR = 2
