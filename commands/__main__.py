@@ -11,6 +11,7 @@ SUBCOMMANDS = {
     "best": ("commands.best.command", "measure a model on every engine and precision, keep the fastest that is right"),
     "compare": ("commands.compare", "say of two runs, row by row, which is faster, and how sure that is"),
     "manifests": ("commands.manifests.command", "check Kubernetes manifests: the schemas, and what they miss"),
+    "pipeline": ("commands.pipeline.command", "compile or run the Kubeflow pipeline; its tasks call it too"),
     "telemetry": ("commands.telemetry", "the collector that samples the machine while something is measured"),
 }
 USAGE_ERROR = 2
