@@ -13,7 +13,7 @@ HAS_TRITON    := $(shell $(TRITON_PYTHON) -m harness.triton.installation 2>/dev/
 WITHOUT_TRITON := $(if $(HAS_TRITON),,--allow-skips)
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup setup-triton serve serve-one bench best names-a-model test test-all selftest smoke check image bench-harness setup-ipex test-ipex clean
+.PHONY: help setup setup-triton serve serve-one bench best names-a-model test test-all selftest smoke check image pipeline bench-harness setup-ipex test-ipex clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -90,6 +90,11 @@ check: $(STAMP) ## ruff (format and lint), strict mypy, which room may import wh
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 	@$(BIN)/hadolint --config deploy/docker/hadolint.yaml deploy/docker/*.Dockerfile
 	@$(BIN)/python -m commands manifests deploy/kubernetes/*/job.yaml
+
+PIPELINE := model_name=timm:test_efficientnet engine=eager "extra_model_args=--max-test-duration 1"
+
+pipeline: $(STAMP) ## run the Kubeflow pipeline as processes of this machine, on a small model; ARGS="model_name=..."
+	@$(BIN)/python -m commands pipeline run --output-dir results/pipeline $(if $(ARGS),$(ARGS),$(PIPELINE))
 
 DEVICE ?= cpu
 IMAGE_TOOL := $(firstword $(foreach tool,docker podman buildah,$(shell command -v $(tool) 2>/dev/null)))

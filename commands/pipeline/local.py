@@ -68,14 +68,14 @@ def run_here(parameters: Sequence[str], folder: Path, **made: Any) -> int:
 
 def _typed(name: str, value: str, kind: str) -> str | int | bool:
     """Return a parameter's value as its type, which the text on a command line has not."""
-    if kind == "BOOLEAN":
+    if kind == "Boolean":
         if value.lower() not in ("true", "false"):
             raise WrongParameter(f"{name} {value!r} is neither true nor false")
         return value.lower() == "true"
-    if kind == "NUMBER_INTEGER":
+    if kind == "Integer":
         if not value.isdecimal():
             raise WrongParameter(f"{name} {value!r} is no whole number")
         return int(value)
-    if kind != "STRING":
+    if kind != "String":
         raise WrongParameter(f"{name} cannot be given here: it means nothing without a cluster")
     return value
