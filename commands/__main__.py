@@ -12,6 +12,7 @@ SUBCOMMANDS = {
     "compare": ("commands.compare", "say of two runs, row by row, which is faster, and how sure that is"),
     "manifests": ("commands.manifests.command", "check Kubernetes manifests: the schemas, and what they miss"),
     "pipeline": ("commands.pipeline.command", "compile or run the Kubeflow pipeline; its tasks call it too"),
+    "recover": ("commands.recover", "make a JSON file of the journal of a run that was killed"),
     "telemetry": ("commands.telemetry", "the collector that samples the machine while something is measured"),
 }
 USAGE_ERROR = 2

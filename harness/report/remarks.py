@@ -11,7 +11,7 @@ SHARED = "machine shared"
 # Twice what warm-up allows from a few rounds to the next: a drift of the machine, and not the scatter of its rounds.
 MOST_SLOPE_PCT = 10.0
 # The measurements that use no more threads than there are cores, so that only others make them wait.
-_ALONE = ("latency", "throughput", "streams")
+_ALONE = ("latency", "throughput", "streams", "overhead")
 
 
 def remarks(row: Record) -> dict[str, str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.report.comparison.ratio import Ratio, compare_accuracies, compare_rounds
-from harness.report.comparison.runs import WINDOWS, Key, Row, Run
+from harness.report.comparison.runs import WINDOWS, MeasuredRow, RowKey, Run
 from harness.report.record_rows import Record
 from harness.report.remarks import SHARED, remarks
 
@@ -46,7 +46,7 @@ class Pair:
 
 def compare_runs(
     first: Sequence[Run], second: Sequence[Run], *, bound_pct: float, across: Collection[str] = ()
-) -> tuple[list[Pair], list[Key]]:
+) -> tuple[list[Pair], list[RowKey]]:
     """Pair and compare the rows of two sides.
 
     Args:
@@ -70,7 +70,7 @@ def compare_runs(
     return pairs, alone
 
 
-def differences(first: tuple[Run, Row], second: tuple[Run, Row]) -> Iterator[tuple[str, str]]:
+def differences(first: tuple[Run, MeasuredRow], second: tuple[Run, MeasuredRow]) -> Iterator[tuple[str, str]]:
     """Yield what differs between two rows: the kind of difference, and a sentence about it."""
     kinds: Mapping[str, Callable[[Run, Record], Any]] = {
         "weights": lambda _, record: record.get("identity", {}).get("weights_sha256"),
@@ -90,9 +90,9 @@ def differences(first: tuple[Run, Row], second: tuple[Run, Row]) -> Iterator[tup
 
 
 def _pair(
-    key: Key,
-    first: Sequence[tuple[Run, Row]],
-    second: Sequence[tuple[Run, Row]],
+    key: RowKey,
+    first: Sequence[tuple[Run, MeasuredRow]],
+    second: Sequence[tuple[Run, MeasuredRow]],
     *,
     bound_pct: float,
     across: Collection[str],
@@ -126,7 +126,10 @@ def _pair(
 
 
 def _ratio(
-    measurement: str, first: Sequence[tuple[Run, Row]], second: Sequence[tuple[Run, Row]], bound_pct: float
+    measurement: str,
+    first: Sequence[tuple[Run, MeasuredRow]],
+    second: Sequence[tuple[Run, MeasuredRow]],
+    bound_pct: float,
 ) -> Ratio:
     if measurement == "accuracy":
         totals = [_right(side[0][1].record) for side in (first, second)]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Verdict = Literal["faster", "slower", "same", "better", "worse", "cannot tell"]
+Comparative = Literal["faster", "slower", "same", "better", "worse", "cannot tell"]
 CONFIDENCE = 0.95
 # Into how many consecutive blocks the rounds of one run are cut. Rounds that follow each other are alike; the medians
 # of blocks that are a tenth of the run long hardly are.
@@ -31,7 +31,7 @@ class Ratio:
         reason: what is missing where the verdict is "cannot tell", else empty.
     """
 
-    verdict: Verdict
+    verdict: Comparative
     value: float | None
     low: float | None
     high: float | None
@@ -102,7 +102,7 @@ def compare_accuracies(first: tuple[int, int], second: tuple[int, int], bound_po
     low = difference - math.hypot(shares[1] - ends[1][0], ends[0][1] - shares[0])
     high = difference + math.hypot(ends[1][1] - shares[1], shares[0] - ends[0][0])
     bound = bound_points / 100
-    found: Verdict = "cannot tell"
+    found: Comparative = "cannot tell"
     if first == second or (low > -bound and high < bound):
         found = "same"
     elif high < -bound:
@@ -124,7 +124,7 @@ def _blocks(runs_s: Sequence[Sequence[float]], centre: Callable[[Sequence[float]
     return [math.log(centre(rounds_s[int(i * size) : int((i + 1) * size)])) for i in range(BLOCKS)]
 
 
-def _verdict(low: float, high: float, bound: float) -> Verdict:
+def _verdict(low: float, high: float, bound: float) -> Comparative:
     if low > bound:
         return "slower"
     if high < -bound:

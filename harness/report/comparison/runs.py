@@ -11,7 +11,7 @@ from typing import Any
 from harness.report.record_rows import Record
 
 # A case, a measurement, and what else tells rows of one case apart.
-Key = tuple[str, str, str]
+RowKey = tuple[str, str, str]
 # Since this schema the rounds of throughput and of streams are seconds a batch; before it, of a window of any length.
 SECONDS_A_BATCH = 3
 WINDOWS = ("throughput", "streams")
@@ -23,7 +23,7 @@ class UnreadableRun(ValueError):
 
 
 @dataclass(frozen=True)
-class Row:
+class MeasuredRow:
     """One measurement of one case.
 
     Attributes:
@@ -48,7 +48,7 @@ class Run:
 
     path: Path
     environment: Mapping[str, Any]
-    rows: Mapping[Key, Row]
+    rows: Mapping[RowKey, MeasuredRow]
 
 
 def read_run(path: Path) -> Run:
@@ -66,16 +66,16 @@ def read_run(path: Path) -> Run:
     own = content.get("visionmark") if isinstance(content, dict) else None
     if not isinstance(own, dict) or not isinstance(content.get("benchmarks"), list):
         raise UnreadableRun(f"{path} holds no run of visionmark; give a file that pytest wrote by --benchmark-json")
-    rows: dict[Key, Row] = {}
+    rows: dict[RowKey, MeasuredRow] = {}
     for benchmark in content["benchmarks"]:
         record = benchmark.get("extra_info") or {}
         if "case" not in record or "measurement" not in record:  # a benchmark of another suite in the same run
             continue
-        rows[_key(record)] = Row(record, _rounds_s(benchmark, record, own.get("schema", 1)))
+        rows[_key(record)] = MeasuredRow(record, _rounds_s(benchmark, record, own.get("schema", 1)))
     return Run(path, own.get("environment") or {}, rows)
 
 
-def _key(record: Record) -> Key:
+def _key(record: Record) -> RowKey:
     apart = " ".join(f"{name}={record[name]}" for name in _APART if record.get(name) is not None)
     return record["case"], record["measurement"], apart
 
