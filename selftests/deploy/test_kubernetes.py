@@ -130,6 +130,16 @@ def test_the_indexed_job_has_a_pod_for_every_row_of_its_profile():
     assert job["spec"]["completions"] == len(list(read_profile(ROOT / profile, columns())))
 
 
+@pytest.mark.skipif(not (ROOT / "commands" / "train").is_dir(), reason="this checkout has no visionmark train")
+def test_the_training_job_types_what_visionmark_train_reads():
+    _, job = yaml.safe_load_all((FOLDER / "training" / "job.yaml").read_text())
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert [*container["command"], container["args"][0]] == ["visionmark", "train"]
+    known = (ROOT / "commands" / "train" / "arguments.py").read_text()
+    for argument in container["args"][1:]:
+        assert f'"{argument.partition("=")[0]}"' in known, argument
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
