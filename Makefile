@@ -13,14 +13,14 @@ HAS_TRITON    := $(shell $(TRITON_PYTHON) -m harness.triton.installation 2>/dev/
 WITHOUT_TRITON := $(if $(HAS_TRITON),,--allow-skips)
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup setup-triton serve serve-one bench best names-a-model test test-all selftest smoke check bench-harness setup-ipex test-ipex setup-poptorch clean
+.PHONY: help setup setup-triton serve serve-one bench best names-a-model test test-all selftest smoke check image pipeline bench-harness setup-ipex test-ipex setup-poptorch clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 setup: $(STAMP) ## install everything into .venv (done once; the other targets call it)
 
-$(STAMP): pyproject.toml $(addprefix requirements/,core.txt engines.txt serving.txt check.txt data.txt) constraints.txt
+$(STAMP): pyproject.toml $(addprefix requirements/,core.txt engines.txt serving.txt check.txt data.txt pipeline.txt) constraints.txt
 	@echo "installing into $(VENV); the first time takes some minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) -e . -r requirements/check.txt
@@ -97,8 +97,24 @@ setup-poptorch: ## install PopTorch, given as WHEEL=… from Graphcore's SDK, an
 	@.venv-poptorch/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "$(WHEEL)"
 	@echo "source the SDK's enable.sh, then: .venv-poptorch/bin/python -m pytest --device ipu"
 
-check: $(STAMP) ## ruff (format and lint), strict mypy, and which room may import which
+check: $(STAMP) ## ruff (format and lint), strict mypy, which room may import which, Dockerfiles, manifests
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+	@$(BIN)/hadolint --config deploy/docker/hadolint.yaml deploy/docker/*.Dockerfile
+	@$(BIN)/python -m commands manifests deploy/kubernetes/*/job.yaml
+
+PIPELINE := model_name=timm:test_efficientnet engine=eager "extra_model_args=--max-test-duration 1"
+
+pipeline: $(STAMP) ## run the Kubeflow pipeline as processes of this machine, on a small model; ARGS="model_name=..."
+	@$(BIN)/python -m commands pipeline run --output-dir results/pipeline $(if $(ARGS),$(ARGS),$(PIPELINE))
+
+DEVICE ?= cpu
+IMAGE_TOOL := $(firstword $(foreach tool,docker podman buildah,$(shell command -v $(tool) 2>/dev/null)))
+COMMIT = $(shell git rev-parse HEAD 2>/dev/null)$(if $(shell git status --porcelain 2>/dev/null),-changed)
+
+image: ## build the image of DEVICE (cpu, cuda, xpu) with docker, podman or buildah; ARGS="--build-arg ..." goes to it
+	@$(if $(IMAGE_TOOL),,echo "no docker, podman or buildah here: deploy/docker/README.md has a way without" >&2; exit 1)
+	@test -f deploy/docker/$(DEVICE).Dockerfile || { echo "DEVICE=$(DEVICE): give cpu, cuda or xpu" >&2; exit 1; }
+	@$(IMAGE_TOOL) build -f deploy/docker/$(DEVICE).Dockerfile --build-arg COMMIT=$(COMMIT) $(ARGS) -t visionmark:$(DEVICE) .
 
 bench-harness: $(STAMP) $(HAS_TRITON) ## what the harness itself costs and what the engines gain, printed
 	@for bench in bench_harness bench_engines bench_serving bench_streams bench_bulk; do $(BIN)/python -m benchmarks.$$bench || exit; done

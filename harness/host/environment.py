@@ -75,6 +75,7 @@ def describe_environment(devices: Iterable[Described], root: Path) -> dict[str, 
         "fpmath_mode": fpmath_mode(),
         "libraries": {"python": platform.python_version(), **_library_versions()},
         "git": _git_state(root),
+        "node_name": os.environ.get("NODE_NAME"),  # of Kubernetes: within a pod the host's name is the pod's
     }
 
 
@@ -95,7 +96,13 @@ def _library_versions() -> dict[str, str]:
 
 
 def _git_state(root: Path) -> dict[str, str | bool] | None:
-    """Return the commit of the checkout and whether the checkout is changed, or None if there is no git."""
+    """Return the commit of the checkout and whether the checkout is changed, or None if that is not known.
+
+    An image has no `.git`: there the variable `VISIONMARK_COMMIT` says what it was built of, as `COMMIT` or
+    `COMMIT-changed`.
+    """
+    if built_of := os.environ.get("VISIONMARK_COMMIT"):
+        return {"commit": built_of.removesuffix("-changed"), "changed": built_of.endswith("-changed")}
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -1,11 +1,14 @@
 """Data sets behind a URL: the proxies of the environment are obeyed, and their failures are told."""
 
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from PIL import Image
 
-from harness.data import NoImages, open_data_set
+from harness.data import NoImages, open_data_set, remote
+from selftests.inside import ROOT
 
 
 @pytest.fixture
@@ -45,3 +48,81 @@ def test_the_proxies_of_the_environment_are_obeyed_and_their_refusal_is_told(tmp
     with pytest.raises(NoImages, match="images.invalid"):
         open_data_set(url, tmp_path / "cache")
     assert any("images.invalid" in one for one in asked)
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A bucket of Google's emulator, which speaks over a real socket, and a function that puts an object there."""
+    import gcsfs
+    from gcp_storage_emulator.server import create_server
+
+    server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="visionmark")
+    server.start()
+    port = server._api._httpd.server_address[1]
+    for name, value in {
+        "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
+        "FSSPEC_GS_TOKEN": "anon",
+        # asks over gRPC, which the emulator does not speak
+        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
+    }.items():
+        monkeypatch.setenv(name, value)
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    client = gcsfs.GCSFileSystem()
+    yield lambda name, content: client.pipe(f"visionmark/{name}", content)
+    gcsfs.GCSFileSystem.clear_instance_cache()
+    server.stop()
+
+
+def jpeg(tmp_path, colour):
+    path = tmp_path / "a.jpeg"
+    Image.new("RGB", (8, 8), colour).save(path, "jpeg")
+    return path.read_bytes()
+
+
+def test_a_bucket_is_fetched_once_and_what_has_changed_in_it_again(tmp_path, bucket):
+    """The sabotage: an object that is replaced under its name, one that is new, and one that is gone."""
+    for wnid in ("n01440764", "n01443537"):
+        bucket(f"imagenet/{wnid}/a.JPEG", jpeg(tmp_path, "red"))
+    told = []
+    url = "gs://visionmark/imagenet"
+
+    def files():
+        data = open_data_set(url, tmp_path / "cache", told.append)
+        return {f"{one.path.parent.name}/{one.path.name}": one.read() for one in data.images}
+
+    first = files()
+    assert len(first) == 2
+    assert len(told) == 1
+    assert files() == first
+    assert len(told) == 1, "what has not changed is not fetched again"
+    bucket("imagenet/n01443537/a.JPEG", jpeg(tmp_path, "blue"))
+    bucket("imagenet/n01443537/b.JPEG", jpeg(tmp_path, "green"))
+    second = files()
+    assert "fetching 2 of the 3 objects" in told[-1]
+    assert len(second) == 3
+    changed = [name for name in first if second[name] != first[name]]
+    assert len(changed) == 1 and "n01443537" in changed[0]
+
+
+def test_a_bucket_that_is_not_there_or_is_no_folder_is_one_line(tmp_path, bucket):
+    bucket("imagenet/n01440764/a.JPEG", jpeg(tmp_path, "red"))
+    for url in ("gs://visionmark/nothing", "gs://another/imagenet"):
+        with pytest.raises(NoImages) as caught:
+            open_data_set(url, tmp_path / "cache")
+        assert url in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_bucket_that_does_not_answer_is_given_up_in_time():
+    """The sabotage: a client that never returns. The promise is 30 s, of which the client's import is a part."""
+    never = threading.Event()
+    with pytest.raises(NoImages, match=r"gs://far/away has not answered within 0.1 s: look at its name"):
+        remote.answered(never.wait, "gs://far/away", within_s=0.1)
+    never.set()
+    assert remote.ANSWERS_WITHIN_S < 30
+    assert remote.answered(lambda: 7, "gs://near/by") == 7
+
+
+@pytest.mark.parametrize("package", ["gcsfs", "s3fs"])
+def test_the_clients_of_buckets_are_among_what_data_needs(package):
+    assert re.search(rf"^{package}\b", (ROOT / "requirements" / "data.txt").read_text(), re.M)

@@ -148,8 +148,15 @@ def test_replicas_of_one_cpu_are_a_usage_error():
     assert "for one device use --streams" in outcome.text
 
 
-def test_ctrl_c_leaves_no_stream(tmp_path):
-    """Ctrl-C goes to every process of a terminal."""
+@pytest.mark.parametrize(
+    ("send", "number", "code"),
+    [
+        (os.killpg, signal.SIGINT, 2),
+        pytest.param(os.kill, signal.SIGTERM, 143, marks=pytest.mark.slow),
+    ],
+)
+def test_a_signal_leaves_no_stream(tmp_path, send, number, code):
+    """Ctrl-C goes to every process of a terminal, and SIGTERM to the first of a container."""
     arguments = ["tests_perf/test_streams.py", "--streams", "2", "--model", TINY, "--engine", "eager"]
     arguments += ["--precision", "fp32", "--batch-size", "2", "--device", "cpu", "--min-test-duration", "120"]
     with (tmp_path / "log").open("w") as log:
@@ -162,8 +169,8 @@ def test_ctrl_c_leaves_no_stream(tmp_path):
             start_new_session=True,
         )
     found = wait_for(lambda: running_streams(psutil.Process(run.pid)), 120)
-    os.killpg(run.pid, signal.SIGINT)
-    assert run.wait(30) == 2, Path(log.name).read_text()
+    send(run.pid, number)
+    assert run.wait(30) == code, Path(log.name).read_text()
     _, alive = psutil.wait_procs(found, timeout=10)
     assert not alive
 

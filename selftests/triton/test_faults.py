@@ -247,8 +247,15 @@ def test_a_model_repository_is_kept_and_a_port_that_was_asked_for_is_used(tmp_pa
     assert len((folder / "labels.txt").read_text().split()) == 1000
 
 
-def test_an_interrupted_run_leaves_nothing_and_keeps_the_numbers_it_has(tmp_path):
-    """Ctrl-C in the middle of the second load."""
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (signal.SIGINT, 2, "KeyboardInterrupt"),
+        pytest.param(signal.SIGTERM, 143, "SIGTERM: the run is stopped", marks=pytest.mark.slow),
+    ],
+)
+def test_an_interrupted_run_leaves_nothing_and_keeps_the_numbers_it_has(tmp_path, number, code, words):
+    """Ctrl-C, or a scheduler's signal, in the middle of the second load."""
     installation_or_skip()
     path = tmp_path / "out.json"
     run = subprocess.Popen(
@@ -267,10 +274,10 @@ def test_an_interrupted_run_leaves_nothing_and_keeps_the_numbers_it_has(tmp_path
     assert "grpc-sync-1" in first
     assert any(line.startswith("/dev/shm") for line in left_behind(prefix)), "nothing was there to leave behind"
     time.sleep(1.5)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(number)
     text = run.communicate(timeout=30)[0]
-    assert run.returncode == 2, text
-    assert "KeyboardInterrupt" in text
+    assert run.returncode == code, text
+    assert words in text
     assert [one["extra_info"]["clients"] for one in json.loads(path.read_text())["benchmarks"]] == [1]
     assert left_behind(prefix) == []
 

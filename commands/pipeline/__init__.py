@@ -1,0 +1,1 @@
+"""The subcommand `visionmark pipeline`: compiles and runs the Kubeflow pipeline, and is what its tasks call."""
