@@ -1,0 +1,99 @@
+"""COCO data to test with: a small generated set, and the same images and annotations as TF records.
+
+    python -m selftests.coco_sets COCO_FOLDER RECORDS_FOLDER
+
+writes a COCO folder as `coco_val.record-?????-of-?????` in the layout of TensorFlow's object detection.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tfrecord.writer import TFRecordWriter
+
+CATEGORIES = ((1, "person"), (3, "car"), (18, "dog"), (90, "toothbrush"))
+CROWD, EMPTY, GREY, CMYK = 2, 4, 1, 3  # which of the images
+
+
+def write_coco(root: Path, images: int = 8, seed: int = 0) -> Path:
+    """A COCO folder: pictures of noise, some objects in each, a crowd, one without objects, one grey, one CMYK."""
+    rng = np.random.default_rng(seed)
+    (root / "val2017").mkdir(parents=True)
+    (root / "annotations").mkdir()
+    listed, annotations = [], []
+    for number in range(images):
+        image_id, width, height = 139 + 7 * number, 96 + 16 * (number % 3), 80 + 8 * (number % 2)
+        mode = {GREY: "L", CMYK: "CMYK"}.get(number, "RGB")
+        pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        name = f"{image_id:012d}.jpg"
+        Image.fromarray(pixels).convert(mode).save(root / "val2017" / name)
+        listed.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        for _ in range(0 if number == EMPTY else 3 + number % 3):
+            w, h = (round(float(value), 2) for value in rng.uniform(12, 40, 2))
+            x, y = round(float(rng.uniform(0, width - w)), 2), round(float(rng.uniform(0, height - h)), 2)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": CATEGORIES[int(rng.integers(0, 3))][0],
+                    "bbox": [x, y, w, h],
+                    "area": w * h * 0.7,
+                    "iscrowd": 0,
+                }
+            )
+    at = [one["id"] - 1 for one in annotations if one["image_id"] == 139 + 7 * CROWD][0]
+    annotations[at]["iscrowd"] = 1
+    categories = [{"id": number, "name": name} for number, name in CATEGORIES]
+    write_annotations(root, {"images": listed, "annotations": annotations, "categories": categories})
+    return root
+
+
+def annotations_of(root: Path) -> dict:
+    """What the file of annotations of a COCO folder holds."""
+    return json.loads((root / "annotations" / "instances_val2017.json").read_text())
+
+
+def write_annotations(root: Path, found: dict) -> None:
+    """Write the file of annotations of a COCO folder."""
+    (root / "annotations" / "instances_val2017.json").write_text(json.dumps(found))
+
+
+def write_records(root: Path, folder: Path, shards: int = 2, without: tuple[str, ...] = ()) -> Path:
+    """Write a COCO folder as shards of TF records, without some of the features."""
+    found = annotations_of(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard in range(shards):
+        writer = TFRecordWriter(str(folder / f"coco_val.record-{shard:05d}-of-{shards:05d}"))
+        for image in found["images"][shard::shards]:
+            marked = [one for one in found["annotations"] if one["image_id"] == image["id"]]
+            writer.write({name: value for name, value in example(root, image, marked).items() if name not in without})
+        writer.close()
+    return folder
+
+
+def example(root: Path, image: dict, marked: list[dict]) -> dict:
+    """The features of one record."""
+    width, height = image["width"], image["height"]
+    boxes = [one["bbox"] for one in marked]
+    return {
+        "image/encoded": ((root / "val2017" / image["file_name"]).read_bytes(), "byte"),
+        "image/source_id": (str(image["id"]).encode(), "byte"),
+        "image/filename": (image["file_name"].encode(), "byte"),
+        "image/height": (height, "int"),
+        "image/width": (width, "int"),
+        "image/object/bbox/xmin": ([x / width for x, _, _, _ in boxes], "float"),
+        "image/object/bbox/xmax": ([(x + w) / width for x, _, w, _ in boxes], "float"),
+        "image/object/bbox/ymin": ([y / height for _, y, _, _ in boxes], "float"),
+        "image/object/bbox/ymax": ([(y + h) / height for _, y, _, h in boxes], "float"),
+        "image/object/class/label": ([one["category_id"] for one in marked], "int"),
+        "image/object/is_crowd": ([one["iscrowd"] for one in marked], "int"),
+        "image/object/area": ([one["area"] for one in marked], "float"),
+    }
+
+
+if __name__ == "__main__":
+    write_records(Path(sys.argv[1]), Path(sys.argv[2]))
