@@ -31,7 +31,7 @@ SWITCHED_OFF = 0.2
 BRANCH_SCALE = 0.5
 NORM_SHIFT = 1.0
 # The library that holds the modules of each source of the catalogue.
-_LIBRARIES = {"visionmark": "models.efficientnet_g16_gn", "timm": "timm", "torchvision": "torchvision.models"}
+_LIBRARIES = {"visionmark": "models.networks", "timm": "timm", "torchvision": "torchvision.models"}
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _create(spec: ModelSpec) -> nn.Module:
     """Return the network that the library builds for the published weights of the row, with random weights."""
     library = import_module(_LIBRARIES[spec.source])
     if spec.source == "visionmark":
-        built: nn.Module = getattr(library, spec.arch)()
+        built: nn.Module = library.network_of(spec.arch)
         return built
     if spec.source == "timm":
         name = f"{spec.arch}.{spec.weights}" if spec.weights else spec.arch
@@ -214,6 +214,8 @@ def _torchvision_arguments(models: Any, spec: ModelSpec) -> dict[str, Any]:
 def _fetch_pretrained(spec: ModelSpec) -> nn.Module:
     if spec.weights is None:
         raise WeightsError(f"{spec.name} has no published weights; use --weights random or --weights FILE")
+    if spec.source == "visionmark":
+        raise WeightsError(f"the weights {spec.weights} of {spec.name} cannot be fetched; give --weights FILE")
     if spec.source == "timm":
         name = f"{spec.arch}.{spec.weights}" if spec.weights else spec.arch
         fetch = partial(import_module("timm").create_model, name, pretrained=True)

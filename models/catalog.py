@@ -8,8 +8,9 @@ a model that is asked for by that library's name.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -18,7 +19,7 @@ import yaml
 CATALOG_PATH = Path(__file__).with_name("catalog.yaml")
 
 ModelSource = Literal["timm", "torchvision", "visionmark"]
-TaskName = Literal["classify"]
+TaskName = Literal["classify", "detect"]
 GapKind = Literal["notimpl", "notyet", "never"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -28,11 +29,17 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 MARGIN_PCT = 1.0
 
 _REQUIRED = {"source", "weights", "size", "crop_pct", "interpolation"}
-_OPTIONAL = {"task", "arch", "crop_mode", "mean", "std", "published", "margin_pct", "gaps"}
+_OPTIONAL = {"task", "arch", "crop_mode", "short_side", "mean", "std", "published", "margin_pct", "gaps"}
 # The scores of each task, in the order in which a row gives them.
-SCORES: Mapping[TaskName, tuple[str, ...]] = {"classify": ("top1", "top5")}
+SCORES: Mapping[TaskName, tuple[str, ...]] = {"classify": ("top1", "top5"), "detect": ("ap",)}
+# Scores that a row may give beside those.
+FURTHER_SCORES: Mapping[TaskName, tuple[str, ...]] = {"classify": (), "detect": ("ap50",)}
 _GAP_REQUIRED = {"kind", "reason"}
 _GAP_OPTIONAL = {"device", "precision", "engine"}
+
+
+# The rows that take a width in per cent at the end of their name: ssd_mobilenet_v1_050 has half the channels.
+_WIDTH = re.compile(r"(?P<base>ssd_mobilenet_v1)_(?!000)\d{3}")
 
 
 class CatalogError(ValueError):
@@ -53,7 +60,9 @@ class InputSpec:
         interpolation: the resampling of the resize, by the source library's name.
         mean: the mean of each RGB channel, on inputs in 0..1.
         std: the standard deviation of each RGB channel, on inputs in 0..1.
-        crop_mode: `center`, `squash` or `border`, with timm's meaning.
+        crop_mode: `center`, `squash` or `border`, with timm's meaning; or `pad`: the image is resized until its short
+            side is `short_side`, or it fills the input, and lies at the top left of it with nothing beside it.
+        short_side: of `pad`, the short side in pixels; else None.
     """
 
     size: tuple[int, int]
@@ -62,6 +71,7 @@ class InputSpec:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     crop_mode: str = "center"
+    short_side: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,8 +104,8 @@ class ModelSpec:
         weights: the library's tag of the trained weights, None if none exist.
         input: the input that the weights were trained for.
         task: what the model does.
-        published: for each score, such as `top1` on ImageNet-1k, the published value of those weights in per cent;
-            empty if none is known.
+        published: for each score, such as `top1` on ImageNet-1k or `ap` on COCO val2017, the published value of those
+            weights in per cent; empty if none is known.
         margin_pct: how far a measured score may lie below what it is compared with, in per cent of the latter.
         gaps: what is known not to run.
     """
@@ -125,12 +135,16 @@ def load_catalog(path: Path = CATALOG_PATH) -> dict[str, ModelSpec]:
 def find_spec(name: str, catalog: Mapping[str, ModelSpec]) -> ModelSpec:
     """Return the catalogue row of that name, or a model of a library: `timm:NAME[.TAG]`, `torchvision:NAME[.TAG]`.
 
+    A row of an architecture that is made in several widths is also found with one at its end.
+
     Raises:
         UnknownModel: if there is neither; the message names the closest that exist.
     """
     library, colon, arch = name.partition(":")
     if name in catalog:
         return catalog[name]
+    if (match := _WIDTH.fullmatch(name)) and match["base"] in catalog:
+        return replace(catalog[match["base"]], name=name, arch=name, weights=None, published={})
     if colon and library == "timm":
         return _timm_spec(name, arch)
     if colon and library == "torchvision":
@@ -222,7 +236,7 @@ def _parse_row(name: str, value: object) -> ModelSpec:
     _check_keys(row, _REQUIRED, _OPTIONAL, place)
     weights = None if row["weights"] is None else _text(row, "weights", place)
     task = cast(TaskName, _one_of(row, "task", place, get_args(TaskName))) if "task" in row else "classify"
-    published = _published(row.get("published"), SCORES[task], place)
+    published = _published(row.get("published"), SCORES[task], FURTHER_SCORES[task], place)
     if published and weights is None:
         raise CatalogError(f"{place}: 'published' is of trained weights, and the row names none")
     return ModelSpec(
@@ -236,9 +250,10 @@ def _parse_row(name: str, value: object) -> ModelSpec:
             interpolation=_text(row, "interpolation", place),
             mean=_channels(row, "mean", place) if "mean" in row else IMAGENET_MEAN,
             std=_channels(row, "std", place) if "std" in row else IMAGENET_STD,
-            crop_mode=_one_of(row, "crop_mode", place, ("center", "squash", "border"))
+            crop_mode=_one_of(row, "crop_mode", place, ("center", "squash", "border", "pad"))
             if "crop_mode" in row
             else "center",
+            short_side=_pixels(row, "short_side", place)[0] if "short_side" in row else None,
         ),
         task=task,
         published=published,
@@ -286,12 +301,12 @@ def _one_of(row: Mapping[str, object], key: str, place: str, allowed: tuple[str,
     return value
 
 
-def _published(value: object, scores: tuple[str, ...], place: str) -> dict[str, float]:
+def _published(value: object, scores: tuple[str, ...], further: tuple[str, ...], place: str) -> dict[str, float]:
     if value is None:
         return {}
     given = _mapping(value, f"{place}, published")
-    _check_keys(given, set(scores), set(), f"{place}, published")
-    return {name: _number(given, name, f"{place}, published", 100) for name in scores}
+    _check_keys(given, set(scores), set(further), f"{place}, published")
+    return {name: _number(given, name, f"{place}, published", 100) for name in (*scores, *further) if name in given}
 
 
 def _pixels(row: Mapping[str, object], key: str, place: str) -> tuple[int, int]:

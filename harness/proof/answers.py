@@ -28,6 +28,12 @@ def own_answers(runner: Runner, batches: Sequence[Any]) -> list[Outputs]:
     return [runner.fetch(runner.submit(batch)).copy() for batch in batches]
 
 
+def in_common(reference: Outputs, own: Sequence[Outputs]) -> tuple[Outputs, Outputs]:
+    """Return the reference's answers and a runner's own, to the images that both have answered."""
+    found = Outputs.join(own).first(len(reference))
+    return reference.first(len(found)), found
+
+
 def check_answers(task: Task, case: Case, own: Sequence[Outputs], reference: Outputs) -> Agreement:
     """Compare a runner's answers to the first images with the reference's answers.
 
@@ -43,8 +49,7 @@ def check_answers(task: Task, case: Case, own: Sequence[Outputs], reference: Out
     Raises:
         WrongAnswers: the answers cannot be compared, or differ by more than the precision allows.
     """
-    found = Outputs.join(own).first(len(reference))
-    compared = reference.first(len(found))
+    compared, found = in_common(reference, own)
     agreement = task.compare(compared, found)
     floor = PRECISIONS[case.precision].sqnr_floor_db
     if agreement.sqnr_db < floor:

@@ -17,7 +17,7 @@ from harness.cases import Case
 from harness.devices import Device, open_device
 from harness.engines import InspectedRunner, import_libraries, open_engine, open_saving, shows_memory
 from harness.progress import ReportPhase, no_report
-from harness.proof.answers import CHECKED_IMAGES, check_answers, own_answers
+from harness.proof.answers import CHECKED_IMAGES, check_answers, in_common, own_answers
 from harness.proof.contradictions import MOST_PENDING_PCT, Contradiction, contradictions
 from harness.proof.prepared import Cost, Prepared, Proof
 from harness.proof.reference import References, input_images
@@ -138,11 +138,14 @@ def _prove(
         )
     own = own_answers(runner, batches)
     agreement: Agreement | None = None
+    findings: dict[str, Any] = {}
+    task = task_of(spec)
     try:
-        agreement = check_answers(task_of(spec), case, own, reference)
+        agreement = check_answers(task, case, own, reference)
+        findings = task.findings(*in_common(reference, own))
     except WrongAnswers as wrong:
         problems.append(wrong)
-    return Proof(evidence, problems, agreement, pending, runner.compilations(), identity, own)
+    return Proof(evidence, problems, agreement, pending, runner.compilations(), identity, own, findings)
 
 
 def rotation(images: int) -> int:
