@@ -43,10 +43,11 @@ def write_coco(root: Path, images: int = 8, seed: int = 0) -> Path:
                     "bbox": [x, y, w, h],
                     "area": w * h * 0.7,
                     "iscrowd": 0,
+                    "segmentation": [[x, y, x + w, y, x, y + h]],
                 }
             )
     at = [one["id"] - 1 for one in annotations if one["image_id"] == 139 + 7 * CROWD][0]
-    annotations[at]["iscrowd"] = 1
+    annotations[at].update(iscrowd=1, segmentation={"counts": [7, 9], "size": [4, 4]})
     categories = [{"id": number, "name": name} for number, name in CATEGORIES]
     write_annotations(root, {"images": listed, "annotations": annotations, "categories": categories})
     return root

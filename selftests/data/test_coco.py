@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.data import ImageFile, NoImages, Objects, decode, open_data_set
+from harness.data import ImageFile, MarkedObject, NoImages, Objects, decode, open_data_set
 from harness.data.coco import val2017
 from harness.data.coco.categories import COCO_CATEGORIES
 from selftests.coco_sets import EMPTY, annotations_of, write_annotations, write_coco, write_records
@@ -117,6 +117,10 @@ def normalised(found):
         (lambda found: without(found, "annotations", "iscrowd"), "no 'iscrowd': without it crowds would be counted"),
         (lambda found: without(found, "annotations", "area"), "no 'area': without it no object could be told"),
         (lambda found: found.pop("categories"), "no file of COCO instances: it has no 'categories'"),
+        (
+            lambda found: [row.update(iscrowd=0) for row in found["annotations"]],
+            "1 crowds that are not marked as such, the first in image 153",
+        ),
         (lambda found: found["annotations"].clear(), "marks no object"),
         (lambda found: found["images"][1].update(id=139), "8 images and only 7 ids"),
         (lambda found: found["images"][0].update(width=97), "1 of 8 images have another size .* not 97 x 80"),
@@ -198,10 +202,12 @@ def test_only_the_whole_published_set_is_recognised(monkeypatch):
     monkeypatch.setattr(val2017, "OBJECTS", 2)
     monkeypatch.setattr(val2017, "ARCHIVE_BYTES", 5050)
     monkeypatch.setattr(val2017, "NAMES_SHA256", hashlib.sha256(names.encode()).hexdigest())
-    whole = Objects(COCO_CATEGORIES, {}, [None, None])
+    single, crowd = (MarkedObject(1, 1, (0, 0, 1, 1), 1.0, is_crowd) for is_crowd in (False, True))
+    whole = Objects(COCO_CATEGORIES, {}, [single, crowd])
     assert val2017.is_val2017(images, whole) and val2017.is_val2017(images[::-1], whole)
     assert not val2017.is_val2017(images[:4], whole)
-    assert not val2017.is_val2017(images, replace(whole, marked=[None]))
+    assert not val2017.is_val2017(images, replace(whole, marked=[crowd]))
+    assert not val2017.is_val2017(images, replace(whole, marked=[single, single]))
     assert not val2017.is_val2017(images, replace(whole, categories={1: "person"}))
     assert not val2017.is_val2017([replace(images[0], path=Path("other.jpg")), *images[1:]], whole)
     assert not val2017.is_val2017([replace(image, opener=lambda: bytes(800)) for image in images], whole)

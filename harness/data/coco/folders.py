@@ -155,6 +155,7 @@ def _parse(loaded: Any, place: str) -> tuple[dict[int, str], Objects]:
     for part, found in (("images", listed), ("categories", objects.categories)):
         if len(found) != len(loaded[part]):
             raise NoImages(f"{place} has {len(loaded[part])} {part} and only {len(found)} ids of them")
+    _require_marked_crowds(loaded["annotations"], place)
     if len({Path(name).name for name in listed.values()}) != len(listed):
         raise NoImages(f"{place} names one file twice among its images")
     require_usable(objects, place)
@@ -165,6 +166,22 @@ _WHY = {
     "iscrowd": ": without it crowds would be counted as objects",
     "area": ": without it no object could be told to be small, medium or large",
 }
+
+
+def _require_marked_crowds(rows: Sequence[Mapping[str, Any]], place: str) -> None:
+    """Check that objects that are outlined run by run, as COCO outlines crowds alone, are marked as crowds."""
+    outlines = [row.get("segmentation") for row in rows]
+    if not any(isinstance(outline, list) for outline in outlines):
+        return  # outlines of another kind
+    unmarked = [
+        row for row, outline in zip(rows, outlines, strict=True) if isinstance(outline, dict) and not row["iscrowd"]
+    ]
+    if unmarked:
+        raise NoImages(
+            f"{place} has {len(unmarked):,} crowds that are not marked as such, the first in image "
+            f"{unmarked[0]['image_id']}: outlined run by run, with iscrowd 0, they would be counted as objects; take "
+            f"the published iscrowd"
+        )
 
 
 def _marked(row: Mapping[str, Any]) -> MarkedObject:

@@ -25,12 +25,14 @@ def is_val2017(images: Sequence[ImageFile], objects: Objects) -> bool:
     """Return whether these are all images of val2017 with all their annotations.
 
     One hash proves the names, in whichever order the images are given. The categories have to be COCO's, the objects as
-    many as there are, and the files as large, within 2%, as those in the published archive, so that images that were
-    encoded again are not taken for them.
+    many as there are, crowds among them, and the files as large, within 2%, as those in the published archive, so that
+    images that were encoded again are not taken for them.
     """
     if len(images) != IMAGES or len(objects.marked) != OBJECTS or dict(objects.categories) != dict(COCO_CATEGORIES):
         return False
     names = "".join(f"{name}\n" for name in sorted(image.name for image in images))
     if hashlib.sha256(names.encode()).hexdigest() != NAMES_SHA256:
+        return False
+    if not any(one.is_crowd for one in objects.marked):
         return False
     return abs(sum(image.size_bytes for image in images) / ARCHIVE_BYTES - 1) <= _MOST_DEVIATION
