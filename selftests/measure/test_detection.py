@@ -11,7 +11,7 @@ import torch
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from harness.data import DataSet, ImageFile, MarkedObject, Objects
+from harness.data import DataSet, ImageFile, Objects
 from harness.data.coco.categories import COCO_CATEGORIES
 from harness.measure.accuracy.judge import Gate
 from harness.measure.accuracy.run import Sample
@@ -25,47 +25,9 @@ from harness.measure.pipeline import workers
 from models.catalog import find_spec, load_catalog
 from models.tasks import Outputs, WrongAnswers
 from models.tasks.detections import Detections
-from selftests.coco_sets import write_coco
+from selftests.coco_sets import IDS, WIDTH, marked_images, results_of, write_coco
 
-IDS = sorted(COCO_CATEGORIES)
 SPEC = find_spec("ssd_mobilenet_v1_075", load_catalog())
-WIDTH, HEIGHT = 640, 426
-
-
-def marked_images(images=40, seed=0):
-    """Objects of ten categories in images, with crowds, and every tenth image without any."""
-    rng = np.random.default_rng(seed)
-    marked, sizes = [], {}
-    for number in range(images):
-        image_id = 100 + 3 * number
-        sizes[image_id] = (WIDTH, HEIGHT) if number % 2 else (HEIGHT, WIDTH)
-        for index in range(0 if number % 10 == 9 else int(rng.integers(2, 9))):
-            w, h = rng.uniform(15, 200, 2)
-            x, y = rng.uniform(0, sizes[image_id][0] - w), rng.uniform(0, sizes[image_id][1] - h)
-            category = int(rng.choice(IDS[:60:6]))
-            marked.append(MarkedObject(image_id, category, (x, y, w, h), 0.7 * w * h, number % 7 == 0 and index == 0))
-    return Objects(COCO_CATEGORIES, sizes, marked)
-
-
-def results_of(objects, seed=0, jitter=0.08, wrong=0.15, noise=20):
-    """What a good detector finds: a box near each object, mostly with its category, and unlikely ones anywhere."""
-    rng = np.random.default_rng(seed)
-    found = {}
-    for image_id, (width, height) in objects.sizes.items():
-        rows = []
-        for one in (one for one in objects.marked if one.image_id == image_id):
-            x, y, w, h = one.box
-            dx, dy, dw, dh = rng.normal(0, jitter, 4) * (w, h, w, h)
-            label = one.category_id if rng.random() > wrong else int(rng.choice(IDS))
-            rows.append((x + dx, y + dy, x + w + dw, y + h + dh, rng.uniform(0.3, 1), label))
-        for _ in range(noise):
-            x, y = rng.uniform(0, width - 50), rng.uniform(0, height - 50)
-            rows.append((x, y, x + rng.uniform(10, 50), y + rng.uniform(10, 50), rng.uniform(0, 0.3), rng.choice(IDS)))
-        table = np.array(sorted(rows, key=lambda row: -row[4]))
-        found[image_id] = Detections(
-            table[:, :4].astype(np.float32), table[:, 4].astype(np.float32), table[:, 5].astype(np.int64)
-        )
-    return found
 
 
 OBJECTS = marked_images()
