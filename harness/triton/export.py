@@ -19,6 +19,7 @@ from harness.engines.onnxruntime import PROVIDERS
 from harness.progress import ReportPhase
 from harness.proof import References, input_images
 from harness.proof.preparation import identity_of
+from harness.triton.answers import rows_of_outputs
 from harness.triton.clients import ImageBatch
 from harness.triton.repository import LEAST_MAX_BATCH, OUTPUT, ModelFiles
 from models.build import Built, build_module
@@ -55,7 +56,8 @@ class Exported:
         spec: the catalogue row.
         artefact: the files that the server is given.
         batches: different requests, to be sent in rotation, each fp32 [batch, 3, h, w].
-        reference: the model's own logits, computed in process for the images of all batches, in their order.
+        reference: the model's own logits, computed in process for the images of all batches, in their order; of a
+            detector the numbers of all its outputs, a row an image.
         export_s: seconds that it took to export the model, or to check what an earlier run exported.
         identity: the weights and the preprocessing.
         module: the module in fp32 on the host, for computing further answers in process.
@@ -85,7 +87,10 @@ def export_case(
     count = max(IMAGES, 2 * case.batch)
     count = -(-count // case.batch) * case.batch
     report("answering in process")
-    reference = References(spec, weights).outputs(count, built.module)[OUTPUT]
+    outputs = References(spec, weights).outputs(count, built.module)
+    reference = rows_of_outputs(outputs)
+    heads = tuple((name, array.shape[1:]) for name, array in zip(outputs.names, outputs, strict=True))
+    is_classifier = [name for name, _ in heads] == [OUTPUT]
     images = input_images(spec, count)
     report("exporting")
     began = perf_counter()
@@ -96,7 +101,8 @@ def export_case(
         model=spec.name,
         file=file,
         size=spec.input.size,
-        labels=labels_of(reference.shape[1]),
+        labels=labels_of(reference.shape[1]) if is_classifier else (),
+        heads=() if is_classifier else heads,
         max_batch=max(LEAST_MAX_BATCH, case.batch),
         threads=threads,
         gpu=None if device.is_host else device.index,
