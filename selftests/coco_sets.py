@@ -121,9 +121,12 @@ def results_of(objects, seed=0, jitter=0.08, wrong=0.15, noise=20):
     """What a good detector finds: a box near each object, mostly with its category, and unlikely ones anywhere."""
     rng = np.random.default_rng(seed)
     found = {}
+    marked = {image_id: [] for image_id in objects.sizes}
+    for one in objects.marked:
+        marked[one.image_id].append(one)
     for image_id, (width, height) in objects.sizes.items():
         rows = []
-        for one in (one for one in objects.marked if one.image_id == image_id):
+        for one in marked[image_id]:
             x, y, w, h = one.box
             dx, dy, dw, dh = rng.normal(0, jitter, 4) * (w, h, w, h)
             label = one.category_id if rng.random() > wrong else int(rng.choice(IDS))
