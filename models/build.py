@@ -7,7 +7,7 @@ or pytest: the module is fp32, on the host, in evaluation mode.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,8 @@ from models.logits import logits_only
 from models.preprocess import generated_images, normalise
 
 CALIBRATION_IMAGES = 16
+# Of large images there are fewer, but two at least.
+MOST_PIXELS = 16 * 400 * 400
 # A scale of a branch below this switches the branch off. Some start at or near zero: batch norms that ResNets start at
 # 0, LayerScale gammas that start at 1e-6 to 0.1.
 SWITCHED_OFF = 0.2
@@ -129,7 +131,12 @@ def make_alive(module: nn.Module, trained_input: InputSpec) -> None:
     for norm in _batchnorms(module):
         if norm.bias is not None:
             norm.bias.fill_(NORM_SHIFT)
-    set_batchnorm_statistics(module, normalise(generated_images(CALIBRATION_IMAGES, trained_input.size), trained_input))
+    count = min(CALIBRATION_IMAGES, max(2, MOST_PIXELS // (trained_input.size[0] * trained_input.size[1])))
+    images = normalise(generated_images(count, trained_input.size), trained_input)
+    set_batchnorm_statistics(module, images)
+    enliven: Callable[[Tensor], None] | None = getattr(module, "enliven", None)
+    if enliven is not None:  # a detector's heads need more
+        enliven(images)
 
 
 def set_batchnorm_statistics(module: nn.Module, images: Tensor) -> None:

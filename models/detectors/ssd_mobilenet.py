@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.detectors.alive import scale_outputs, set_statistics
+
 SIZE = 300
 # Of each of thirteen blocks, the stride of the depthwise convolution and the channels of the pointwise one.
 _STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
@@ -104,6 +106,13 @@ class SsdMobileNetV1(nn.Module):
         for index, head in enumerate(self.class_heads):
             logits.append(head(tapped[index]).permute(0, 2, 3, 1).reshape(images.shape[0], -1, self.classes))
         return torch.cat(codes, 1), torch.cat(logits, 1)
+
+    @torch.jit.unused
+    def enliven(self, images: Tensor) -> None:
+        """Make random weights alive. See `models.detectors.alive`."""
+        layers = [layer for part in (self.stem, self.blocks, self.extras) for layer in part.modules()]
+        set_statistics(self, images, [layer for layer in layers if isinstance(layer, nn.Conv2d)])
+        scale_outputs(self, images, [("codes", list(self.box_heads)), ("logits", list(self.class_heads))])
 
 
 def anchors(least: float = 0.2, greatest: float = 0.95) -> Tensor:
