@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -81,38 +82,42 @@ def read_pair(
         images = [image for image in images if image.image_id not in gone]
         sizes = {image_id: size for image_id, size in objects.sizes.items() if image_id not in gone}
         objects = Objects(objects.categories, sizes, [one for one in objects.marked if one.image_id not in gone])
-    require_sizes(images, objects)
+    require_sizes([(image, head_size(image.path)) for image in images], objects)
     return images, objects
 
 
-def require_sizes(images: Sequence[ImageFile], objects: Objects) -> None:
+def head_size(file: Path | BytesIO) -> tuple[int, int] | None:
+    """Return the width and height that the head of an encoded image says, or None if it has no readable head.
+
+    Such a file is left for the decoder to name.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as head:
+            size: tuple[int, int] = head.size
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+        return None
+    return size
+
+
+def require_sizes(found: Iterable[tuple[ImageFile, tuple[int, int] | None]], objects: Objects) -> None:
     """Check that each image has the size that its annotation says, or its boxes would be of another image.
 
-    Only the heads of the files are read. A file without a readable head is left for the decoder to name.
+    Args:
+        found: each image with the size of its head.
+        objects: the annotations.
 
     Raises:
         NoImages: if an image has another size.
     """
-    from io import BytesIO
-
-    from PIL import Image, UnidentifiedImageError
-
-    others = []
-    for image in images:
-        assert image.image_id is not None
-        try:
-            with Image.open(image.path if image.opener is None else BytesIO(image.read())) as head:
-                size = head.size
-        except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
-            continue
-        if size != objects.sizes[image.image_id]:
-            others.append((image, size))
+    sizes = [(image, size, objects.sizes[image.image_id or 0]) for image, size in found if size is not None]
+    others = [(image, size, wanted) for image, size, wanted in sizes if size != wanted]
     if others:
-        image, size = others[0]
-        width, height = objects.sizes[image.image_id]  # type: ignore[index]
+        image, (width, height), (wide, high) = others[0]
         raise NoImages(
-            f"{len(others):,} of {len(images):,} images have another size than their annotation: {image} has "
-            f"{size[0]} x {size[1]} pixels, not {width} x {height}; give the images that were annotated"
+            f"{len(others):,} of {len(sizes):,} images have another size than their annotation: {image} has "
+            f"{width} x {height} pixels, not {wide} x {high}; give the images that were annotated"
         )
 
 

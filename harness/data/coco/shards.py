@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from harness.data.coco.categories import COCO_CATEGORIES
-from harness.data.coco.folders import require_sizes
+from harness.data.coco.folders import head_size, require_sizes
 from harness.data.coco.objects import MarkedObject, Objects, require_usable
 from harness.data.images import ImageFile, NoImages
 from harness.data.records import Example, read_examples
@@ -61,6 +62,7 @@ def read(paths: Sequence[Path], report: Callable[[str], None]) -> tuple[list[Ima
     images: list[ImageFile] = []
     sizes: dict[int, tuple[int, int]] = {}
     marked: list[MarkedObject] = []
+    heads: list[tuple[int, int] | None] = []
     for example in read_examples(paths, report):
         place = f"{example.path.name} at byte {example.start}"
         image_id = _image_id(example, place)
@@ -71,12 +73,13 @@ def read(paths: Sequence[Path], report: Callable[[str], None]) -> tuple[list[Ima
         sizes[image_id] = int(width), int(height)
         name = Path(example.text("image/filename")).name or f"{image_id:012d}.jpg"
         images.append(ImageFile(example.path, None, name, example.opener, image_id))
+        heads.append(head_size(BytesIO(example.features["image/encoded"].bytes_list.value[0])))
         marked.extend(_marked(example, image_id, int(width), int(height), place))
     if not images:
         raise NoImages(f"{', '.join(map(str, paths))} has no images")
     objects = Objects(COCO_CATEGORIES, sizes, marked)
     require_usable(objects, str(paths[0].parent if len(paths) > 1 else paths[0]))
-    require_sizes(images, objects)
+    require_sizes(zip(images, heads, strict=True), objects)
     return images, objects
 
 
@@ -84,6 +87,8 @@ def _image_id(example: Example, place: str) -> int:
     for key in ("image/encoded", "image/source_id", "image/height", "image/width"):
         if key not in example.features:
             raise NoImages(f"{place} has no {key}: not the layout of TensorFlow's object detection")
+    if not example.features["image/encoded"].bytes_list.value:
+        raise NoImages(f"{place} has an image/encoded without an image")
     text = example.text("image/source_id")
     if not text.isdecimal():
         raise NoImages(f"{place} has the image/source_id {text!r}, which is no id of a COCO image")
