@@ -69,6 +69,14 @@ class Detect:
         """See `Task.decode`. An answer is the objects of an image."""
         return detections(self.spec, outputs, sizes)
 
+    def packed(self, answers: Sequence[Detections]) -> npt.NDArray[Any]:
+        """See `Task.packed`. A row is fp32 [objects, 6]: label, score and corners; rows of zeros fill up the number."""
+        keep = _detector(self.spec).suppression.keep
+        rows = np.zeros((len(answers), keep, 6), np.float32)
+        for row, one in zip(rows, answers, strict=True):
+            row[: len(one), 0], row[: len(one), 1], row[: len(one), 2:] = one.labels, one.scores, one.boxes
+        return rows
+
     def labels(self, outputs: Outputs) -> int:
         """See `Task.labels`. The background is none."""
         return len(_detector(self.spec).labels)
