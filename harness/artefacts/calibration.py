@@ -73,7 +73,8 @@ def _default_count(pixels: int) -> int:
 def calibration_batches(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Return the calibration images [n, c, h, w] in batches of the size in which a quantiser is to run them."""
     pixels = images.shape[2] * images.shape[3]
-    return images.split(max(1, min(BATCH, BATCH * LARGE_PIXELS // pixels)))
+    batches: tuple[torch.Tensor, ...] = images.split(max(1, min(BATCH, BATCH * LARGE_PIXELS // pixels)))
+    return batches
 
 
 def fingerprint(spec: ModelSpec, *contents: bytes) -> str:

@@ -5,6 +5,7 @@ The layers, the anchors and the codes of boxes are torchvision's own. Nothing he
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.catalog import InputSpec
 from models.detectors.alive import scale_outputs, set_statistics
 from models.detectors.two_stage import FEATURES, HEADS, TwoStage, filled, levels
 
@@ -26,15 +28,35 @@ class UnknownDetector(ValueError):
     """The detector is none that is taken apart; the message says which are."""
 
 
-@cache
-def names() -> tuple[str, ...]:
-    """Return the names of torchvision's models that detect."""
-    return tuple(import_module("torchvision.models").list_models(module=import_module("torchvision.models.detection")))
-
-
 def create(arch: str) -> Any:
     """Return torchvision's own network of that name, with random weights and nothing fetched."""
     return import_module("torchvision.models").get_model(arch, weights=None, weights_backbone=None, num_classes=91)
+
+
+def input_of(network: Any) -> InputSpec:
+    """Return the input of a network: what torchvision's transform makes of an image, in a fixed size.
+
+    Where the aspect is kept, the input is a square that holds an image whose sides are in a ratio of up to 3 to 2 at
+    the short side that the weights were trained for; longer ones are made smaller.
+
+    Raises:
+        UnknownDetector: the network is of a class that is not taken apart.
+    """
+    _require_known(network)
+    made = network.transform
+    mean, std = ((float(red), float(green), float(blue)) for red, green, blue in (made.image_mean, made.image_std))
+    if made.fixed_size is not None:
+        width, height = made.fixed_size
+        return InputSpec((height, width), 1.0, "bilinear", mean, std, "squash")
+    short = int(made.min_size[-1])
+    side = math.ceil(short * 1.5 / made.size_divisible) * made.size_divisible
+    return InputSpec((side, side), 1.0, "bilinear", mean, std, "pad", short)
+
+
+def _require_known(network: Any) -> None:
+    kind = type(network).__name__
+    if kind not in (*_SINGLE, *_TWO):
+        raise UnknownDetector(f"torchvision's {kind} is not taken apart here; {', '.join((*_SINGLE, *_TWO))} are")
 
 
 def split(network: Any, size: tuple[int, int]) -> nn.Module:
@@ -43,12 +65,10 @@ def split(network: Any, size: tuple[int, int]) -> nn.Module:
     Raises:
         UnknownDetector: it is of a class that is not taken apart.
     """
-    kind = type(network).__name__
-    if kind in _SINGLE:
+    _require_known(network)
+    if type(network).__name__ in _SINGLE:
         return SingleStage(network)
-    if kind in _TWO:
-        return TwoStage(PyramidFeatures(network), RegionHeads(network), PyramidBetween(network, size))
-    raise UnknownDetector(f"torchvision's {kind} is not taken apart here; {', '.join((*_SINGLE, *_TWO))} are")
+    return TwoStage(PyramidFeatures(network), RegionHeads(network), PyramidBetween(network, size))
 
 
 class SingleStage(nn.Module):
