@@ -98,7 +98,11 @@ class BareLoops:
         kept = pyfuncitem.funcargs["benchmark"].extra_info
         if kept["measurement"] == "latency":
             bare, measured = statistics.median(bare_s) * 1e3, kept["p50_ms"]
-            figures = f"p50 {measured:.3f} ms over {bare:.3f} ms"
+            low, high = kept["p50_low_ms"], kept["p50_high_ms"]
+            figures = (
+                f"p50 {measured:.3f} ms ({low:.3f} to {high:.3f}, the bare one is "
+                f"{'inside' if low <= bare <= high else 'outside'}) over {bare:.3f} ms"
+            )
         else:
             bare, measured = prepared.case.batch * batches / sum(bare_s), kept["images_per_second"]
             figures = f"{measured:.1f} images/s over {bare:.1f}"
