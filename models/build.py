@@ -91,13 +91,25 @@ def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0)
         weights_set = f"seed {seed}" if is_random else f"{spec.weights}"
         if weights not in ("random", "pretrained"):
             weights_set = load_file(module, Path(weights), f"{spec.name} ({spec.source}:{spec.arch})")
+        answering = _answering(module, spec.input)
         load_s = perf_counter() - began
         if is_random:
             began = perf_counter()
-            make_alive(module, spec.input)
+            make_alive(answering, spec.input)
             alive_s = perf_counter() - began
     name = weights if isinstance(weights, str) and weights in ("random", "pretrained") else Path(weights).name
-    return Built(logits_only(module), name, state_sha256(module), weights_set, load_s, alive_s)
+    return Built(answering, name, state_sha256(module), weights_set, load_s, alive_s)
+
+
+def _answering(module: nn.Module, trained_input: InputSpec) -> nn.Module:
+    """Return the module, or one that shares its layers, whose outputs are those that are compared."""
+    if hasattr(module, "split"):
+        apart: nn.Module = module.split(trained_input.size)  # type: ignore[operator]
+        return apart.eval()
+    if type(module).__module__.startswith("torchvision.models.detection"):
+        taken: nn.Module = import_module("models.detectors.torchvision_networks").split(module, trained_input.size)
+        return taken.eval()
+    return logits_only(module)
 
 
 @contextmanager
@@ -209,6 +221,8 @@ def _torchvision_arguments(models: Any, spec: ModelSpec) -> dict[str, Any]:
         return {}
     meta = models.get_model_weights(spec.arch)[spec.weights].meta
     arguments: dict[str, Any] = {"num_classes": len(meta["categories"])}
+    if models.get_model_builder(spec.arch).__module__.startswith("torchvision.models.detection"):
+        arguments["weights_backbone"] = None  # else it would be fetched
     if spec.arch.startswith("vit_"):
         arguments["image_size"] = meta["min_size"][0]
     if spec.arch.startswith("maxvit"):

@@ -38,6 +38,12 @@ _GAP_REQUIRED = {"kind", "reason"}
 _GAP_OPTIONAL = {"device", "precision", "engine"}
 
 
+# What documents of other tools call models of the catalogue.
+ALIASES = {
+    "ssd-mobilenet": "ssd_mobilenet_v1",
+    "faster_rcnn": "fasterrcnn_resnet50_fpn",
+    "rfcn": "rfcn_resnet101",
+}
 # The rows that take a width in per cent at the end of their name: ssd_mobilenet_v1_050 has half the channels.
 _WIDTH = re.compile(r"(?P<base>ssd_mobilenet_v1)_(?!000)\d{3}")
 
@@ -188,16 +194,32 @@ def _torchvision_spec(name: str, arch_tag: str) -> ModelSpec:
 
     arch, _, tag = arch_tag.partition(".")
     models = import_module("torchvision.models")
-    if arch not in (available := models.list_models(module=models)):
-        raise UnknownModel(f"torchvision has no classification model {arch!r}{_hint(arch, available)}")
+    detectors = models.list_models(module=models.detection)
+    if arch not in (available := [*models.list_models(module=models), *detectors]):
+        raise UnknownModel(f"torchvision has no model {arch!r} that classifies or detects{_hint(arch, available)}")
     of_arch = models.get_model_weights(arch)
     known = of_arch.__members__
     # V2 stands for IMAGENET1K_V2, as torchvision's own documentation calls the sets
-    full = next((one for one in (tag or "DEFAULT", f"IMAGENET1K_{tag}") if one in known), None)
+    full = next((one for one in (tag or "DEFAULT", f"IMAGENET1K_{tag}", f"COCO_{tag}") if one in known), None)
     if full is None:
         raise UnknownModel(f"torchvision's {arch} has no weights {tag!r}; it has: {', '.join(of_arch.__members__)}")
     weights = known[full]
+    if arch in detectors:
+        return _torchvision_detector(name, arch, weights)
     return ModelSpec(name, "torchvision", arch, weights.name, torchvision_input(weights.transforms()))
+
+
+def _torchvision_detector(name: str, arch: str, weights: Any) -> ModelSpec:
+    """Return the row of a detector, whose input is that of the transform inside torchvision's network."""
+    from importlib import import_module
+
+    networks = import_module("models.detectors.torchvision_networks")
+    try:
+        found = networks.input_of(networks.create(arch))
+    except networks.UnknownDetector as error:
+        raise UnknownModel(f"{name}: {error}") from None
+    published = {"ap": float(weights.meta["_metrics"]["COCO-val2017"]["box_map"])}
+    return ModelSpec(name, "torchvision", arch, weights.name, found, "detect", published)
 
 
 def torchvision_input(preset: Any) -> InputSpec:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from models.detectors import detector_of, is_detector
+from models import detectors
 from models.efficientnet_g16_gn import efficientnet_b0_g16_gn, efficientnet_b4_g16_gn
 
 _CLASSIFIERS: dict[str, Callable[[], nn.Module]] = {
@@ -21,4 +21,4 @@ def network_of(arch: str) -> nn.Module:
     Raises:
         KeyError: there is none.
     """
-    return detector_of(arch).build() if is_detector(arch) else _CLASSIFIERS[arch]()
+    return detectors.network_of(arch) or _CLASSIFIERS[arch]()

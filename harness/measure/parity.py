@@ -8,7 +8,7 @@ from typing import ClassVar
 from harness.cases import PRECISIONS
 from harness.measure.clock import TimedRounds
 from harness.proof import Prepared, References, input_images
-from harness.proof.answers import answers
+from harness.proof.answers import answers, judged
 from models.tasks import Outputs, task_of
 
 PARITY_IMAGES = 32
@@ -37,7 +37,7 @@ def measure_parity(prepared: Prepared, references: References, timed: TimedRound
     number = -(-PARITY_IMAGES // batch) * batch
     images = input_images(prepared.spec, number)
     reference = references.outputs(PARITY_IMAGES)
-    chunks = [prepared.runner.put(chunk) for chunk in images.split(batch)]
+    chunks = judged(prepared.runner, [prepared.runner.put(chunk) for chunk in images.split(batch)], reference, batch)
     found: list[Outputs] = []
     timed(
         "parity",

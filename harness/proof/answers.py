@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.cases import PRECISIONS, Case
-from harness.engines import Runner
+from harness.engines import Fed, Runner
 from models.tasks import Agreement, Outputs, Task, WrongAnswers
 
 # The number of images whose answers are checked before anything is timed.
@@ -21,6 +21,21 @@ def answers(runner: Runner, batches: Sequence[Any], count: int) -> Outputs:
         if sum(map(len, found)) >= count:
             break
     return Outputs.join(found).first(count)
+
+
+def judged(runner: Runner, batches: Sequence[Any], reference: Outputs, size: int) -> list[Any]:
+    """Return the batches for whose answers a runner is judged: with the reference's choices where it can take them.
+
+    Args:
+        runner: the runner.
+        batches: the batches, from `Runner.put`.
+        reference: the reference's answers to the first images; for images without one, the first ones' serve.
+        size: the number of images in a batch.
+    """
+    if not isinstance(runner, Fed):
+        return list(batches)
+    rows = [[(at * size + row) % len(reference) for row in range(size)] for at in range(len(batches))]
+    return [runner.fed(batch, reference.rows(some)) for batch, some in zip(batches, rows, strict=True)]
 
 
 def own_answers(runner: Runner, batches: Sequence[Any]) -> list[Outputs]:

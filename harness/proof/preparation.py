@@ -15,9 +15,9 @@ from harness.artefacts import Artefacts, default_artefacts
 from harness.artefacts.saved_model import SavedModel
 from harness.cases import Case
 from harness.devices import Device, open_device
-from harness.engines import InspectedRunner, import_libraries, open_engine, open_saving, shows_memory
+from harness.engines import Fed, InspectedRunner, build, import_libraries, open_saving, shows_memory
 from harness.progress import ReportPhase, no_report
-from harness.proof.answers import CHECKED_IMAGES, check_answers, in_common, own_answers
+from harness.proof.answers import CHECKED_IMAGES, check_answers, in_common, judged, own_answers
 from harness.proof.contradictions import MOST_PENDING_PCT, Contradiction, contradictions
 from harness.proof.prepared import Cost, Prepared, Proof
 from harness.proof.reference import References, input_images
@@ -76,7 +76,7 @@ def prepare(
         began = perf_counter()
         if saved is None:
             supplied = replace(artefacts or default_artefacts(spec), report=report)
-            runner = open_engine(case.engine).build(built.module, images[: case.images], case, device, supplied)
+            runner = build(built.module, images[: case.images], case, device, supplied)
         else:
             saved.require_weights(built.weights_sha256)
             runner = open_saving(case.engine).load(saved.files(), built.module, case, device)
@@ -141,7 +141,10 @@ def _prove(
     findings: dict[str, Any] = {}
     task = task_of(spec)
     try:
-        agreement = check_answers(task, case, own, reference)
+        fed = own
+        if isinstance(runner, Fed):
+            fed = own_answers(runner, judged(runner, batches, reference, case.images))
+        agreement = check_answers(task, case, fed, reference)
         findings = task.findings(*in_common(reference, own))
     except WrongAnswers as wrong:
         problems.append(wrong)

@@ -41,6 +41,11 @@ def decode(outputs: Outputs, sizes: Sequence[tuple[int, int]] | None = None) -> 
     return [int(index) for index in outputs[OUTPUT].argmax(axis=1)]
 
 
+def packed(answers: Sequence[Any]) -> npt.NDArray[Any]:
+    """See `Task.packed`. A row is the index of the class, int64 [n, 1]."""
+    return np.array(answers, np.int64)[:, None]
+
+
 def labels(outputs: Outputs) -> int:
     """See `Task.labels`. The labels are the classes."""
     return int(outputs[OUTPUT].shape[1])

@@ -25,7 +25,7 @@ from models.tasks.protocol import Agreement, Pixels, Scores, WrongAnswers
 if TYPE_CHECKING:
     from PIL import Image
 
-    from models.detectors import Suppression
+    from models.detectors import Detector, Suppression
 
 # Outputs that are no answers of their own: where the second stage of a detector looked.
 PLACES = "proposals"
@@ -69,11 +69,17 @@ class Detect:
         """See `Task.decode`. An answer is the objects of an image."""
         return detections(self.spec, outputs, sizes)
 
+    def packed(self, answers: Sequence[Detections]) -> npt.NDArray[Any]:
+        """See `Task.packed`. A row is fp32 [objects, 6]: label, score and corners; rows of zeros fill up the number."""
+        keep = _detector(self.spec).suppression.keep
+        rows = np.zeros((len(answers), keep, 6), np.float32)
+        for row, one in zip(rows, answers, strict=True):
+            row[: len(one), 0], row[: len(one), 1], row[: len(one), 2:] = one.labels, one.scores, one.boxes
+        return rows
+
     def labels(self, outputs: Outputs) -> int:
         """See `Task.labels`. The background is none."""
-        from models.detectors import detector_of
-
-        return len(detector_of(self.spec.arch).labels)
+        return len(_detector(self.spec).labels)
 
     def compare(self, reference: Outputs, found: Outputs) -> Agreement:
         """See `Task.compare`. Every head is compared by itself, and the worst one counts.
@@ -90,12 +96,10 @@ class Detect:
 
     def _same_label_pct(self, reference: Outputs, found: Outputs) -> float:
         """Return the share of the likeliest rows of the reference whose likeliest label is the same, in per cent."""
-        from models.detectors import detector_of
-
-        candidates = detector_of(self.spec.arch).candidates
+        candidates, whole = _detector(self.spec).candidates, _whole(self.spec, len(reference))
         same = []
         with torch.inference_mode():
-            for (_, wanted), (_, scores) in zip(candidates(reference), candidates(found), strict=True):
+            for (_, wanted), (_, scores) in zip(candidates(reference, whole), candidates(found, whole), strict=True):
                 rows = wanted.amax(1).topk(min(COMPARED_ROWS, len(wanted))).indices
                 same.append(wanted[rows].argmax(1) == scores[rows].argmax(1))
         return 100 * float(torch.cat(same).float().mean())
@@ -139,8 +143,23 @@ class Detect:
         return {
             "detections_per_image": counts,
             "matched_pct": matched_pct(wanted, own),
-            **({PLACES + "_per_image": _proposals(found)} if PLACES in found.names else {}),
+            **self._proposed(found),
         }
+
+    def _proposed(self, found: Outputs) -> dict[str, Any]:
+        """Return how many proposals of each image have an area; those without fill up the fixed number.
+
+        Raises:
+            WrongAnswers: there is none in any image.
+        """
+        proposals = _detector(self.spec).proposals
+        if proposals is None:
+            return {}
+        boxes = proposals(found, _whole(self.spec, len(found)))
+        counts = [int(count) for count in (boxes[..., 2:] > boxes[..., :2]).all(dim=2).sum(dim=1)]
+        if not any(counts):
+            raise WrongAnswers("nothing is proposed in any image: the second stage would be timed on nothing")
+        return {"proposals_per_image": counts}
 
 
 def on_canvas(image: Tensor, spec: ModelSpec) -> Tensor:
@@ -164,20 +183,33 @@ def detections(
             input's size.
         suppression: how boxes become objects; None for what the model was published with.
     """
-    from models.detectors import detector_of, suppressed
+    from models.detectors import suppressed
 
-    detector = detector_of(spec.arch)
+    detector = _detector(spec)
+    placed = _whole(spec, len(outputs))
+    if sizes is not None:
+        placed = torch.tensor([placed_size(spec.input, *size) for size in sizes])
     found = []
     with torch.inference_mode():
-        for index, (boxes, scores) in enumerate(detector.candidates(outputs)):
+        for index, (boxes, scores) in enumerate(detector.candidates(outputs, placed)):
             height, width = spec.input.size if sizes is None else sizes[index]
-            placed = placed_size(spec.input, height, width)
-            limits = torch.tensor([placed[1], placed[0], placed[1], placed[0]], dtype=torch.float32)
+            limits = placed[index].flip(0).repeat(2).to(torch.float32)
             within = boxes.clamp(min=0).minimum(limits)
             box, score, label = suppressed(within, scores, detector.labels, suppression or detector.suppression)
             scale = torch.tensor([width, height, width, height], dtype=torch.float32) / limits
             found.append(Detections((box * scale).numpy(), score.numpy(), label.numpy()))
     return found
+
+
+def _detector(spec: ModelSpec) -> Detector:
+    from models.detectors import detector_of
+
+    return detector_of(spec.arch, spec.input.size)
+
+
+def _whole(spec: ModelSpec, images: int) -> Tensor:
+    """Return the extents of images that fill the input, int64 [n, 2]."""
+    return torch.tensor([spec.input.size] * images)
 
 
 def matched_pct(
@@ -223,9 +255,3 @@ def _heads(outputs: Outputs) -> list[str]:
 
 def _is_same(one: Detections, other: Detections) -> bool:
     return np.array_equal(one.boxes, other.boxes) and np.array_equal(one.scores, other.scores)
-
-
-def _proposals(outputs: Outputs) -> list[int]:
-    """Return how many proposals of each image have an area; those without fill up the fixed number."""
-    boxes = outputs[PLACES]
-    return [int(count) for count in ((boxes[..., 2:] - boxes[..., :2]) > 0).all(axis=2).sum(axis=1)]

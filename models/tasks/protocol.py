@@ -59,6 +59,9 @@ class Task(Protocol):
             sizes: the height and width of each original image in pixels; None for those of the input.
         """
 
+    def packed(self, answers: Sequence[Any]) -> npt.NDArray[Any]:
+        """Return answers of `decode` as one array [n, …] whose rows are of one size, as LoadGen logs them."""
+
     def compare(self, reference: Outputs, found: Outputs) -> Agreement:
         """Return how near answers are to the reference's answers to the same images.
 
