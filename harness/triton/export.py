@@ -24,6 +24,7 @@ from harness.triton.clients import ImageBatch
 from harness.triton.repository import LEAST_MAX_BATCH, OUTPUT, ModelFiles
 from models.build import Built, build_module
 from models.catalog import ModelSpec
+from models.detectors import TwoStage
 from models.tasks.classify import Logits
 
 # The number of different images that are sent. There are more than clients, so that no two clients ask for the same
@@ -45,6 +46,10 @@ def unsupported(case: Case) -> str | None:
     if case.precision != "fp32":
         return f"served models are exported in fp32, not in {case.precision}"
     return open_device(case.device).available()
+
+
+class NotServable(ValueError):
+    """A model cannot be served; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +86,18 @@ def export_case(
     threads: int,
     report: ReportPhase,
 ) -> Exported:
-    """Export the case's model and compute its answers in process."""
+    """Export the case's model and compute its answers in process.
+
+    Raises:
+        NotServable: if the model is no single network.
+    """
     report("loading")
     built = build_module(spec, weights)
+    if isinstance(built.module, TwoStage):
+        raise NotServable(
+            f"{spec.name} is two networks with its proposals between them, and a server runs one file: serve a detector "
+            f"of one, such as ssd_mobilenet_v1_075"
+        )
     count = max(IMAGES, 2 * case.batch)
     count = -(-count // case.batch) * case.batch
     report("answering in process")

@@ -7,14 +7,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from harness.cases import Duration
+from harness.artefacts import ArtefactCache
+from harness.cases import Case, Duration
 from harness.triton.answers import require_own_answers, rows_of_outputs
 from harness.triton.clients import MODES, PROTOCOLS, Traffic
 from harness.triton.control import unload_model
+from harness.triton.export import NotServable, export_case
 from harness.triton.host import serve
 from harness.triton.overhead import SERVED_WAYS, measure_overhead
 from harness.triton.repository import config_text
 from harness.triton.served import ask_once
+from models.catalog import find_spec, load_catalog
 from models.tasks import WrongAnswers
 from selftests.triton.test_answers import clock
 from selftests.triton.tritons import IMAGES, SIZE, linear_model, running
@@ -95,3 +98,11 @@ def test_the_configuration_has_an_output_for_each_head_and_no_labels(tmp_path):
     assert "label" not in config_text(made)
     torchscript = replace(artefact, file=tmp_path / "model.pt").config("pytorch")
     assert [one["name"] for one in torchscript["output"]] == ["OUTPUT__0", "OUTPUT__1"]
+
+
+def test_a_detector_of_two_networks_is_refused_before_anything_is_exported(tmp_path):
+    spec = find_spec("fasterrcnn_fbnetv3a", load_catalog())
+    case = Case(spec.name, "cpu", "fp32", 1, "onnxruntime")
+    with pytest.raises(NotServable, match="fasterrcnn_fbnetv3a is two networks .* ssd_mobilenet_v1_075"):
+        export_case(case, spec, "random", ArtefactCache(tmp_path), 1, lambda phase: None)
+    assert not list(tmp_path.iterdir())
