@@ -95,8 +95,8 @@ def export_case(
     built = build_module(spec, weights)
     if isinstance(built.module, TwoStage):
         raise NotServable(
-            f"{spec.name} is two networks with its proposals between them, and a server runs one file: serve a detector "
-            f"of one, such as ssd_mobilenet_v1_075"
+            f"{spec.name} is two networks with its proposals between them, and a server runs one file: serve a "
+            f"detector of one, such as ssd_mobilenet_v1_075"
         )
     count = max(IMAGES, 2 * case.batch)
     count = -(-count // case.batch) * case.batch
