@@ -241,6 +241,14 @@ def test_good_and_bad_detectors_are_scored_and_not_taken_for_mistaken(how):
     require_scorable(OBJECTS, results_of(OBJECTS, **how))
 
 
+@pytest.mark.parametrize("kept", [(1,), (1, 3, 27), (3, 7, 11, 18, 27)])
+def test_a_detector_that_knows_more_categories_than_are_annotated_is_scored(kept):
+    """Whatever else it takes an object for, the categories are right."""
+    categories = {number: COCO_CATEGORIES[number] for number in kept}
+    some = replace(OBJECTS, categories=categories, marked=[one for one in OBJECTS.marked if one.category_id in kept])
+    require_scorable(some, results_of(OBJECTS, wrong=0.6))
+
+
 def test_boxes_of_chance_are_a_bad_detector_and_no_mistake():
     rng = np.random.default_rng(0)
     by_chance = {}

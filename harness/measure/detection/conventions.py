@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 Boxes = npt.NDArray[np.float64]
-# What a label should have been; None where it stands for no object.
+# What a label should have been: None where it stands for the background, `NOTHING` where for no category at all.
 Relabel = Callable[[int], int | None]
+NOTHING = -1
 
 
 def _from_sizes(boxes: Boxes, size: tuple[int, int]) -> Boxes:
@@ -59,11 +60,13 @@ def label_mistakes(categories: Sequence[int]) -> dict[str, Relabel]:
     first, last = categories[0], categories[-1]
 
     def numbered_from(begin: int) -> Relabel:
-        return lambda label: categories[label - begin] if 0 <= label - begin < count else None
+        return lambda label: categories[label - begin] if 0 <= label - begin < count else NOTHING
 
     def moved(step: int) -> Relabel:
         def relabel(label: int) -> int | None:
-            at = place.get(label, -count) + step
+            if label not in place:
+                return NOTHING
+            at = place[label] + step
             return categories[at] if 0 <= at < count else None
 
         return relabel
@@ -72,8 +75,8 @@ def label_mistakes(categories: Sequence[int]) -> dict[str, Relabel]:
     return {
         f"categories are numbered from 0 to {count - 1} for ids from {first} to {last}": numbered_from(0),
         f"categories are numbered from 1 to {count} for ids from {first} to {last}": numbered_from(1),
-        "category ids are one too low (off by one)": lambda label: label + 1 if label + 1 in known else None,
-        "category ids are one too high (off by one)": lambda label: label - 1 if label - 1 in known else None,
+        "category ids are one too low (off by one)": lambda label: label + 1 if label + 1 in known else NOTHING,
+        "category ids are one too high (off by one)": lambda label: label - 1 if label - 1 in known else NOTHING,
         "the background is the last class, and is read as the first": moved(1),
         "the background is the first class, and is read as the last": moved(-1),
     }
