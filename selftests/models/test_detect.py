@@ -1,5 +1,7 @@
 """The task of detection: raw heads against the reference, objects made of them, and what each mistake is called."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from models.build import build_module
 from models.catalog import UnknownModel, find_spec, load_catalog
 from models.detectors import Suppression, suppressed
 from models.detectors.torchvision_networks import create
-from models.preprocess import placed_size
+from models.preprocess import generated_images, normalise, placed_size
 from models.tasks import Detections, Outputs, WrongAnswers, task_of
 from models.tasks.detect import detections, matched_pct
 from selftests.detectors import TINY_DETECTOR
@@ -244,3 +246,26 @@ def test_what_is_taken_apart_finds_what_torchvision_finds():
     theirs = objects(*zip(wanted["boxes"].tolist(), wanted["scores"].tolist(), wanted["labels"].tolist(), strict=True))
     likely = float(own.scores[-1])
     assert matched_pct([theirs], [own], likely) > 90
+
+
+@pytest.mark.slow
+def test_two_stages_that_are_taken_apart_find_what_torchvision_finds():
+    """The whole Faster R-CNN of torchvision, on an image that needs no padding, and the same in two networks."""
+    spec = CATALOG["fasterrcnn_mobilenet_v3_large_320_fpn"]
+    built = build_module(spec)
+    whole = create(spec.arch).eval()
+    whole.backbone.load_state_dict(built.module.features.backbone.state_dict())
+    whole.rpn.head.load_state_dict(built.module.features.head.state_dict())
+    whole.roi_heads.box_head.load_state_dict(built.module.heads.body.state_dict())
+    whole.roi_heads.box_predictor.load_state_dict(built.module.heads.predictor.state_dict())
+    whole.transform.min_size, whole.transform.max_size = (480,), 480
+    full = replace(spec, input=replace(spec.input, short_side=480))
+    image = normalise(generated_images(1, full.input.size), full.input)
+    made = whole.transform
+    pixels = image[0] * torch.tensor(made.image_std)[:, None, None] + torch.tensor(made.image_mean)[:, None, None]
+    with torch.inference_mode():
+        wanted = whole([pixels])[0]
+        found = built.module(image)
+    own = detections(full, Outputs(built.module.output_names, [one.numpy() for one in found]))[0]
+    theirs = objects(*zip(wanted["boxes"].tolist(), wanted["scores"].tolist(), wanted["labels"].tolist(), strict=True))
+    assert matched_pct([theirs], [own], float(own.scores[-1])) > 90
