@@ -41,9 +41,12 @@ serve: $(STAMP) $(HAS_TRITON) ## serve models with a real Triton server, into re
 	@mkdir -p results
 	@$(BIN)/python -m pytest tests_serial --benchmark-json results/serve.json $(WITHOUT_TRITON) $(ARGS)
 
-bench: $(STAMP) ## measure fbnetc_100 and keep every number in results/out.json; ARGS="..." goes to pytest
+# fbnetc_100, unless MODEL or something in ARGS says what to measure
+BENCHED = $(if $(MODEL),--model $(MODEL),$(if $(filter -k% --model% --arch% --profile% --tier%,$(ARGS)),,-k fbnetc_100))
+
+bench: $(STAMP) ## measure MODEL (fbnetc_100) and keep every number in results/out.json; ARGS="..." goes to pytest
 	@mkdir -p results
-	@$(BIN)/python -m pytest tests_perf tests_accuracy $(if $(ARGS),,-k fbnetc_100) --benchmark-json results/out.json $(ARGS)
+	@$(BIN)/python -m pytest tests_perf tests_accuracy $(BENCHED) --benchmark-json results/out.json $(ARGS)
 
 best: names-a-model $(STAMP) ## measure MODEL on every engine and precision (BATCH, DATA), mark and keep the fastest that is right
 	@$(BIN)/visionmark best --model $(MODEL) $(if $(BATCH),--batch-size $(BATCH)) $(if $(DATA),--data $(DATA)) $(ARGS)

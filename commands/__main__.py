@@ -9,6 +9,8 @@ from importlib import import_module
 # For each subcommand, its module, which has `main(arguments) -> exit status`, and what it does.
 SUBCOMMANDS = {
     "best": ("commands.best.command", "measure a model on every engine and precision, keep the fastest that is right"),
+    "compare": ("commands.compare", "say of two runs, row by row, which is faster, and how sure that is"),
+    "recover": ("commands.recover", "make a JSON file of the journal of a run that was killed"),
     "telemetry": ("commands.telemetry", "the collector that samples the machine while something is measured"),
 }
 USAGE_ERROR = 2

@@ -7,10 +7,10 @@ or pytest: the module is fp32, on the host, in evaluation mode.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from models.catalog import InputSpec, ModelSpec
 from models.checkpoints import WeightsError, first_line, load_file
+from models.downloads import download, overlay
 from models.logits import logits_only
 from models.preprocess import generated_images, normalise
 
@@ -48,7 +49,9 @@ class Built:
         weights_sha256: the digest of the state dict; see `state_sha256`.
         weights_set: of a file, which of its sets was loaded and what was done to its names; else the library's tag or
             the seed.
-        load_s: the seconds for creating the module and loading its weights, imports and hashing not included.
+        download_s: the seconds for fetching published weights from the network, about 0 where they were here already.
+        load_s: the seconds for creating the module and loading its weights, imports, downloads and hashing not
+            included.
         alive_s: the seconds for making random weights alive, and 0 for other weights; see `make_alive`.
     """
 
@@ -56,6 +59,7 @@ class Built:
     weights: str
     weights_sha256: str
     weights_set: str
+    download_s: float
     load_s: float
     alive_s: float
 
@@ -78,15 +82,22 @@ def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0)
 
     Raises:
         WeightsError: if there are no such weights, if they cannot be fetched, or if the file is of another model.
+        UnknownAnswer: if the network answers with something in which no logits are found.
     """
     import_source(spec)
     is_random = weights == "random"
-    alive_s = 0.0
+    alive_s = download_s = 0.0
+    file = None
+    if weights == "pretrained":
+        began = perf_counter()
+        with _fetching(spec):
+            file = download(spec)
+        download_s = perf_counter() - began
     with _one_thread() if is_random else nullcontext():
         began = perf_counter()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            module = _fetch_pretrained(spec) if weights == "pretrained" else _create(spec)
+            module = _pretrained(spec, file) if weights == "pretrained" else _create(spec)
             if is_random:
                 enliven_head(module)
         module.eval().requires_grad_(False)
@@ -100,7 +111,7 @@ def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0)
             make_alive(answering, spec.input)
             alive_s = perf_counter() - began
     name = weights if isinstance(weights, str) and weights in ("random", "pretrained") else Path(weights).name
-    return Built(answering, name, state_sha256(module), weights_set, load_s, alive_s)
+    return Built(answering, name, state_sha256(module), weights_set, download_s, load_s, alive_s)
 
 
 def _answering(module: nn.Module, trained_input: InputSpec) -> nn.Module:
@@ -111,7 +122,7 @@ def _answering(module: nn.Module, trained_input: InputSpec) -> nn.Module:
     if type(module).__module__.startswith("torchvision.models.detection"):
         taken: nn.Module = import_module("models.detectors.torchvision_networks").split(module, trained_input.size)
         return taken.eval()
-    return logits_only(module)
+    return logits_only(module, lambda: normalise(generated_images(1, trained_input.size), trained_input))
 
 
 @contextmanager
@@ -235,18 +246,46 @@ def _torchvision_arguments(models: Any, spec: ModelSpec) -> dict[str, Any]:
     return arguments
 
 
-def _fetch_pretrained(spec: ModelSpec) -> nn.Module:
+@contextmanager
+def _only_weights() -> Iterator[None]:
+    """Let torch read tensors from files and run nothing that is in them, whatever a library asks for.
+
+    Not every library asks for that. Source: `torch.load`, which obeys this variable.
+    """
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _pretrained(spec: ModelSpec, file: Path | None) -> nn.Module:
+    """Return the network with its published weights, which `download` has fetched."""
+    with _fetching(spec):
+        if spec.source == "timm":
+            created: nn.Module = import_module("timm").create_model(
+                f"{spec.arch}.{spec.weights}", pretrained=True, **overlay(file)
+            )
+            return created
+        made: nn.Module = import_module("torchvision.models").get_model(spec.arch, weights=spec.weights)
+        return made
+
+
+@contextmanager
+def _fetching(spec: ModelSpec) -> Iterator[None]:
+    """Turn what goes wrong while published weights are fetched into a `WeightsError`."""
     if spec.weights is None:
         raise WeightsError(f"{spec.name} has no published weights; use --weights random or --weights FILE")
     if spec.source == "visionmark":
         raise WeightsError(f"the weights {spec.weights} of {spec.name} cannot be fetched; give --weights FILE")
-    if spec.source == "timm":
-        name = f"{spec.arch}.{spec.weights}" if spec.weights else spec.arch
-        fetch = partial(import_module("timm").create_model, name, pretrained=True)
-    else:
-        fetch = partial(import_module("torchvision.models").get_model, spec.arch, weights=spec.weights)
     try:
-        module: nn.Module = fetch()
+        with _only_weights():
+            yield
     # What the hubs' clients raise without a network, behind a proxy that refuses, or for a damaged download: OSError,
     # RuntimeError, httpx's ProxyError, safetensors' SafetensorError, … They have no base in common.
     except Exception as error:
@@ -254,4 +293,3 @@ def _fetch_pretrained(spec: ModelSpec) -> nn.Module:
             f"the weights {spec.weights} of {spec.name} could not be fetched ({first_line(error)}); "
             f"fetch them where there is a network and give --weights FILE"
         ) from None
-    return module

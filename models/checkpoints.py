@@ -25,6 +25,7 @@ _AVERAGING = frozenset({"n_averaged"})
 _COUNTER = ".num_batches_tracked"
 # The beginnings of the names of heads that serve training alone; builders drop them once weights are loaded.
 _TRAINING_HEADS = ("AuxLogits.", "aux1.", "aux2.")
+_TENSORS_ALONE = "nothing but tensors is loaded: save the model's state_dict() and give that file"
 _POINTERS = (b"version https://", b"/annex/objects/")
 
 
@@ -83,7 +84,9 @@ def _read(path: Path) -> Mapping[str, object]:
             with torch.serialization.safe_globals([argparse.Namespace]):  # the `args` of timm's training runs
                 found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # SafetensorError, UnpicklingError, EOFError, …: Exception is all that they share
-        raise WeightsError(f"{path} is no file of weights, or is damaged ({first_line(error)})") from None
+        # torch's own text speaks of an argument that the user cannot give
+        told = f"{type(error).__name__}: {_TENSORS_ALONE}" if "weights_only" in str(error) else first_line(error)
+        raise WeightsError(f"{path} is no file of weights, or is damaged ({told})") from None
     if not isinstance(found, Mapping):
         raise WeightsError(f"{path} holds a {type(found).__name__}; save the model's state_dict() and give that file")
     return found

@@ -29,10 +29,25 @@ VARIABLES = {option.variable for option in OPTIONS.values() if option.variable} 
 }
 
 
+MADE = ("results", "__pycache__", "build", "node_modules")
+TEXTS = (".py", ".md", ".txt", ".toml", ".yaml", ".yml", ".csv", ".ini", ".Dockerfile", ".json", "")
+
+
 def clean_environment():
     """The variables of this process without those that would change a run of pytest, and with no journal."""
     kept = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     return {**kept, "VISIONMARK_JOURNAL": "off"}
+
+
+def files_of_checkout():
+    """Every text file of the checkout but what was built or measured; it may be an archive that was unpacked."""
+    found = []
+    for path in sorted(ROOT.rglob("*")):
+        parts = path.relative_to(ROOT).parts
+        is_made = any(part.startswith(".") and part != ".ci" or part in MADE for part in parts)
+        if path.is_file() and not is_made and path.suffix in TEXTS:
+            found.append(path)
+    return found
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from commands.best.runs import INTERRUPTED, USAGE_ERROR, Asked, Measured, measure
-from commands.best.table import render_best, render_missing
+from commands.best.table import TABLE_WIDTH, render_best, render_missing
 from harness.engines import engine_names
-from harness.report.choice import OBJECTIVES, Eligibility, fastest, judge
+from harness.report.choice import OBJECTIVES, Eligibility, fastest, judge, tied
 from harness.report.journal import joined
 from harness.report.kept_choice import DEFAULT_CHOICES, IDENTITY, Choice, choice_path, conditions_of, keep
 from harness.report.pareto_svg import draw
@@ -123,7 +123,9 @@ def report(asked: Asked, measured: Sequence[Measured], *, is_final: bool) -> int
     text = render_best(groups, eligible, is_colour=False)
     gone = render_missing(missing)
     (asked.folder / "table.txt").write_text(f"{text}\n{gone}\n", encoding="utf-8")
-    print(f"\n{render_best(groups, eligible, sys.stdout.isatty())}\n{gone}", flush=True)
+    is_terminal = sys.stdout.isatty()
+    width = min(TABLE_WIDTH, shutil.get_terminal_size().columns) if is_terminal else TABLE_WIDTH
+    print(f"\n{render_best(groups, eligible, is_terminal, width)}\n{gone}", flush=True)
     if groups:
         draw(asked.folder / "picture.svg", groups, eligible)
     if not is_final:
@@ -174,7 +176,9 @@ def _keep(
     keep(path, Choice({aim: case_of_row(row) for aim, row in chosen.items()}, numbers, conditions, tuple(accidents)))
     print(f"kept for --engine best, in {path}:")
     for aim, row in chosen.items():
-        print(f"  {aim}: {row['case']} ({OBJECTIVES[aim].field} {numbers[aim]:.4g})")
+        ties = ", ".join(other["case"] for other in tied(rows, eligible, aim))
+        told = f"; a tie with {ties}" if ties else ""
+        print(f"  {aim}: {row['case']} ({OBJECTIVES[aim].field} {numbers[aim]:.4g}{told})")
     return True
 
 

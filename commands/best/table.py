@@ -14,36 +14,52 @@ from harness.report.record_rows import Record, disagreement
 from harness.report.remarks import remarks
 
 TABLE_WIDTH = 180
+HEADINGS = (
+    *("best", "case", "images/s", "p50 ms", "p99 ms", "peak MiB", "compile s", "SQNR dB", "top-1 % (lost)"),
+    *("evidence", "gate"),
+)
+WORDS = ("best", "case", "evidence", "gate")
+# What a line that is shorter than the whole table has no room for.
+WIDE_ALONE = ("peak MiB", "compile s", "evidence")
 _MARKS = {"latency": "L", "throughput": "T"}
 
 
-def render_best(groups: Sequence[Sequence[Record]], eligible: Mapping[str, Eligibility], is_colour: bool) -> str:
+def render_best(
+    groups: Sequence[Sequence[Record]],
+    eligible: Mapping[str, Eligibility],
+    is_colour: bool,
+    width: int = TABLE_WIDTH,
+) -> str:
     """Return the table as text, with one section per model, device and batch size.
 
     Args:
         groups: groups of rows, each of one model, device and batch size.
         eligible: whether each case may be chosen.
         is_colour: whether the terminal shows colours.
+        width: the characters of a line. In a narrow table every cell may take several lines, and some columns
+            are left out.
     """
+    is_wide = width >= TABLE_WIDTH
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("best", no_wrap=True)
-    table.add_column("case", no_wrap=True)
-    for heading in ("images/s", "p50 ms", "p99 ms", "peak MiB", "compile s", "SQNR dB", "top-1 % (lost)"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("evidence", no_wrap=True)
-    table.add_column("gate")
+    shown = [heading for heading in HEADINGS if is_wide or heading not in WIDE_ALONE]
+    for heading in shown:
+        table.add_column(
+            heading,
+            justify="left" if heading in WORDS else "right",
+            no_wrap=is_wide and heading != "gate",
+            overflow="fold",
+        )
     for rows in groups:
         marked = {aim: fastest(rows, eligible, aim) for aim in OBJECTIVES}
         ties = {aim: [row["case"] for row in tied(rows, eligible, aim)] for aim in OBJECTIVES}
         for row in rows:
             marks = [_MARKS[aim] for aim, best in marked.items() if best is not None and best["case"] == row["case"]]
             equal = [f"{_MARKS[aim]}=" for aim, cases in ties.items() if row["case"] in cases]
-            table.add_row(
-                "+".join([*marks, *equal]), *_cells(row, eligible[row["case"]]), style="bold" if marks else None
-            )
+            cells = dict(zip(HEADINGS, ["+".join([*marks, *equal]), *_cells(row, eligible[row["case"]])], strict=True))
+            table.add_row(*(cells[heading] for heading in shown), style="bold" if marks else None)
         table.add_section()
     console = Console(
-        width=TABLE_WIDTH, force_terminal=is_colour, color_system="standard" if is_colour else None, highlight=False
+        width=width, force_terminal=is_colour, color_system="standard" if is_colour else None, highlight=False
     )
     with console.capture() as capture:
         console.print(table)
@@ -51,6 +67,8 @@ def render_best(groups: Sequence[Sequence[Record]], eligible: Mapping[str, Eligi
             "L, T: the least latency (p50) and the most throughput of the rows that pass their gate. L=, T=: a tie, "
             "because its 95% interval overlaps that of the best."
         )
+        if not is_wide:
+            console.print(f"Left out at {width} characters a line: {', '.join(WIDE_ALONE)}. table.txt has them.")
     return capture.get().rstrip()
 
 

@@ -37,7 +37,7 @@ class ImageFile:
 
     @property
     def size_bytes(self) -> int:
-        """The size of the encoded image in bytes."""
+        """The size of the encoded image in bytes. An image that is no file of its own is read for it."""
         return self.path.stat().st_size if self.opener is None else len(self.opener())
 
     def read(self) -> bytes:

@@ -6,7 +6,7 @@ for each thread of this process, the time in which it could have run and no core
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -66,10 +66,42 @@ def _pressure_s(proc: Path) -> float | None:
         return None
 
 
-def _threads_s(proc: Path) -> dict[str, float] | None:
+def read_threads(processes: Iterable[int | str], proc: Path = PROC) -> dict[str, float] | None:
+    """Return for each thread of these processes the seconds for which it has waited for a core so far.
+
+    Args:
+        processes: the ids of the processes; `self` is this one.
+        proc: the folder of the kernel's counters.
+
+    Returns:
+        The seconds by thread, None where the kernel does not tell them of one of the processes.
+    """
+    found: dict[str, float] = {}
+    for process in processes:
+        threads = _threads_s(proc, process)
+        if threads is None:
+            return None
+        found.update(threads)
+    return found
+
+
+def waited_ms(before: Mapping[str, float] | None, after: Mapping[str, float] | None) -> float | None:
+    """Return the milliseconds that all these threads together waited for a core between two readings of them.
+
+    Returns:
+        None where one of the readings is. The kernel's sum of a whole machine, `/proc/pressure/cpu`, cannot be used for
+        times as short as a request: it is brought up to date every two seconds.
+    """
+    if before is None or after is None:
+        return None
+    # a thread that has begun since counts from its beginning
+    return 1e3 * sum(total_s - before.get(name, 0.0) for name, total_s in after.items())
+
+
+def _threads_s(proc: Path, process: int | str = "self") -> dict[str, float] | None:
     found: dict[str, float] = {}
     try:
-        threads = list((proc / "self" / "task").iterdir())
+        threads = list((proc / str(process) / "task").iterdir())
     except OSError:
         return None
     for thread in threads:

@@ -46,7 +46,9 @@ class Placement:
     Attributes:
         cores: the logical CPUs that the job runs on from its beginning, None to leave its CPU affinity unchanged.
         threads: the number of threads that one operator may use.
+        node: the NUMA node whose memory the job uses, None for any.
     """
 
     cores: tuple[int, ...] | None
     threads: int
+    node: int | None = None

@@ -132,13 +132,21 @@ def placements(case: Case) -> list[Case]:
     ]
 
 
-def stream_jobs(case: Case, spec: ModelSpec, inputs: BuildInputs) -> list[tuple[Job, Placement]]:
+def stream_jobs(
+    case: Case, spec: ModelSpec, inputs: BuildInputs, here: Allotment | None = None
+) -> list[tuple[Job, Placement]]:
     """Return the streams of a case as jobs.
 
     Threads are divided between the streams; if the device is the host, so are the physical cores.
+
+    Args:
+        case: the case of all the streams.
+        spec: the catalogue row of the model.
+        inputs: the weights, the cache folder and the calibration images.
+        here: the part of the machine that the streams may use, None for that of this process.
     """
     cases = placements(case)
-    places = stream_placements(current(), len(cases), open_device(cases[0].device).is_host)
+    places = stream_placements(here or current(), len(cases), open_device(cases[0].device).is_host)
     return [
         (StreamJob(f"stream {index + 1}", one, spec, inputs), place)
         for index, (one, place) in enumerate(zip(cases, places, strict=True))
@@ -149,12 +157,14 @@ def stream_placements(here: Allotment, streams: int, is_on_host: bool) -> list[P
     """Return the part of the machine that each stream has.
 
     Args:
-        here: the part that this process has.
+        here: the part that the streams have together.
         streams: the number of streams.
         is_on_host: whether the streams compute on the host. On another device they share all the cores.
     """
     threads = max(1, min(here.threads, len(here.cpus)) // streams)
     if not is_on_host:
-        return [Placement(here.cpus, threads)] * streams
+        return [Placement(here.cpus, threads, here.node)] * streams
     shares = share_out(here.cores, streams)
-    return [Placement(tuple(sorted(cpu for core in share for cpu in core.cpus)), threads) for share in shares]
+    return [
+        Placement(tuple(sorted(cpu for core in share for cpu in core.cpus)), threads, here.node) for share in shares
+    ]

@@ -115,7 +115,7 @@ def _tell(pipe: Connection, word: str, value: Any) -> None:
 
 def _work(assignment: Assignment, shared: Shared, pipe: Connection) -> None:
     placement = assignment.placement
-    take(allot(threads=placement.threads, source="the job's placement", cores=placement.cores))
+    take(allot(threads=placement.threads, source="the job's placement", cores=placement.cores, node=placement.node))
     ready = assignment.job.prepare(lambda text: _tell(pipe, "phase", text))
     try:
         _tell(pipe, "ready", (ready.facts, ready.step_s))

@@ -98,6 +98,7 @@ def prepare(
         proof = _prove(case, spec, device, runner, batches, reference, identity_of(spec, built), report)
         cost = Cost(
             import_s=import_s,
+            download_s=built.download_s,
             load_s=built.load_s,
             alive_s=built.alive_s,
             compile_s=compile_s,

@@ -20,6 +20,7 @@ class Cost:
 
     Attributes:
         import_s: the seconds for importing the libraries of model and engine, about 0 where they were loaded before.
+        download_s: the seconds for fetching published weights from the network, 0 for other weights.
         load_s: the seconds for creating the module and loading its weights.
         alive_s: the seconds for making random weights alive, 0 for other weights; see `models.build.make_alive`.
         compile_s: the seconds for placing, exporting and compiling.
@@ -33,6 +34,7 @@ class Cost:
     """
 
     import_s: float
+    download_s: float
     load_s: float
     alive_s: float
     compile_s: float
@@ -138,6 +140,7 @@ class Prepared:
             "case": str(self.case),
             **self.case.flat(),
             "import_s": cost.import_s,
+            "download_s": cost.download_s,
             "load_s": cost.load_s,
             "alive_s": cost.alive_s,
             "compile_s": cost.compile_s,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -41,7 +41,7 @@ class JournalFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # the file stays open: where another run renames it, the lines of this one still go to it
-            self._file = _opened_anew(path) if is_new else path.open("a", encoding="utf-8")
+            self._file = _opened_anew(path) if is_new else _opened_again(path)
         except OSError as error:
             self.failure = error.strerror or str(error)
 
@@ -80,6 +80,14 @@ def _opened_anew(path: Path) -> TextIOWrapper:
                 _rename(path)
 
 
+def _opened_again(path: Path) -> TextIOWrapper:
+    """Open a file to add lines to it. A line in which a process died is ended first, so that the next one is whole."""
+    file = path.open("a", encoding="utf-8")
+    if path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n"):
+        file.write("\n")
+    return file
+
+
 def _rename(path: Path) -> None:
     last = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     number = 1
@@ -112,12 +120,16 @@ class Journal:
         records: the records as they are in `extra_info`.
         missing: one entry for each case without a number.
         opened: the cases in the order in which they were begun.
+        schema: the version of the form of the records, None where it is not told.
+        command: the command line of pytest, empty where it is not told.
     """
 
     environment: dict[str, Any] | None
     records: tuple[Record, ...]
     missing: tuple[Missing, ...]
     opened: tuple[str, ...]
+    schema: int | None = None
+    command: tuple[str, ...] = ()
 
     @property
     def last(self) -> str | None:
@@ -129,25 +141,51 @@ def read_journal(path: Path) -> Journal:
     """Return a journal, whole or as far as its process got; it is empty if there is no file.
 
     Raises:
-        ValueError: if a line is not JSON, other than the last, which a process may have died in.
+        ValueError: if a line is not JSON, other than the last of a run, which a process may have died in.
     """
+    return _journal_of(_entries(path))
+
+
+def read_runs(path: Path) -> list[Journal]:
+    """Return each of the runs whose lines are in one file, in the order in which they were begun.
+
+    Raises:
+        ValueError: as for `read_journal`.
+    """
+    runs: list[list[dict[str, Any]]] = []
+    for entry in _entries(path):
+        if "run" in entry or not runs:
+            runs.append([])
+        runs[-1].append(entry)
+    return [_journal_of(entries) for entries in runs]
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     entries: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
             entries.append(json.loads(line))
         except ValueError as error:
-            if number < len(lines):
+            is_last_of_a_run = number == len(lines) or lines[number].startswith('{"run"')
+            if not is_last_of_a_run:
                 raise ValueError(f"{path}:{number} is no JSON ({error}); measure anew") from None
+    return entries
+
+
+def _journal_of(entries: Sequence[Mapping[str, Any]]) -> Journal:
     missing: dict[str, Missing] = {}
     for entry in entries:
         if "outcome" in entry:
             missing.setdefault(entry["case"], Missing(**entry))
+    run: Mapping[str, Any] = next((entry for entry in entries if "run" in entry), {})
     return Journal(
-        next((entry["run"] for entry in entries if "run" in entry), None),
+        run.get("run"),
         tuple(entry["row"] for entry in entries if "row" in entry),
         tuple(missing.values()),
         tuple(entry["opened"] for entry in entries if "opened" in entry),
+        run.get("schema"),
+        tuple(run.get("command", ())),
     )
 
 

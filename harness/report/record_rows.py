@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from harness.cases import Case
+from harness.cases import PRECISIONS, Case
 
 Record = dict[str, Any]
 # A throughput has to lie between these shares of the batch size over p50; the two are timed some seconds apart.
@@ -26,7 +26,9 @@ def rows_of(records: Iterable[Record]) -> list[Record]:
         if record["measurement"] in ("streams", "served", "open_loop"):  # one window gives both
             row["latency"] = row["throughput"] = record
         if record["measurement"] in ("served", "open_loop"):
-            row["parity"] = {"sqnr_db": record["answers_sqnr_db"]}
+            # a record of an earlier version lacks the floor, which is that of its precision
+            floor_db = record.get("sqnr_floor_db", PRECISIONS[record["precision"]].sqnr_floor_db)
+            row["parity"] = {"sqnr_db": record["answers_sqnr_db"], "sqnr_floor_db": floor_db}
     return sorted(rows.values(), key=_order)
 
 

@@ -7,10 +7,11 @@ from harness.report.record_rows import Record
 # A thread that waits for a fifth of the time takes a quarter longer, which is more than most engines differ by. A
 # machine that does nothing else makes a thread wait for a few hundredths.
 MOST_WAIT_PCT = 20.0
+SHARED = "machine shared"
 # Twice what warm-up allows from a few rounds to the next: a drift of the machine, and not the scatter of its rounds.
 MOST_SLOPE_PCT = 10.0
 # The measurements that use no more threads than there are cores, so that only others make them wait.
-_ALONE = ("latency", "throughput", "streams")
+_ALONE = ("latency", "throughput", "streams", "overhead")
 
 
 def remarks(row: Record) -> dict[str, str]:
@@ -25,7 +26,7 @@ def remarks(row: Record) -> dict[str, str]:
     waits = {kind: waited for kind, record in timed.items() if (waited := _waited_pct(record)) is not None}
     if waits and max(waits.values()) > MOST_WAIT_PCT:
         told = " and ".join(f"{kind} for {waited:.0f}%" for kind, waited in waits.items() if waited > MOST_WAIT_PCT)
-        found["machine shared"] = f"machine shared: {told} of its time waited for a core; end what else runs here"
+        found[SHARED] = f"{SHARED}: {told} of its time waited for a core; end what else runs here"
     if any(record.get("warmup_steady") is False for record in timed.values()):
         found["not warm"] = "not warm: warm-up was ended before its rounds were steady; measure again, longer"
     for kind, record in timed.items():

@@ -83,7 +83,12 @@ def cross_check(served: ServedModel, traffic: Traffic, program: Path, scratch: P
             return
         ours.append(Opinion(len(load.requests) / load.wall_s, percentile(load.latencies_s(), 50) * 1e3))
 
-    timed("cross-check", pair, lambda elapsed_s: () if len(ours) + len(refusals) < PAIRS else None)
+    def next_pair(elapsed_s: float) -> tuple[()] | None:
+        """Return no arguments for one more pair, None once there are all, or too many without a measurement."""
+        is_hopeless = len(refusals) > PAIRS - LEAST_PAIRS
+        return None if is_hopeless or len(ours) + len(refusals) >= PAIRS else ()
+
+    timed("cross-check", pair, next_pair)
     if len(ours) < LEAST_PAIRS:
         raise refusals[-1]
     return compare(ours, theirs, traffic, served.case.batch, len(refusals))

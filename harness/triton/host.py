@@ -75,6 +75,11 @@ class ServedModel:
         """The model's name on the server."""
         return self.target.model
 
+    @property
+    def floor_db(self) -> float:
+        """The least signal-to-noise ratio of an answer, that of the precision."""
+        return PRECISIONS[self.case.precision].sqnr_floor_db
+
     def require_own_answers(self, answers: Sequence[Logits], asked: Sequence[int] | None = None) -> float:
         """Return the worst answer's signal-to-noise ratio in dB.
 

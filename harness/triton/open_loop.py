@@ -41,7 +41,8 @@ class TooFast(AssertionError):
 class OpenLoop(Percentiles):
     """Requests at random times of a given mean rate, each from its scheduled time until its answer is decoded.
 
-    A round is a request. All times are MLPerf LoadGen's own. A percentile that too few requests support is None.
+    A round is a request. All times are MLPerf LoadGen's own. A percentile that too few requests support is None. The
+    worst answer has to reach `sqnr_floor_db`, that of the precision.
     """
 
     kind: ClassVar[str] = "open_loop"
@@ -55,6 +56,7 @@ class OpenLoop(Percentiles):
     rounds: int
     images: int
     answers_sqnr_db: float
+    sqnr_floor_db: float
     mean_batch: float
     server_queue_ms: float
     server_compute_ms: float
@@ -194,6 +196,7 @@ def measure_open_loop(
         rounds=len(sut.answered),
         images=len(sut.answered) * served.case.batch,
         answers_sqnr_db=answers_db,
+        sqnr_floor_db=served.floor_db,
         mean_batch=counted.images / counted.executions,
         server_queue_ms=counted.mean_ms("queue"),
         server_compute_ms=counted.mean_ms("compute"),

@@ -1,19 +1,24 @@
 """Measures what serving adds to a model: the same file and ONNX Runtime settings, in this process and on a server.
 
 The ways of asking are measured in turns, one request each, so that a machine that slows down slows all of them. The
-order changes from turn to turn so that each way comes right after each other equally often.
+order changes from turn to turn so that each way comes right after each other equally often. Between the ways, outside
+the clock, the kernel is asked how long the threads of all that take part have waited for a core: on a machine that
+others use, each hand-over from client to server to backend and back costs such a wait, and in process there is none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from time import perf_counter
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from harness.cases import Duration, wants_more
 from harness.engines.onnxruntime import PROVIDERS
+from harness.host.pressure import read_threads, waited_ms
 from harness.measure.clock import TimedRounds
 from harness.measure.percentiles import least_rounds, percentile
 from harness.triton.clients import GrpcClient, HttpClient, ImageBatch
@@ -26,6 +31,7 @@ IN_PROCESS = "in_process"
 SERVED_WAYS = ("grpc", "http", "shared_memory")
 Infer = Callable[[ImageBatch], Logits]
 Times = dict[str, list[float]]
+Waits = Mapping[str, Sequence[float | None]]
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class Overhead:
     The ways are measured in turns. An overhead is the median of the differences of a turn, with its 95% interval
     (`low`, `high`). Its verdict is `adds` or `saves`, or `cannot tell` where the interval is wider than the difference.
     `p10` is what a way takes when nothing else is in the way, and `overhead_p10` the difference of these.
+    `runqueue_ms` is how long the threads of this process, of the server and of its backends waited for a core, all of
+    them together, in the mean of a request; None where the kernel does not tell, or the server was not started here.
     `shared_memory` is gRPC with images and answers in shared memory; it is None for a server that was not started here.
     """
 
@@ -44,8 +52,10 @@ class Overhead:
     p50_missing_rounds: int
     in_process_p50_ms: float | None
     in_process_p10_ms: float | None
+    in_process_runqueue_ms: float | None
     grpc_p50_ms: float | None
     grpc_p10_ms: float | None
+    grpc_runqueue_ms: float | None
     grpc_overhead_ms: float | None
     grpc_overhead_low_ms: float | None
     grpc_overhead_high_ms: float | None
@@ -53,6 +63,7 @@ class Overhead:
     grpc_verdict: str | None
     http_p50_ms: float | None
     http_p10_ms: float | None
+    http_runqueue_ms: float | None
     http_overhead_ms: float | None
     http_overhead_low_ms: float | None
     http_overhead_high_ms: float | None
@@ -60,6 +71,7 @@ class Overhead:
     http_verdict: str | None
     shared_memory_p50_ms: float | None
     shared_memory_p10_ms: float | None
+    shared_memory_runqueue_ms: float | None
     shared_memory_overhead_ms: float | None
     shared_memory_overhead_low_ms: float | None
     shared_memory_overhead_high_ms: float | None
@@ -67,17 +79,25 @@ class Overhead:
     shared_memory_verdict: str | None
 
     @classmethod
-    def of(cls, times_s: Times) -> Overhead:
-        """Return the measurement for the seconds that each way took, turn by turn."""
+    def of(cls, times_s: Times, waits_ms: Waits = MappingProxyType({})) -> Overhead:
+        """Return the measurement for the seconds that each way took, and its milliseconds of waiting, turn by turn."""
         base_s = times_s[IN_PROCESS]
         missing = max(0, least_rounds(50) - len(base_s))
         found: dict[str, float | str | None] = {
             f"{IN_PROCESS}_p50_ms": None if missing else percentile(base_s, 50) * 1e3,
             f"{IN_PROCESS}_p10_ms": None if missing else p10_ms(base_s),
+            f"{IN_PROCESS}_runqueue_ms": _mean_wait_ms(waits_ms.get(IN_PROCESS, ())),
         }
         for way in SERVED_WAYS:
             found |= _numbers_of(way, None if missing else times_s.get(way), base_s)
+            found[f"{way}_runqueue_ms"] = _mean_wait_ms(waits_ms.get(way, ()))
         return cls(len(base_s), missing, **found)  # type: ignore[arg-type]  # keys and fields are held by a test
+
+
+def _mean_wait_ms(waits_ms: Sequence[float | None]) -> float | None:
+    """Return the mean wait of a request, None if there is none or if one of them is not known."""
+    known = [waited for waited in waits_ms if waited is not None]
+    return statistics.fmean(known) if known and len(known) == len(waits_ms) else None
 
 
 def _numbers_of(way: str, way_s: list[float] | None, base_s: list[float]) -> dict[str, float | str | None]:
@@ -120,17 +140,25 @@ def measure_overhead(served: ServedModel, duration: Duration, timed: TimedRounds
             stack.callback(shared.close)
             ways["shared_memory"] = shared.infer
         times_s: Times = {name: [] for name in ways}
+        waits_ms: dict[str, list[float | None]] = {name: [] for name in ways}
         answers: dict[str, list[Logits]] = {name: [] for name in ways}
         names, orders = list(ways), balanced_orders(len(ways))
+        is_ours = served.server.pid is not None
+        processes: list[int | str] = ["self", *served.server.processes()]
 
         def turn(index: int, keeps: bool) -> None:
             images = served.batches[index % len(served.batches)]
+            before = read_threads(processes)
             for name in (names[place] for place in orders[index % len(orders)]):
                 began = perf_counter()
                 answer = ways[name](images)
+                took_s = perf_counter() - began
+                after = read_threads(processes)  # in warm-up as well, so that it leaves the same behind
                 if keeps:
-                    times_s[name].append(perf_counter() - began)
+                    times_s[name].append(took_s)
+                    waits_ms[name].append(waited_ms(before, after) if is_ours else None)
                     answers[name].append(answer)
+                before = after
 
         def turns() -> None:
             began, done = perf_counter(), 0
@@ -143,7 +171,7 @@ def measure_overhead(served: ServedModel, duration: Duration, timed: TimedRounds
         rounds_s = timed("overhead", turns, lambda elapsed_s: None if times_s["grpc"] else ())
     for found in answers.values():
         served.require_own_answers(found)
-    return Overhead.of(times_s) if rounds_s else None
+    return Overhead.of(times_s, waits_ms) if rounds_s else None
 
 
 def wants_turn(duration: Duration, done: int, elapsed_s: float, times_s: Times, orders: int) -> bool:

@@ -26,6 +26,9 @@ _LIBRARIES = {"libb64.so.0d": "libb64-*.so.0d", "libcudart.so.12": "libcudart-*.
 # this suite makes the comparison itself, pair by pair.
 STABILITY_PCT = 10_000
 TRIALS = 3
+# So long it may take beside its windows, to connect and to settle, before it counts as hanging.
+BESIDE_S = 60.0
+_SHOWN = 2000
 
 
 class NoPerfAnalyzer(RuntimeError):
@@ -74,7 +77,7 @@ def ask_perf_analyzer(
         scratch: a folder that it may write in.
 
     Raises:
-        NoMeasurement: if its table has no row, whatever its exit code says.
+        NoMeasurement: if its table has no row, whatever its exit code says, or if it does not end; then it is killed.
     """
     table = scratch / "perf_analyzer.csv"
     table.unlink(missing_ok=True)
@@ -85,20 +88,27 @@ def ask_perf_analyzer(
         *("--concurrency-range", str(traffic.clients), "-p", str(round(window_s * 1e3))),
         *("-s", str(STABILITY_PCT), "-r", str(TRIALS), "-f", str(table)),
     ]
-    done = subprocess.run(
-        command,
-        env={**os.environ, "LD_LIBRARY_PATH": str(program.parent / "lib")},
-        capture_output=True,
-        text=True,
-        timeout=60 + 10 * TRIALS * window_s,
-        check=False,
-    )
+    limit_s = BESIDE_S + 10 * TRIALS * window_s
+    try:
+        done = subprocess.run(
+            command,
+            env={**os.environ, "LD_LIBRARY_PATH": str(program.parent / "lib")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=limit_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as hung:
+        raise NoMeasurement(f"perf_analyzer did not end within {limit_s:g} s:\n{_words(hung.output)}") from None
     rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines())) if table.exists() else []
     if not rows:  # in some of these cases its exit code is 0
-        raise NoMeasurement(
-            f"perf_analyzer measured nothing (exit code {done.returncode}):\n{(done.stdout + done.stderr)[-2000:]}"
-        )
+        raise NoMeasurement(f"perf_analyzer measured nothing (exit code {done.returncode}):\n{_words(done.stdout)}")
     return Opinion(float(rows[0]["Inferences/Second"]) / batch, float(rows[0]["p50 latency"]) / 1e3)
+
+
+def _words(output: bytes | None) -> str:
+    """Return the end of what a program printed."""
+    return (output or b"").decode(errors="replace")[-_SHOWN:].strip() or "(it printed nothing)"
 
 
 def unpack(wheels: Path, environment: Path) -> Path:

@@ -11,7 +11,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from harness.cases import PRECISIONS
 from harness.data import ImageFile, decode
 from harness.devices.cpu import Cpu
 from harness.measure.clock import TimedRounds
@@ -107,8 +106,7 @@ def compare_photographs(
             f"{served.case}: {int((~same).sum())} of {len(files)} photographs get another first class through the "
             f"server than in process, such as {named}"
         )
-    floor = PRECISIONS[served.case.precision].sqnr_floor_db
-    answers_db = require_own_answers(own, [[index] for index in range(len(files))], served_logits, floor)
+    answers_db = require_own_answers(own, [[index] for index in range(len(files))], served_logits, served.floor_db)
     if not rounds_s:
         return None
     labels = np.array([-1 if file.label is None else file.label for file in files])

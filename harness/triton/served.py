@@ -34,7 +34,7 @@ class Served(Percentiles):
     or ended apart, and where the machine kept them from asking, and the rate is lower by as much. The
     server's own times are means per request, from its statistics. `mean_batch` is the mean number of images per
     execution, that is, in the batches that the server formed. `answers_sqnr_db` is the signal-to-noise ratio of the
-    worst answer.
+    worst answer, which has to reach `sqnr_floor_db`, that of the precision.
     """
 
     kind: ClassVar[str] = "served"
@@ -51,6 +51,7 @@ class Served(Percentiles):
     wall_s: float
     mean_concurrency: float
     answers_sqnr_db: float
+    sqnr_floor_db: float
     mean_batch: float
     executions: int
     server_queue_ms: float
@@ -70,6 +71,7 @@ class Served(Percentiles):
         mode: str,
         clients: int,
         answers_db: float,
+        floor_db: float,
         executions: int,
         server_ms: Mapping[str, float],
     ) -> Served:
@@ -92,6 +94,7 @@ class Served(Percentiles):
             wall_s=wall_s,
             mean_concurrency=sum(rounds_s) / wall_s,
             answers_sqnr_db=answers_db,
+            sqnr_floor_db=floor_db,
             mean_batch=images / executions,
             executions=executions,
             server_queue_ms=server_ms["queue"],
@@ -139,6 +142,7 @@ def measure_served(served: ServedModel, traffic: Traffic, duration: Duration, ti
         mode=traffic.mode,
         clients=traffic.clients,
         answers_db=answers_db,
+        floor_db=served.floor_db,
         executions=counted.executions,
         server_ms={part: counted.mean_ms(part) for part in ("queue", "input", "compute", "output")},
     )

@@ -81,6 +81,17 @@ class Server:
         """The process id of tritonserver itself, None for a server that somebody else runs."""
         return self._process.pid if self._process else None
 
+    def processes(self) -> tuple[int, ...]:
+        """Return the ids of tritonserver and of its backends' processes, none for a server that somebody else runs."""
+        import psutil
+
+        if self.pid is None:
+            return ()
+        try:
+            return (self.pid, *(child.pid for child in psutil.Process(self.pid).children(recursive=True)))
+        except psutil.NoSuchProcess:  # it has died, which the next request tells
+            return (self.pid,)
+
     def own_name(self, model: str) -> str:
         """Return the name under which a model is uploaded, which no other user of the server has."""
         return f"visionmark_{model}_{self._mark}"

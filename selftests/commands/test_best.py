@@ -213,3 +213,34 @@ def test_a_journal_that_broke_off_is_read_to_its_last_whole_line(tmp_path):
     with pytest.raises(ValueError, match="j.jsonl:1"):
         read_journal(path)
     assert read_journal(tmp_path / "none").last is None
+
+
+def a_row(engine, speed, low, high):
+    return {
+        **{"case": f"m-cpu-fp32-bs1-{engine}", "model": "m", "device": "cpu", "precision": "fp32", "batch": 1},
+        **{"engine": engine, "identity": {"weights": "random"}, "latency": {"p50_ms": 1000 / speed}},
+        "throughput": {
+            **{"images_per_second": speed, "images_per_second_low": low, "images_per_second_high": high},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([a_row("eager", 10, 9, 11), a_row("trace", 20, 18, 22)], "m-cpu-fp32-bs1-trace (images_per_second 20)\n"),
+        (
+            [a_row("eager", 10, 9, 11), a_row("trace", 20, 18, 22), a_row("script", 19, 17, 21)],
+            "m-cpu-fp32-bs1-trace (images_per_second 20; a tie with m-cpu-fp32-bs1-script)\n",
+        ),
+    ],
+)
+def test_the_kept_choice_is_told_with_its_ties(rows, words, tmp_path, capsys):
+    asked = best.read_asked(["--model", "m", "--choices", str(tmp_path)])[0]
+    eligible = {row["case"]: best.Eligibility((), "parity", None) for row in rows}
+    environment = {
+        **{"libraries": {"torch": "2"}, "devices": {"cpu": {}}, "machine": {"node": "n"}, "variables": {}},
+        "threads": {"intra_op": 1, "usable_cores": [0]},
+    }
+    assert best._keep(asked, rows, eligible, environment, ())
+    assert f"throughput: {words}" in capsys.readouterr().out

@@ -5,9 +5,11 @@ import importlib.util
 import json
 import pickle
 import tarfile
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -331,6 +333,33 @@ def made_up(monkeypatch):
 def test_the_validation_set_is_recognised_in_any_order(made_up):
     assert ilsvrc2012.is_validation_set(made_up)
     assert ilsvrc2012.is_validation_set(made_up[::-1])
+
+
+def test_few_images_are_read_to_recognise_a_set_of_a_reader(made_up):
+    """A reader has to open and copy every one of them, over a network or out of an archive."""
+    read = []
+
+    def counted(image):
+        return replace(image, opener=lambda: read.append(image.name) or image.opener())
+
+    assert ilsvrc2012.is_validation_set([counted(image) for image in made_up])
+    assert 0 < len(set(read)) == len(read) <= ilsvrc2012.SAMPLED
+
+
+def test_files_of_their_own_have_the_whole_size_and_are_not_read(made_up, monkeypatch):
+    """A hundred of them would not show that the others were encoded again."""
+    monkeypatch.setattr(ImageFile, "read", lambda self: pytest.fail("read"))
+    sizes = {image.path: len(image.opener()) for image in (replace(one, path=Path(one.name)) for one in made_up)}
+    stat = Path.stat
+    monkeypatch.setattr(
+        Path,
+        "stat",
+        lambda self, **options: SimpleNamespace(st_size=sizes[self]) if self in sizes else stat(self, **options),
+    )
+    files = [ImageFile(Path(image.name), image.label) for image in made_up]
+    assert ilsvrc2012.is_validation_set(files)
+    sizes |= {Path(image.name): 100_000 for image in made_up[1:1000]}
+    assert not ilsvrc2012.is_validation_set(files)
 
 
 def test_the_hash_is_that_of_the_published_labels():

@@ -65,8 +65,10 @@ def test_an_engine_runs_what_it_says_and_answers_right(case):
         runner.close()
 
 
-@pytest.mark.parametrize("name", [name for name in device_names() if name not in PRESENT])
+@pytest.mark.parametrize("name", device_names())
 def test_an_absent_device_gives_its_reason(name):
+    if name in PRESENT:  # skipped here, because a list that is empty where all are present would fail the whole file
+        pytest.skip(f"{name} is present")
     assert open_device(name).available()
 
 

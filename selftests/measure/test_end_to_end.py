@@ -82,6 +82,27 @@ def test_time_that_is_up_ends_a_pass_between_batches(greys):
         assert classify(BrightnessRunner(4), to_tensor, greys, 4, pool, lambda: True) == [0, 10, 20, 30]
 
 
+def test_the_next_batch_is_copied_while_the_device_computes_the_last(greys):
+    """What is put after the wait would travel while nothing is computed, and the rate would be that of the copies."""
+    done = []
+
+    class Noting(BrightnessRunner):
+        def put(self, images):
+            done.append("put")
+            return super().put(images)
+
+        def submit(self, batch):
+            done.append("submit")
+            return super().submit(batch)
+
+        def synchronize(self):
+            done.append("wait")
+
+    with workers(1) as pool:
+        classify(Noting(8), to_tensor, greys, 8, pool)
+    assert done == ["put", "submit", "put", "wait", "submit", "put", "wait", "submit", "wait"]
+
+
 def test_stages_are_all_timed(greys):
     with workers(2) as pool:
         rates = stage_rates(BrightnessRunner(4), TASK, to_tensor, greys, 4, pool)

@@ -51,6 +51,12 @@ def test_equal_answers_of_few_images_say_nothing():
     assert 100 < paired.needs_images < 1000
 
 
+def test_identical_answers_hold_whatever_their_number():
+    paired = compare(*answers(2, 2, 0, 0), 1.0, is_identical=True)
+    assert (paired.verdict, paired.needs_images) == ("holds", None)
+    assert str(paired).endswith("holds, for the answers to all 2 images are the same")
+
+
 def test_three_points_lost_fail():
     paired = compare(*answers(1000, 838, 55, 25), 1.0)
     assert paired.verdict == "fails"

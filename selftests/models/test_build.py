@@ -1,6 +1,7 @@
 """From a row to a module: every row builds, random weights are alive, files are checked."""
 
 import copy
+import os
 import subprocess
 import sys
 import warnings
@@ -184,14 +185,45 @@ class ProxyError(Exception):
 
 @pytest.mark.parametrize("error", [OSError, RuntimeError, ProxyError])
 def test_weights_that_cannot_be_fetched_say_how_to_give_a_file(monkeypatch, error):
-    import timm
+    import huggingface_hub
 
     def offline(*arguments, **settings):
         raise error("no route to host")
 
-    monkeypatch.setattr(timm, "create_model", offline)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     with pytest.raises(WeightsError, match="no route to host.*--weights FILE"):
         build_module(CATALOG["resnet18"], "pretrained")
+
+
+class Trap:
+    """What it holds is called by whoever unpickles it."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("source", ["torchvision", "timm"])
+def test_a_published_file_runs_nothing(source, tmp_path, monkeypatch):
+    """torchvision asks torch.hub for its files as pickles, and only a checksum of eight letters stands before that."""
+    import timm
+    import torchvision
+
+    file, mark = tmp_path / "weights.pth", tmp_path / "it_ran"
+    torch.save({"weight": Trap(str(mark))}, file)
+
+    def fetch(*arguments, **settings):
+        return torch.hub.load_state_dict_from_url(file.as_uri(), model_dir=str(tmp_path / "hub"))
+
+    monkeypatch.setattr(timm, "create_model", fetch)
+    monkeypatch.setattr(torchvision.models, "get_model", fetch)
+    spec = CATALOG["resnet18"] if source == "timm" else find_spec("torchvision:resnet18", CATALOG)
+    with pytest.raises(WeightsError, match="could not be fetched"):
+        build_module(spec, "pretrained")
+    assert not mark.exists(), "the file was run"
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
 
 
 def test_a_torchvision_model_builds():

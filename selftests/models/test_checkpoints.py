@@ -1,5 +1,6 @@
 """Files of weights: what the libraries' loaders take is taken and told, and what is none is refused in one line."""
 
+import pickle
 from argparse import Namespace
 
 import pytest
@@ -82,6 +83,17 @@ def test_what_is_no_file_of_weights_is_one_line(tmp_path, suffix, content, words
     with pytest.raises(WeightsError, match=rf"weights\{suffix} {words}|weights\{suffix} .*{words}") as caught:
         build_module(SPEC, path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_objects_or_of_text_names_no_argument_of_the_library(tmp_path):
+    for content in (b"import os\n", pickle.dumps(object(), protocol=2)):
+        path = tmp_path / "own.py"
+        path.write_bytes(content)
+        with pytest.raises(
+            WeightsError, match=r"damaged \(UnpicklingError: .*save the model's state_dict\(\)"
+        ) as caught:
+            build_module(SPEC, path)
+        assert "weights_only" not in str(caught.value)
 
 
 @pytest.mark.parametrize("held", [{"epoch": 3}, {"state_dict": {"lr": 0.1}}, [1, 2]])

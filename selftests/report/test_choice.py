@@ -288,3 +288,20 @@ def test_numbers_that_agree_or_one_alone_deny_nothing(changes):
 def test_one_window_that_has_both_numbers_denies_nothing():
     served = {"images_per_second": 5.0, "p50_ms": 100.0}
     assert disagreement({**row("eager"), "latency": served, "throughput": served}) is None
+
+
+def served_row(kind, answers_db, **more):
+    """A row of a served model, whose one window gives speed and answers."""
+    numbers = {"images_per_second": 5.0, "p50_ms": 100.0, "answers_sqnr_db": answers_db}
+    plain = {key: value for key, value in row("eager").items() if key not in ("throughput", "latency", "parity")}
+    (found,) = rows_of([{**plain, **numbers, "measurement": kind, **more}])
+    return found
+
+
+@pytest.mark.parametrize("kind", ["served", "open_loop"])
+def test_a_served_row_is_judged_by_the_floor_of_its_answers(kind):
+    right, wrong = served_row(kind, 100.0, sqnr_floor_db=60.0), served_row(kind, 59.0, sqnr_floor_db=60.0)
+    assert judge(right, [right]).passes
+    assert judge(wrong, [wrong]).reasons == ("answers are 59.0 dB from fp32, the floor is 60",)
+    earlier = served_row(kind, 1.0)  # of a version that did not say the floor: it is that of the precision
+    assert not judge(earlier, [earlier]).passes

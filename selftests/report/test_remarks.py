@@ -81,3 +81,10 @@ def test_a_measurement_whose_own_threads_outnumber_the_cores_tells_nothing_of_ot
 def test_a_record_of_an_earlier_version_has_no_remark():
     (found,) = rows_of([{**NUMBERS["latency"], "measurement": "latency", "case": "c", "model": "m", "batch": 1}])
     assert remarks(found) == {}
+
+
+def test_what_serving_adds_on_a_machine_that_others_use_is_told():
+    record = {**RECORD, "measurement": "overhead", "runqueue_wait_pct": 41.0}
+    (found,) = rows_of([record])
+    assert "machine shared: overhead for 41% of its time waited for a core" in remarks(found)["machine shared"]
+    assert remarks(rows_of([{**record, "runqueue_wait_pct": 2.0}])[0]) == {}

@@ -56,8 +56,11 @@ def test_every_client_gets_its_own_answers_and_the_server_counted_them(served):
                 assert served.require_own_answers(ask_once(served, traffic)) > 60
 
 
-def test_eight_clients_have_eight_requests_open_and_one_has_one(served):
-    queued = {n: measure_served(served, Traffic("grpc", "sync", n), SHORT, clock).mean_batch for n in (1, 8)}
+def test_eight_clients_have_eight_requests_open_and_one_has_one(server, tmp_path, monkeypatch):
+    """An execution takes long enough for seven others to ask meanwhile, on a busy machine too."""
+    sabotage(tmp_path, monkeypatch, RUN, f"import time; time.sleep(0.02); {RUN}")
+    slow = serve(linear_model(tmp_path, name="takes_20_ms"), server)
+    queued = {n: measure_served(slow, Traffic("grpc", "sync", n), SHORT, clock).mean_batch for n in (1, 8)}
     assert queued[1] == 1
     assert queued[8] > 1, "no two requests were open at a time"
 
@@ -72,6 +75,7 @@ def test_the_mean_number_of_open_requests_is_told():
         mode="sync",
         clients=2,
         answers_db=100.0,
+        floor_db=60.0,
         executions=15,
         server_ms=dict.fromkeys(("queue", "input", "compute", "output"), 1.0),
     )

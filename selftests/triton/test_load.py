@@ -6,19 +6,21 @@ import threading
 import time
 from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from harness.cases import Duration
-from harness.triton import cross_check, photographs, repository
+from harness.cases import PRECISIONS, Duration
+from harness.host.pressure import read_threads
+from harness.triton import cross_check, perf_analyzer, photographs, repository
 from harness.triton.clients import Target, Traffic
 from harness.triton.closed_loop import RequestsFailed
 from harness.triton.cross_check import LEAST_PAIRS, PAIRS, Disagreement, compare, require_no_disagreement, verdict_of
 from harness.triton.host import serve
 from harness.triton.mistakes import MISTAKES, label_of
 from harness.triton.open_loop import OpenLoop, TooFast, find_highest_rate, measure_open_loop
-from harness.triton.overhead import SERVED_WAYS, measure_overhead
+from harness.triton.overhead import IN_PROCESS, SERVED_WAYS, measure_overhead
 from harness.triton.perf_analyzer import NoMeasurement, NoPerfAnalyzer, Opinion, ask_perf_analyzer, find_perf_analyzer
 from harness.triton.served import Served, measure_served
 from harness.triton.shared_memory import SharedMemoryClient
@@ -44,7 +46,7 @@ def test_an_open_loop_sends_at_its_rate_whatever_the_answers_do(linear, tmp_path
     measured = measure_open_loop(linear, 200.0, Duration(1.0, None, 1), tmp_path, clock)
     assert measured.rounds == pytest.approx(200, rel=0.35), "a Poisson process of 200 a second, for one second"
     assert measured.images_per_second == pytest.approx(200, rel=0.35)
-    assert measured.answers_sqnr_db > 60
+    assert measured.answers_sqnr_db > measured.sqnr_floor_db == PRECISIONS["fp32"].sqnr_floor_db
     assert measured.p90_ms is not None and measured.p99_ms is None and measured.p99_missing_rounds > 0
     assert Path(measured.logs, "mlperf_log_detail.txt").exists()
 
@@ -55,7 +57,7 @@ def test_time_that_requests_wait_behind_a_slow_one_counts(server, tmp_path, monk
     sabotage(tmp_path, monkeypatch, RUN, stall + RUN)
     slow = serve(linear_model(tmp_path, name="stalls"), server)
     closed = measure_served(slow, Traffic("grpc", "sync", 1), Duration(0.5, None, 100), clock)
-    assert sum(ms > 100 for ms in closed.rounds_ms) <= 1
+    assert sorted(closed.rounds_ms)[-2] < 400, "another request than the slow one was counted as slow as that"
     again = serve(linear_model(tmp_path, name="stalls_too"), server)
     opened = measure_open_loop(again, 100.0, Duration(1.5, None, 1), tmp_path / "logs", clock)
     assert opened.max_ms > 400
@@ -105,6 +107,9 @@ def test_overhead_is_of_right_answers_over_each_way(linear):
         low, high = (getattr(measured, f"{way}_overhead_{end}_ms") for end in ("low", "high"))
         assert low <= getattr(measured, f"{way}_overhead_ms") <= high
         assert getattr(measured, f"{way}_verdict") in (ADDS, SAVES, CANNOT_TELL)
+    if read_threads(["self"]) is not None:  # a kernel that counts it
+        assert all(getattr(measured, f"{way}_runqueue_ms") >= 0 for way in (IN_PROCESS, *SERVED_WAYS))
+        assert len(linear.server.processes()) > 1, "the backend's process is not looked at"
 
 
 def test_a_server_that_is_somebody_elses_is_measured_without_shared_memory(linear):
@@ -112,6 +117,7 @@ def test_a_server_that_is_somebody_elses_is_measured_without_shared_memory(linea
     assert measured.rounds >= 12
     assert measured.grpc_p50_ms is not None
     assert measured.shared_memory_p50_ms is None and measured.shared_memory_verdict is None
+    assert measured.grpc_runqueue_ms is None, "the server's processes are not known, and ours alone are not the wait"
 
 
 def test_too_few_rounds_give_no_overhead(linear):
@@ -166,8 +172,8 @@ def test_perf_analyzer_measures_the_served_model(linear, program, tmp_path):
     opinion = ask_perf_analyzer(
         program, linear.server, linear.target, Traffic("grpc", "sync", 4), 1, 0.3, tmp_path
     )  # fmt: skip
-    assert opinion.requests_per_second > 10
-    assert 0 < opinion.p50_ms < 1000
+    # Little's law: rate times mean latency is the number of clients, and a median is twice the mean at most
+    assert 0.2 < opinion.requests_per_second * opinion.p50_ms / 1e3 <= 2 * 4, "not in the units that it says"
 
 
 def test_a_row_that_perf_analyzer_does_not_write_is_an_error(linear, program, tmp_path):
@@ -175,6 +181,16 @@ def test_a_row_that_perf_analyzer_does_not_write_is_an_error(linear, program, tm
         ask_perf_analyzer(
             program, linear.server, Target("absent"), Traffic("http", "sync", 1), 1, 0.3, tmp_path
         )  # fmt: skip
+
+
+def test_a_perf_analyzer_that_hangs_is_killed_and_told_with_its_words(tmp_path, monkeypatch):
+    monkeypatch.setattr(perf_analyzer, "BESIDE_S", 0.5)
+    program = tmp_path / "perf_analyzer"
+    program.write_text("#!/bin/sh\necho waiting for the server\necho still waiting >&2\nexec sleep 60\n")
+    program.chmod(0o755)
+    server = SimpleNamespace(endpoint=SimpleNamespace(http="h:1", grpc="h:2"))
+    with pytest.raises(NoMeasurement, match="did not end within 0.53 s:\nwaiting for the server\nstill waiting"):
+        ask_perf_analyzer(program, server, Target("m"), Traffic("http", "sync", 1), 1, 0.001, tmp_path)
 
 
 def test_a_clock_that_is_wrong_by_a_tenth_is_a_disagreement():
@@ -193,12 +209,13 @@ def test_pairs_that_scatter_across_the_bound_cannot_tell():
     assert verdict_of([1.0, 1.0, 1.0], [1.06, 1.2, 1.3]) == "differ"
 
 
-def refusing(refused):
+def refusing(refused, asked):
     """Asks nobody: the first so many turns of perf_analyzer measure nothing."""
     turns = iter(range(PAIRS))
 
     def ask(*arguments):
-        if next(turns) < refused:
+        asked.append(next(turns))
+        if asked[-1] < refused:
             raise NoMeasurement("perf_analyzer measured nothing: no valid requests recorded")
         return Opinion(100.0, 10.0)
 
@@ -207,7 +224,8 @@ def refusing(refused):
 
 @pytest.mark.parametrize("refused", [0, 2, 3])
 def test_pairs_that_perf_analyzer_did_not_measure_are_told_and_too_many_fail(linear, tmp_path, monkeypatch, refused):
-    monkeypatch.setattr(cross_check, "ask_perf_analyzer", refusing(refused))
+    asked = []
+    monkeypatch.setattr(cross_check, "ask_perf_analyzer", refusing(refused, asked))
 
     def run():
         traffic = Traffic("grpc", "sync", 1)
@@ -219,6 +237,7 @@ def test_pairs_that_perf_analyzer_did_not_measure_are_told_and_too_many_fail(lin
     else:
         with pytest.raises(NoMeasurement, match="no valid requests"):
             run()
+        assert len(asked) == refused, "it was asked again, though too few pairs could be had"
 
 
 class RollsReference:

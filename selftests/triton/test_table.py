@@ -34,6 +34,18 @@ def test_what_serving_adds_is_printed_with_its_interval_and_its_p10():
     http = next(line for line in text.splitlines() if "HTTP" in line)
     assert "cannot tell" in http and "-19.00 to 20.00" in http
     assert "shared memory" not in text, "it was not measured"
+    assert "waited ms" not in text.splitlines()[0], "nobody told it"
+
+
+def test_how_long_each_way_waited_for_a_core_is_printed_beside_what_it_adds():
+    """The added time may be time in which the cores were somebody else's."""
+    times_s = {IN_PROCESS: [0.010] * 24, "grpc": [0.012] * 24, "http": [0.013] * 24}
+    waits_ms = {IN_PROCESS: [0.25] * 24, "grpc": [4.5] * 24, "http": [5.5] * 24}
+    (text,) = render_serving([record_of(Overhead.of(times_s, waits_ms))], is_colour=False)
+    assert "waited ms" in text.splitlines()[0]
+    assert "in process 10.00 10.00 0.25 24" in words_of(text)
+    assert "2.00 to 2.00 2.00 4.50" in words_of(text)
+    assert "3.00 to 3.00 3.00 5.50" in words_of(text)
 
 
 def test_too_few_turns_print_no_number():
@@ -56,7 +68,8 @@ def test_nothing_is_cut_off_for_a_long_name():
     name = "timm:test_efficientnet-cpu-fp32-bs1-onnxruntime-grpc-sync-4"
     check = compare([Opinion(99.0, 10.1)] * 3, [Opinion(100.0, 10.0)] * 3, Traffic("grpc", "sync", 4), 1, unmeasured=2)
     base_s = [0.010] * 24
-    adds = Overhead.of({IN_PROCESS: base_s, **{way: [0.012] * 24 for way in SERVED_WAYS}})
+    waits_ms = {way: [123.5] * 24 for way in (IN_PROCESS, *SERVED_WAYS)}
+    adds = Overhead.of({IN_PROCESS: base_s, **{way: [0.112] * 24 for way in SERVED_WAYS}}, waits_ms)
     shown = Photographs(50000, 50000, 77.5, 77.5, 104.2, 51.0)
     for measurement in (check, adds, shown):
         (text,) = render_serving([record_of(measurement, case=name)], is_colour=False)

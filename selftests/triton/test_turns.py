@@ -34,6 +34,7 @@ def test_a_difference_is_that_of_pairs_and_not_of_medians():
     assert found.low_ms == pytest.approx(1.0) and found.high_ms == pytest.approx(1.0)
     assert found.verdict == ADDS and found.is_settled
     assert paired_difference(base_s, base_s + 0.001).verdict == SAVES
+    assert paired_difference([0.001, 0.020, 0.011], [0.0, 0.0, 0.010]).median_ms == pytest.approx(1.0), "medians: 11 ms"
 
 
 def test_the_interval_holds_the_median_in_95_of_100_runs():
@@ -97,3 +98,12 @@ def test_each_number_of_a_way_is_its_own():
     assert found.grpc_verdict == found.http_verdict == ADDS
     assert found.shared_memory_p50_ms is None and found.shared_memory_verdict is None
     assert Overhead.of({IN_PROCESS: base_s[:3], "grpc": base_s[:3]}).grpc_overhead_ms is None
+
+
+def test_the_wait_for_a_core_is_that_of_its_way_and_none_where_one_request_of_it_is_not_known():
+    base_s = [0.010] * 12
+    times_s = {IN_PROCESS: base_s, "grpc": [0.012] * 12, "http": [0.013] * 12}
+    waits_ms = {IN_PROCESS: [0.5] * 12, "grpc": [1.0, 3.0] * 6, "http": [1.0] * 11 + [None]}
+    found = Overhead.of(times_s, waits_ms)
+    assert (found.in_process_runqueue_ms, found.grpc_runqueue_ms) == pytest.approx((0.5, 2.0))
+    assert found.http_runqueue_ms is None and found.shared_memory_runqueue_ms is None

@@ -26,7 +26,7 @@ from harness.devices import Device, place_of
 from harness.engines.arrays import in_fp32
 from harness.engines.evidence import Evidence, Quantisation, shares
 from harness.engines.openvino.graph import converted, quantised, read_graph
-from harness.engines.openvino.plugin import plugin_of
+from harness.engines.openvino.plugin import plugin_of, put_on
 from harness.host.cores import asked_threads, current, give_back_cores
 from harness.host.environment import fpmath_mode
 from models.tasks import Outputs, output_names
@@ -36,6 +36,7 @@ from models.tasks import Outputs, output_names
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 _DTYPES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16", "u8": "int8", "i8": "int8"}
 _GRAPH, _WEIGHTS, _CALIBRATION = "model", "weights", "calibration"
+_INPUT = "images"
 # On an Intel GPU its memory is OpenVINO's own, which torch's allocator does not see.
 HAS_OWN_ALLOCATOR = True
 # Beginnings of node types: a quantised classifier, for example, is a FullyConnectedQuantizedLegacy.
@@ -152,6 +153,7 @@ class OpenVinoRunner:
         self._calibration = calibration
         for output, name in zip(graph.outputs, names, strict=True):
             output.get_tensor().set_names({name})
+        graph.inputs[0].get_tensor().set_names({_INPUT})
         self._names = names
         self._graph = graph
         self._case = case
@@ -170,15 +172,19 @@ class OpenVinoRunner:
         return self._calibration
 
     def put(self, images: torch.Tensor) -> Any:
-        """See `Runner.put`. The images are copied, because a tensor with shared memory does not keep them alive."""
+        """See `Runner.put`. The images are copied, because a tensor with shared memory does not keep them alive.
+
+        On a GPU they are copied to its memory here: it would copy a tensor of the host's again in every inference.
+        """
         import openvino
 
-        return openvino.Tensor(np.ascontiguousarray(images.numpy()), shared_memory=False)
+        host = openvino.Tensor(np.ascontiguousarray(images.numpy()), shared_memory=False)
+        return host if self._device.is_host else put_on(host, plugin_of(self._device, _core()), _core())
 
     def submit(self, batch: Any) -> Any:
         """See `Runner.submit`."""
         self._request.wait()
-        self._request.set_input_tensor(batch)
+        self._request.set_tensor(_INPUT, batch)  # by its name, the only way for a tensor of a GPU's memory
         self._request.start_async()
         return self._request
 
@@ -199,7 +205,7 @@ class OpenVinoRunner:
         """
         twin = _compile(self._graph, self._case, self._device, profiled=True)
         request = twin.create_infer_request()
-        request.set_input_tensor(batch)
+        request.set_tensor(_INPUT, batch)
         request.infer()
         request.infer()
         nodes = [node for node in request.get_profiling_info() if node.node_type.startswith(_MATRIX_NODES)]
@@ -233,6 +239,7 @@ class OpenVinoRunner:
             notes={
                 "artefact": self._artefact,
                 "plugin": {"name": plugin.name, "found_by": plugin.found_by},
+                "images_on": "host" if self._device.is_host else batch.get_device_name(),
                 "conditions": self._device.conditions(),
                 "pins_threads": self._device.is_host and bool(self._compiled.get_property("ENABLE_CPU_PINNING")),
                 "kernels": dict(Counter(node.exec_type for node in nodes)),

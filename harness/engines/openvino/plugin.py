@@ -61,6 +61,21 @@ def plugin_of(device: Device, core: Any) -> Plugin:
     return Plugin(gpus[device.index], "order")
 
 
+def put_on(host: Any, plugin: Plugin, core: Any) -> Any:
+    """Return a copy of a tensor in the memory of a GPU. The call returns when the copy is done.
+
+    Args:
+        host: OpenVINO's tensor in the host's memory.
+        plugin: the plugin of the GPU.
+        core: OpenVINO's core.
+
+    Source: OpenVINO documentation, "Remote Tensor API of GPU Plugin".
+    """
+    placed = core.get_default_context(plugin.name).create_tensor(host.element_type, host.shape, {})
+    placed.copy_from(host)
+    return placed
+
+
 def _absent(name: str, present: list[str]) -> Plugin:
     return Plugin(None, reason=f"openvino finds no {name}, only {', '.join(present) or 'nothing'}")
 

@@ -82,8 +82,8 @@ class Paired:
     """The comparison of a candidate with the reference on the same images: is its loss smaller than the margin?
 
     Attributes:
-        verdict: `holds` if the loss is below the margin (one-sided 95%), `fails` if it is above the margin (one-sided
-            95%), and `cannot tell` if neither is shown.
+        verdict: `holds` if the loss is below the margin (one-sided 95%) or all answers are the same, `fails` if it is
+            above the margin (one-sided 95%), and `cannot tell` if neither is shown.
         reference_top1_pct: the top-1 accuracy of the reference on these images, in percent.
         loss_points: the accuracy of the reference less that of the candidate, in percentage points.
         loss_low_points: the one-sided 95% lower bound of the loss, in percentage points.
@@ -94,6 +94,7 @@ class Paired:
         images: the number of images that were compared.
         needs_images: about how many images would decide, at 90% power, if the true loss were the observed one; None if
             it is decided, or if the loss lies so near the margin that no practical number would decide.
+        is_identical: whether both gave the same ranked classes for every image.
     """
 
     verdict: Verdict
@@ -106,6 +107,7 @@ class Paired:
     wrong_to_right: int
     images: int
     needs_images: int | None
+    is_identical: bool = False
 
     def __str__(self) -> str:
         flips = f"{self.right_to_wrong} right to wrong, {self.wrong_to_right} wrong to right"
@@ -114,6 +116,8 @@ class Paired:
             f"({flips}; {self.loss_low_points:+.2f} to {self.loss_high_points:+.2f}), margin {self.margin_points:.2f}: "
             f"{self.verdict}"
         )
+        if self.is_identical:
+            return f"{text}, for the answers to all {self.images:,} images are the same"
         if self.verdict != "cannot tell":
             return text
         if self.needs_images is None:
@@ -121,7 +125,7 @@ class Paired:
         return f"{text}: needs about {self.needs_images:,} images, has {self.images:,}"
 
 
-def compare(reference: Right, candidate: Right, margin_pct: float) -> Paired:
+def compare(reference: Right, candidate: Right, margin_pct: float, *, is_identical: bool = False) -> Paired:
     """Test the candidate for non-inferiority on the same images, at a margin relative to the reference's accuracy.
 
     The bounds are those of a t test on the differences after one image of each kind of flip is added. This is Bonett
@@ -131,6 +135,8 @@ def compare(reference: Right, candidate: Right, margin_pct: float) -> Paired:
         reference: whether the reference has each image right, as a boolean array [n].
         candidate: whether the candidate has each image right, as a boolean array [n] for the same images.
         margin_pct: the relative margin in percent of the reference's accuracy.
+        is_identical: whether both gave the same ranked classes for every image, which leaves nothing to lose: the
+            verdict is `holds`, however few the images are.
 
     Source: Bonett and Price 2012, recommended by Fagerland, Lydersen and Laake 2014, "Recommended tests and
     confidence intervals for paired binomial proportions".
@@ -144,7 +150,7 @@ def compare(reference: Right, candidate: Right, margin_pct: float) -> Paired:
     differences = np.repeat([1, 0, -1], [lost + 1, images - lost - won, won + 1])
     high = float(ttest_1samp(differences, margin, alternative="less").confidence_interval(CONFIDENCE).high)
     low = float(ttest_1samp(differences, margin, alternative="greater").confidence_interval(CONFIDENCE).low)
-    verdict: Verdict = "holds" if high < margin else "fails" if low > margin else "cannot tell"
+    verdict: Verdict = "holds" if is_identical or high < margin else "fails" if low > margin else "cannot tell"
     loss = (lost - won) / images
     needs = None
     if verdict == "cannot tell":
@@ -165,4 +171,5 @@ def compare(reference: Right, candidate: Right, margin_pct: float) -> Paired:
         wrong_to_right=won,
         images=images,
         needs_images=needs,
+        is_identical=is_identical,
     )

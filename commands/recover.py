@@ -1,0 +1,68 @@
+"""The subcommand `visionmark recover [JOURNAL]`: the numbers of a run that was killed, as a file of JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.files import RESULTS, write_whole
+from harness.report.journal import read_runs
+from harness.report.recovered import ended_in, recovered_json
+
+OK, NOTHING, USAGE_ERROR = 0, 1, 2
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write the rows of the last run of a journal into a new file.
+
+    Returns:
+        The exit status: 0; 1 if the run has no row, so that no file is written; 2 for a usage error.
+    """
+    asked = _parser().parse_args(list(arguments))
+    journal: Path = asked.journal
+    output: Path = asked.output or journal.with_suffix(".json")
+    try:
+        if not journal.is_file():
+            raise ValueError(f"{journal}: no such file; give a journal, such as {RESULTS / 'journal.jsonl'}")
+        if output.exists():
+            raise ValueError(f"{output} is there already; give another file with --output")
+        runs = read_runs(journal)
+    except (OSError, ValueError) as error:
+        print(f"visionmark recover: {error}", file=sys.stderr)
+        return USAGE_ERROR
+    if not runs or not runs[-1].records:
+        print(f"{journal}: its last run has no row, and no file is written", file=sys.stderr)
+        return NOTHING
+    last = runs[-1]
+    try:
+        write_whole(output, json.dumps(recovered_json(last, str(journal.resolve())), indent=1) + "\n")
+    except OSError as error:
+        print(f"visionmark recover: {output}: {error.strerror}; give another file with --output", file=sys.stderr)
+        return USAGE_ERROR
+    cases = len({record["case"] for record in last.records})
+    print(f"{len(last.records)} rows of {cases} of {len(set(last.opened))} cases that were begun are in {output}")
+    if (case := ended_in(last)) is not None:
+        print(f"the run ended in {case}, which has no number")
+    for gone in last.missing:
+        print(f"{gone.outcome}: {gone.case}: {gone.reason}")
+    if len(runs) > 1:
+        print(f"{len(runs) - 1} earlier runs in {journal.name} are left out: a file is of one run")
+    return OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("visionmark recover", description=__doc__)
+    parser.add_argument(
+        "journal",
+        nargs="?",
+        type=Path,
+        default=RESULTS / "journal.jsonl",
+        help="the journal of the run; default: results/journal.jsonl",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="the file to write; default: that of the journal, with .json"
+    )
+    return parser

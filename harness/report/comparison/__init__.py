@@ -1,0 +1,20 @@
+"""Compares two runs row by row: which rows are pairs, what forbids the comparison of a pair, and what the numbers say.
+
+Everything is read from the files of `--benchmark-json`, of this schema and of the earlier ones.
+"""
+
+from harness.report.comparison.pairs import KINDS, Pair, compare_runs
+from harness.report.comparison.ratio import Ratio, compare_accuracies, compare_rounds
+from harness.report.comparison.runs import Run, UnreadableRun, read_run
+
+__all__ = [
+    "KINDS",
+    "Pair",
+    "Ratio",
+    "Run",
+    "UnreadableRun",
+    "compare_accuracies",
+    "compare_rounds",
+    "compare_runs",
+    "read_run",
+]

@@ -1,0 +1,86 @@
+"""Reads a file of `--benchmark-json` as a run: its rows with their rounds, and the machine that gave them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.report.record_rows import Record
+
+# A case, a measurement, and what else tells rows of one case apart.
+RowKey = tuple[str, str, str]
+# Since this schema the rounds of throughput and of streams are seconds a batch; before it, of a window of any length.
+SECONDS_A_BATCH = 3
+WINDOWS = ("throughput", "streams")
+_APART = ("profile_row", "scenario", "protocol", "mode", "clients")
+
+
+class UnreadableRun(ValueError):
+    """A file is no run of this suite that could be compared."""
+
+
+@dataclass(frozen=True)
+class MeasuredRow:
+    """One measurement of one case.
+
+    Attributes:
+        record: the record as it is in `extra_info`.
+        rounds_s: the rounds in the order in which they were measured, in seconds a batch; empty where they were not
+            kept, or not as seconds a batch.
+    """
+
+    record: Record
+    rounds_s: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One file of results.
+
+    Attributes:
+        path: the file.
+        environment: the machine, its devices and the versions, as `describe_environment` gave them.
+        rows: the rows by case and measurement.
+    """
+
+    path: Path
+    environment: Mapping[str, Any]
+    rows: Mapping[RowKey, MeasuredRow]
+
+
+def read_run(path: Path) -> Run:
+    """Read a file of `--benchmark-json`.
+
+    Raises:
+        UnreadableRun: the file is absent, is no JSON, or no run of this suite.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UnreadableRun(f"{path}: {error.strerror}; give a file that --benchmark-json wrote") from None
+    except ValueError:
+        raise UnreadableRun(f"{path} is no JSON; give a file that --benchmark-json wrote") from None
+    own = content.get("visionmark") if isinstance(content, dict) else None
+    if not isinstance(own, dict) or not isinstance(content.get("benchmarks"), list):
+        raise UnreadableRun(f"{path} holds no run of visionmark; give a file that pytest wrote by --benchmark-json")
+    rows: dict[RowKey, MeasuredRow] = {}
+    for benchmark in content["benchmarks"]:
+        record = benchmark.get("extra_info") or {}
+        if "case" not in record or "measurement" not in record:  # a benchmark of another suite in the same run
+            continue
+        rows[_key(record)] = MeasuredRow(record, _rounds_s(benchmark, record, own.get("schema", 1)))
+    return Run(path, own.get("environment") or {}, rows)
+
+
+def _key(record: Record) -> RowKey:
+    apart = " ".join(f"{name}={record[name]}" for name in _APART if record.get(name) is not None)
+    return record["case"], record["measurement"], apart
+
+
+def _rounds_s(benchmark: Mapping[str, Any], record: Record, schema: int) -> tuple[float, ...]:
+    if record["measurement"] in WINDOWS and schema < SECONDS_A_BATCH:
+        return ()
+    return tuple(benchmark.get("stats", {}).get("data") or ())
