@@ -26,8 +26,10 @@ from models.logits import logits_only
 from models.preprocess import generated_images, normalise
 
 CALIBRATION_IMAGES = 16
-# Of large images there are fewer, but two at least.
-MOST_PIXELS = 16 * 400 * 400
+# Of images larger than this many pixels there are fewer: so many that all together have this many, but two at least.
+LARGE_PIXELS, MOST_PIXELS = 400 * 400, 1_000_000
+# So many of them make the heads of a detector alive.
+ENLIVENING_IMAGES = 4
 # A scale of a branch below this switches the branch off. Some start at or near zero: batch norms that ResNets start at
 # 0, LayerScale gammas that start at 1e-6 to 0.1.
 SWITCHED_OFF = 0.2
@@ -154,12 +156,13 @@ def make_alive(module: nn.Module, trained_input: InputSpec) -> None:
     for norm in _batchnorms(module):
         if norm.bias is not None:
             norm.bias.fill_(NORM_SHIFT)
-    count = min(CALIBRATION_IMAGES, max(2, MOST_PIXELS // (trained_input.size[0] * trained_input.size[1])))
+    pixels = trained_input.size[0] * trained_input.size[1]
+    count = CALIBRATION_IMAGES if pixels <= LARGE_PIXELS else max(2, MOST_PIXELS // pixels)
     images = normalise(generated_images(count, trained_input.size), trained_input)
     set_batchnorm_statistics(module, images)
     enliven: Callable[[Tensor], None] | None = getattr(module, "enliven", None)
     if enliven is not None:  # a detector's heads need more
-        enliven(images)
+        enliven(images[:ENLIVENING_IMAGES])
 
 
 def set_batchnorm_statistics(module: nn.Module, images: Tensor) -> None:

@@ -127,7 +127,7 @@ def _torchvision(arch: str, size: Size) -> Detector:
             return
         for proposals, codes, logits in _tensors(outputs, PROPOSALS, CODES, LOGITS):
             scores = found.probabilities(logits)[:, 1:] * _has_area(proposals)
-            yield found.boxes(codes, proposals)[:, 1:], scores
+            yield found.boxes(codes, proposals).unflatten(1, (-1, 4))[:, 1:], scores
 
     terms = Suppression(found.iou, found.threshold, candidates=4000)
     return Detector(candidates, _CATEGORIES, terms, None if found.anchors is not None else _given)

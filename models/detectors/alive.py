@@ -37,8 +37,9 @@ def set_statistics(network: nn.Module, images: Tensor, plain: Sequence[nn.Module
     for layer in network.modules():
         if isinstance(layer, FrozenBatchNorm2d):
             handles.append(layer.register_forward_pre_hook(_take_statistics))
-    with torch.no_grad():
-        network(images)
+    if handles:
+        with torch.no_grad():
+            network(images)
     for handle in handles:
         handle.remove()
 
@@ -51,13 +52,13 @@ def scale_outputs(network: nn.Module, images: Tensor, heads: Sequence[tuple[str,
     Args:
         network: the network, which is changed in place.
         images: a batch of images, fp32 [n, 3, h, w], normalised.
-        heads: for each output by its name, the layers that it comes from; the earlier ones first.
+        heads: for each output by its name, the layers that it comes from.
     """
     names: Sequence[str] = network.output_names  # type: ignore[assignment]
-    for output, layers in heads:
-        with torch.no_grad():
-            found = network(images)[list(names).index(output)]
-            factor = LOGIT_DEVIATION / max(float(found.std()), LEAST_DEVIATION)
+    with torch.no_grad():
+        found = network(images)
+        for output, layers in heads:
+            factor = LOGIT_DEVIATION / max(float(found[list(names).index(output)].std()), LEAST_DEVIATION)
             for layer in layers:
                 layer.weight.mul_(factor)
                 if layer.bias is not None:

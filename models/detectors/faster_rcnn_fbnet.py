@@ -102,7 +102,7 @@ class FbnetFeatures(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return [n, anchors], [n, anchors, 4] and [n, 112, cells]. The weights were trained for BGR."""
-        shared = self.trunk(F.relu(self.stem(images.flip(1))))
+        shared = self.trunk(F.relu(self.stem(images.flip([1]))))
         found = self.rpn(shared)
         objectness = self.objectness(found).permute(0, 2, 3, 1).flatten(1)
         codes = self.anchor_codes(found).permute(0, 2, 3, 1).reshape(images.shape[0], -1, 4)
@@ -129,7 +129,7 @@ class FbnetHeads(nn.Module):
 
     def forward(self, regions: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits and codes."""
-        x = self.roi(regions).mean((2, 3))
+        x = self.roi(regions).mean([2, 3])
         return self.scores(x), self.codes(x)
 
     @torch.jit.unused

@@ -68,7 +68,8 @@ def split(network: Any, size: tuple[int, int]) -> nn.Module:
     _require_known(network)
     if type(network).__name__ in _SINGLE:
         return SingleStage(network)
-    return TwoStage(PyramidFeatures(network), RegionHeads(network), PyramidBetween(network, size))
+    between = PyramidBetween(network, size)
+    return TwoStage(PyramidFeatures(network, len(between.pooled)), RegionHeads(network), between)
 
 
 class SingleStage(nn.Module):
@@ -107,11 +108,11 @@ class PyramidFeatures(nn.Module):
 
     output_names = FEATURES
 
-    def __init__(self, network: Any) -> None:
-        """Take the layers of torchvision's first stage."""
+    def __init__(self, network: Any, pooled: int) -> None:
+        """Take the layers of torchvision's first stage, and the number of maps from which regions are cut."""
         super().__init__()
         self.backbone, self.head = network.backbone, network.rpn.head
-        self.pooled = len(network.roi_heads.box_roi_pool.featmap_names)
+        self.pooled = pooled
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the raw heads of the first stage, and the maps from which regions are cut."""
@@ -166,7 +167,9 @@ class PyramidBetween:
         """Take what chooses proposals and cuts regions out of torchvision's network, for an input of that size."""
         self._rpn, self._pool = network.rpn, network.roi_heads.box_roi_pool
         self._size = size
-        self._grids = grids(network.backbone, size)
+        made = grids(network.backbone, size)
+        self._grids = list(made.values())
+        self.pooled = [name for name in made if name in network.roi_heads.box_roi_pool.featmap_names]
         self.count = int(network.rpn.post_nms_top_n())
 
     def propose(self, objectness: Tensor, anchor_codes: Tensor, extents: Tensor) -> Tensor:
@@ -181,19 +184,18 @@ class PyramidBetween:
 
     def regions(self, maps: Tensor, proposals: Tensor) -> Tensor:
         """See `Between.regions`."""
-        names_of = self._pool.featmap_names
-        found = OrderedDict(zip(names_of, levels(maps, self._grids[: len(names_of)]), strict=True))
+        found = OrderedDict(zip(self.pooled, levels(maps, self._grids[: len(self.pooled)]), strict=True))
         cut: Tensor = self._pool(found, list(proposals), [self._size] * len(proposals))
         return cut
 
 
-def grids(backbone: nn.Module, size: tuple[int, int]) -> list[tuple[int, int]]:
-    """Return the height and width of each map that a backbone makes of an input of that size."""
+def grids(backbone: nn.Module, size: tuple[int, int]) -> dict[str, tuple[int, int]]:
+    """Return the height and width of each map, by its name, that a backbone makes of an input of that size."""
     import copy
 
     with torch.no_grad():
         found = copy.deepcopy(backbone).to("meta").eval()(torch.empty(1, 3, *size, device="meta"))
-    return [(int(one.shape[2]), int(one.shape[3])) for one in found.values()]
+    return {name: (int(one.shape[2]), int(one.shape[3])) for name, one in found.items()}
 
 
 def anchors_of(generator: Any, size: tuple[int, int], grids: list[tuple[int, int]]) -> Tensor:
@@ -231,7 +233,7 @@ def arithmetic(arch: str, size: tuple[int, int]) -> Arithmetic:
     if type(network).__name__ in _TWO:
         heads = network.roi_heads
         return Arithmetic(heads.box_coder.decode_single, _softmax, None, heads.nms_thresh, heads.score_thresh)
-    anchors = anchors_of(network.anchor_generator, size, grids(network.backbone, size))
+    anchors = anchors_of(network.anchor_generator, size, list(grids(network.backbone, size).values()))
     probabilities = torch.sigmoid if type(network).__name__ == "RetinaNet" else _softmax
     decode = network.box_coder.decode_single
     return Arithmetic(decode, probabilities, anchors, network.nms_thresh, network.score_thresh)

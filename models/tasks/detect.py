@@ -196,8 +196,8 @@ def detections(
             limits = placed[index].flip(0).repeat(2).to(torch.float32)
             within = boxes.clamp(min=0).minimum(limits)
             box, score, label = suppressed(within, scores, detector.labels, suppression or detector.suppression)
-            scale = torch.tensor([width, height, width, height], dtype=torch.float32) / limits
-            found.append(Detections((box * scale).numpy(), score.numpy(), label.numpy()))
+            scale = torch.tensor([width, height, width, height], dtype=torch.float32)
+            found.append(Detections((box / limits * scale).numpy(), score.numpy(), label.numpy()))
     return found
 
 

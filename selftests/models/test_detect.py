@@ -1,5 +1,7 @@
 """The task of detection: raw heads against the reference, objects made of them, and what each mistake is called."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from harness.proof.reference import reference_outputs
 from models.build import build_module
 from models.catalog import UnknownModel, find_spec, load_catalog
 from models.detectors import Suppression, suppressed
-from models.preprocess import placed_size
+from models.detectors.torchvision_networks import create
+from models.preprocess import generated_images, normalise, placed_size
 from models.tasks import Detections, Outputs, WrongAnswers, task_of
 from models.tasks.detect import detections, matched_pct
 from selftests.detectors import TINY_DETECTOR
@@ -205,3 +208,64 @@ def test_a_width_is_part_of_the_name():
         find_spec("ssd_mobilenet_v1_000", CATALOG)
     with pytest.raises(UnknownModel):
         find_spec("resnet18_050", CATALOG)
+
+
+TORCHVISION = [name for name, spec in CATALOG.items() if spec.task == "detect" and spec.source == "torchvision"]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if "320" in name else [pytest.mark.slow]) for name in TORCHVISION]
+)
+def test_a_row_of_torchvision_is_what_its_network_says(name):
+    spec, row = find_spec(f"torchvision:{name}", CATALOG), CATALOG[name]
+    assert (spec.arch, spec.weights, spec.task, spec.published) == (row.arch, row.weights, "detect", row.published)
+    assert spec.input.size == row.input.size
+    assert (spec.input.crop_mode, spec.input.short_side) == (row.input.crop_mode, row.input.short_side)
+    assert spec.input.mean == pytest.approx(row.input.mean, abs=1e-4)
+    assert spec.input.std == pytest.approx(row.input.std, abs=1e-6)
+
+
+def test_a_detector_with_further_heads_is_refused():
+    with pytest.raises(UnknownModel, match="FCOS is not taken apart here; SSD, RetinaNet, FasterRCNN are"):
+        find_spec("torchvision:fcos_resnet50_fpn", CATALOG)
+
+
+def test_what_is_taken_apart_finds_what_torchvision_finds():
+    """The whole network of torchvision and its raw heads with what is behind them here, on one image."""
+    spec = CATALOG["ssdlite320_mobilenet_v3_large"]
+    built = build_module(spec)
+    whole = create(spec.arch).eval()
+    whole.backbone, whole.head = built.module.backbone, built.module.head
+    image = task_of(spec).generated(spec, 1)
+    made = whole.transform
+    pixels = image[0] * torch.tensor(made.image_std)[:, None, None] + torch.tensor(made.image_mean)[:, None, None]
+    with torch.inference_mode():
+        wanted = whole([pixels])[0]
+        found = built.module(image)
+    own = detections(spec, Outputs(built.module.output_names, [one.numpy() for one in found]))[0]
+    theirs = objects(*zip(wanted["boxes"].tolist(), wanted["scores"].tolist(), wanted["labels"].tolist(), strict=True))
+    likely = float(own.scores[-1])
+    assert matched_pct([theirs], [own], likely) > 90
+
+
+@pytest.mark.slow
+def test_two_stages_that_are_taken_apart_find_what_torchvision_finds():
+    """The whole Faster R-CNN of torchvision, on an image that needs no padding, and the same in two networks."""
+    spec = CATALOG["fasterrcnn_mobilenet_v3_large_320_fpn"]
+    built = build_module(spec)
+    whole = create(spec.arch).eval()
+    whole.backbone.load_state_dict(built.module.features.backbone.state_dict())
+    whole.rpn.head.load_state_dict(built.module.features.head.state_dict())
+    whole.roi_heads.box_head.load_state_dict(built.module.heads.body.state_dict())
+    whole.roi_heads.box_predictor.load_state_dict(built.module.heads.predictor.state_dict())
+    whole.transform.min_size, whole.transform.max_size = (480,), 480
+    full = replace(spec, input=replace(spec.input, short_side=480))
+    image = normalise(generated_images(1, full.input.size), full.input)
+    made = whole.transform
+    pixels = image[0] * torch.tensor(made.image_std)[:, None, None] + torch.tensor(made.image_mean)[:, None, None]
+    with torch.inference_mode():
+        wanted = whole([pixels])[0]
+        found = built.module(image)
+    own = detections(full, Outputs(built.module.output_names, [one.numpy() for one in found]))[0]
+    theirs = objects(*zip(wanted["boxes"].tolist(), wanted["scores"].tolist(), wanted["labels"].tolist(), strict=True))
+    assert matched_pct([theirs], [own], float(own.scores[-1])) > 90
