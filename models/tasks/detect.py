@@ -19,7 +19,7 @@ from models.catalog import ModelSpec
 from models.preprocess import generated_images, normalise, placed_size
 from models.tasks.classify import LEAST_SPREAD, spread, sqnr_db
 from models.tasks.detections import Detections
-from models.tasks.matched import matched_pct
+from models.tasks.matched import matched_pct as matched_pct
 from models.tasks.outputs import Outputs
 from models.tasks.protocol import Agreement, Pixels, Scores, WrongAnswers
 
