@@ -19,6 +19,7 @@ from models.catalog import ModelSpec
 from models.preprocess import generated_images, normalise, placed_size
 from models.tasks.classify import LEAST_SPREAD, spread, sqnr_db
 from models.tasks.detections import Detections
+from models.tasks.matched import matched_pct as matched_pct
 from models.tasks.outputs import Outputs
 from models.tasks.protocol import Agreement, Pixels, Scores, WrongAnswers
 
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 PLACES = "proposals"
 # The number of rows, such as anchors, of each image whose likeliest class is compared: those of the highest scores.
 COMPARED_ROWS = 100
-# Objects of a generated image are counted, and those of two runs are matched, above this score and overlap.
-LEAST_SCORE, LEAST_IOU = 0.3, 0.5
 # The sizes of generated images, height and width, for inputs that keep the aspect.
 _SHAPES = ((480, 640), (640, 480), (427, 640))
 _NOT_SCORED = "the answers of a detector are boxes, which tests_accuracy/test_coco.py scores: name a classifier here"
@@ -210,43 +209,6 @@ def _detector(spec: ModelSpec) -> Detector:
 def _whole(spec: ModelSpec, images: int) -> Tensor:
     """Return the extents of images that fill the input, int64 [n, 2]."""
     return torch.tensor([spec.input.size] * images)
-
-
-def matched_pct(
-    reference: Sequence[Detections], found: Sequence[Detections], least_score: float = LEAST_SCORE
-) -> float | None:
-    """Return how many objects match, in per cent: twice the pairs over the objects of both, which is the F1 score.
-
-    A pair has one label and overlaps by half of its union at least; the likeliest objects are paired first, each once.
-    Objects up to the least score do not count. None if neither has any other.
-    """
-    pairs = total = 0
-    for one, other in zip(reference, found, strict=True):
-        one, other = _above(one, least_score), _above(other, least_score)
-        total += len(one) + len(other)
-        if not len(one) or not len(other):
-            continue
-        overlap = np.where(one.labels[:, None] == other.labels[None], _iou(one.boxes, other.boxes), 0)
-        for index in range(len(other)):
-            at = int(overlap[:, index].argmax())
-            if overlap[at, index] >= LEAST_IOU:
-                pairs += 1
-                overlap[at] = 0
-    return 200 * pairs / total if total else None
-
-
-def _above(found: Detections, score: float) -> Detections:
-    is_likely = found.scores > score
-    return Detections(found.boxes[is_likely], found.scores[is_likely], found.labels[is_likely])
-
-
-def _iou(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    low = np.maximum(one[:, None, :2], other[None, :, :2])
-    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
-    shared = np.prod(np.maximum(high - low, 0), axis=2)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (one, other)]
-    overlap: npt.NDArray[np.float32] = shared / np.maximum(areas[0][:, None] + areas[1][None] - shared, 1e-12)
-    return overlap
 
 
 def _heads(outputs: Outputs) -> list[str]:
