@@ -18,8 +18,8 @@ from harness.measure.detection.run import Found
 from harness.proof import Contradiction
 from models.catalog import ModelSpec
 from models.tasks import WrongAnswers
-from models.tasks.detect import matched_pct
 from models.tasks.detections import Detections
+from models.tasks.matched import matched_pct
 
 # The number of categories, and of files, that the message of a failing gate names.
 WORST = 5
