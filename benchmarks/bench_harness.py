@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import bench_streams
+from benchmarks import bench_coco, bench_streams
 from harness.cases import Case
 from harness.data import write_generated_jpegs
 from harness.host.cores import set_threads, usable_cores
@@ -221,6 +221,7 @@ def main() -> None:
         ("wall time over a bare script of the same cases", compare_with_bare_script),
         ("accuracy run over the slower of decode only and model only", compare_accuracy_run),
         ("memory after a case over before it", compare_memory),
+        *bench_coco.COMPARISONS.items(),
         *bench_streams.COMPARISONS.items(),
     ):
         print(title, flush=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -28,13 +28,17 @@ from models.variant_modules import efficientnet, replace_norms
 from models.variants import NoVariant, Variant
 
 CALIBRATION_IMAGES = 16
+# Of images larger than this many pixels there are fewer: so many that all together have this many, but two at least.
+LARGE_PIXELS, MOST_PIXELS = 400 * 400, 1_000_000
+# So many of them make the heads of a detector alive.
+ENLIVENING_IMAGES = 4
 # A scale of a branch below this switches the branch off. Some start at or near zero: batch norms that ResNets start at
 # 0, LayerScale gammas that start at 1e-6 to 0.1.
 SWITCHED_OFF = 0.2
 BRANCH_SCALE = 0.5
 NORM_SHIFT = 1.0
 # The library that holds the modules of each source of the catalogue.
-_LIBRARIES = {"visionmark": "models.efficientnet_g16_gn", "timm": "timm", "torchvision": "torchvision.models"}
+_LIBRARIES = {"visionmark": "models.networks", "timm": "timm", "torchvision": "torchvision.models"}
 
 
 @dataclass(frozen=True)
@@ -102,14 +106,25 @@ def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0)
         weights_set = f"seed {seed}" if is_random else f"{spec.weights}"
         if weights not in ("random", "pretrained"):
             weights_set = load_file(module, Path(weights), f"{spec.name} ({spec.source}:{spec.arch})")
+        answering = _answering(module, spec.input)
         load_s = perf_counter() - began
         if is_random:
             began = perf_counter()
-            make_alive(module, spec.input)
+            make_alive(answering, spec.input)
             alive_s = perf_counter() - began
     name = weights if isinstance(weights, str) and weights in ("random", "pretrained") else Path(weights).name
-    answering = logits_only(module, lambda: normalise(generated_images(1, spec.input.size), spec.input))
     return Built(answering, name, state_sha256(module), weights_set, download_s, load_s, alive_s)
+
+
+def _answering(module: nn.Module, trained_input: InputSpec) -> nn.Module:
+    """Return the module, or one that shares its layers, whose outputs are those that are compared."""
+    if hasattr(module, "split"):
+        apart: nn.Module = module.split(trained_input.size)  # type: ignore[operator]
+        return apart.eval()
+    if type(module).__module__.startswith("torchvision.models.detection"):
+        taken: nn.Module = import_module("models.detectors.torchvision_networks").split(module, trained_input.size)
+        return taken.eval()
+    return logits_only(module, lambda: normalise(generated_images(1, trained_input.size), trained_input))
 
 
 @contextmanager
@@ -160,7 +175,13 @@ def make_alive(module: nn.Module, trained_input: InputSpec) -> None:
     for norm in _batchnorms(module):
         if norm.bias is not None:
             norm.bias.fill_(NORM_SHIFT)
-    set_batchnorm_statistics(module, normalise(generated_images(CALIBRATION_IMAGES, trained_input.size), trained_input))
+    pixels = trained_input.size[0] * trained_input.size[1]
+    count = CALIBRATION_IMAGES if pixels <= LARGE_PIXELS else max(2, MOST_PIXELS // pixels)
+    images = normalise(generated_images(count, trained_input.size), trained_input)
+    set_batchnorm_statistics(module, images)
+    enliven: Callable[[Tensor], None] | None = getattr(module, "enliven", None)
+    if enliven is not None:  # a detector's heads need more
+        enliven(images[:ENLIVENING_IMAGES])
 
 
 def set_batchnorm_statistics(module: nn.Module, images: Tensor) -> None:
@@ -214,7 +235,7 @@ def _create(spec: ModelSpec) -> nn.Module:
     """Return the network that the library builds for the published weights of the row, with random weights."""
     library = import_module(_LIBRARIES[spec.source])
     if spec.source == "visionmark":
-        built: nn.Module = getattr(library, spec.arch)()
+        built: nn.Module = library.network_of(spec.arch)
         return built
     if spec.variant is not None:
         return _create_variant(spec, spec.variant)
@@ -262,6 +283,8 @@ def _torchvision_arguments(models: Any, spec: ModelSpec) -> dict[str, Any]:
         return {}
     meta = models.get_model_weights(spec.arch)[spec.weights].meta
     arguments: dict[str, Any] = {"num_classes": len(meta["categories"])}
+    if models.get_model_builder(spec.arch).__module__.startswith("torchvision.models.detection"):
+        arguments["weights_backbone"] = None  # else it would be fetched
     if spec.arch.startswith("vit_"):
         arguments["image_size"] = meta["min_size"][0]
     if spec.arch.startswith("maxvit"):
@@ -311,6 +334,8 @@ def _fetching(spec: ModelSpec) -> Iterator[None]:
         )
     if spec.weights is None:
         raise WeightsError(f"{spec.name} has no published weights; use --weights random or --weights FILE")
+    if spec.source == "visionmark":
+        raise WeightsError(f"the weights {spec.weights} of {spec.name} cannot be fetched; give --weights FILE")
     try:
         with _only_weights():
             yield

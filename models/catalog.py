@@ -8,6 +8,7 @@ a model that is asked for by that library's name.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from models.variants import ALIASES, SEPARATOR, NoVariant, Variant, parse_varian
 CATALOG_PATH = Path(__file__).with_name("catalog.yaml")
 
 ModelSource = Literal["timm", "torchvision", "visionmark"]
-TaskName = Literal["classify"]
+TaskName = Literal["classify", "detect"]
 GapKind = Literal["notimpl", "notyet", "never"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -30,11 +31,17 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 MARGIN_PCT = 1.0
 
 _REQUIRED = {"source", "weights", "size", "crop_pct", "interpolation"}
-_OPTIONAL = {"task", "arch", "crop_mode", "mean", "std", "published", "margin_pct", "gaps"}
+_OPTIONAL = {"task", "arch", "crop_mode", "short_side", "mean", "std", "published", "margin_pct", "gaps"}
 # The scores of each task, in the order in which a row gives them.
-SCORES: Mapping[TaskName, tuple[str, ...]] = {"classify": ("top1", "top5")}
+SCORES: Mapping[TaskName, tuple[str, ...]] = {"classify": ("top1", "top5"), "detect": ("ap",)}
+# Scores that a row may give beside those.
+FURTHER_SCORES: Mapping[TaskName, tuple[str, ...]] = {"classify": (), "detect": ("ap50",)}
 _GAP_REQUIRED = {"kind", "reason"}
 _GAP_OPTIONAL = {"device", "precision", "engine"}
+
+
+# The rows that take a width in per cent at the end of their name: ssd_mobilenet_v1_050 has half the channels.
+_WIDTH = re.compile(r"(?P<base>ssd_mobilenet_v1)_(?!000)\d{3}")
 
 
 class CatalogError(ValueError):
@@ -55,7 +62,9 @@ class InputSpec:
         interpolation: the resampling of the resize, by the source library's name.
         mean: the mean of each RGB channel, on inputs in 0..1.
         std: the standard deviation of each RGB channel, on inputs in 0..1.
-        crop_mode: `center`, `squash` or `border`, with timm's meaning.
+        crop_mode: `center`, `squash` or `border`, with timm's meaning; or `pad`: the image is resized until its short
+            side is `short_side`, or it fills the input, and lies at the top left of it with nothing beside it.
+        short_side: of `pad`, the short side in pixels; else None.
     """
 
     size: tuple[int, int]
@@ -64,6 +73,7 @@ class InputSpec:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     crop_mode: str = "center"
+    short_side: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,8 +106,8 @@ class ModelSpec:
         weights: the library's tag of the trained weights, None if none exist.
         input: the input that the weights were trained for.
         task: what the model does.
-        published: for each score, such as `top1` on ImageNet-1k, the published value of those weights in per cent;
-            empty if none is known.
+        published: for each score, such as `top1` on ImageNet-1k or `ap` on COCO val2017, the published value of those
+            weights in per cent; empty if none is known.
         margin_pct: how far a measured score may lie below what it is compared with, in per cent of the latter.
         gaps: what is known not to run.
         variant: how the network differs from that of the library; None for that of the library.
@@ -136,6 +146,8 @@ def load_catalog(path: Path = CATALOG_PATH) -> dict[str, ModelSpec]:
 def find_spec(name: str, catalog: Mapping[str, ModelSpec]) -> ModelSpec:
     """Return the catalogue row of that name, or a model of a library: `timm:NAME[.TAG]`, `torchvision:NAME[.TAG]`.
 
+    A row of an architecture that is made in several widths is also found with one at its end.
+
     Raises:
         UnknownModel: if there is neither; the message names the closest that exist.
     """
@@ -144,6 +156,8 @@ def find_spec(name: str, catalog: Mapping[str, ModelSpec]) -> ModelSpec:
         return catalog[name]
     if SEPARATOR in name:
         return _variant_spec(name, catalog)
+    if (match := _WIDTH.fullmatch(name)) and match["base"] in catalog:
+        return replace(catalog[match["base"]], name=name, arch=name, weights=None, published={})
     if colon and library == "timm":
         return _timm_spec(name, arch)
     if colon and library == "torchvision":
@@ -212,16 +226,32 @@ def _torchvision_spec(name: str, arch_tag: str) -> ModelSpec:
 
     arch, _, tag = arch_tag.partition(".")
     models = import_module("torchvision.models")
-    if arch not in (available := models.list_models(module=models)):
-        raise UnknownModel(f"torchvision has no classification model {arch!r}{_hint(arch, available)}")
+    detectors = models.list_models(module=models.detection)
+    if arch not in (available := [*models.list_models(module=models), *detectors]):
+        raise UnknownModel(f"torchvision has no model {arch!r} that classifies or detects{_hint(arch, available)}")
     of_arch = models.get_model_weights(arch)
     known = of_arch.__members__
     # V2 stands for IMAGENET1K_V2, as torchvision's own documentation calls the sets
-    full = next((one for one in (tag or "DEFAULT", f"IMAGENET1K_{tag}") if one in known), None)
+    full = next((one for one in (tag or "DEFAULT", f"IMAGENET1K_{tag}", f"COCO_{tag}") if one in known), None)
     if full is None:
         raise UnknownModel(f"torchvision's {arch} has no weights {tag!r}; it has: {', '.join(of_arch.__members__)}")
     weights = known[full]
+    if arch in detectors:
+        return _torchvision_detector(name, arch, weights)
     return ModelSpec(name, "torchvision", arch, weights.name, torchvision_input(weights.transforms()))
+
+
+def _torchvision_detector(name: str, arch: str, weights: Any) -> ModelSpec:
+    """Return the row of a detector, whose input is that of the transform inside torchvision's network."""
+    from importlib import import_module
+
+    networks = import_module("models.detectors.torchvision_networks")
+    try:
+        found = networks.input_of(networks.create(arch))
+    except networks.UnknownDetector as error:
+        raise UnknownModel(f"{name}: {error}") from None
+    published = {"ap": float(weights.meta["_metrics"]["COCO-val2017"]["box_map"])}
+    return ModelSpec(name, "torchvision", arch, weights.name, found, "detect", published)
 
 
 def torchvision_input(preset: Any) -> InputSpec:
@@ -260,7 +290,7 @@ def _parse_row(name: str, value: object) -> ModelSpec:
     _check_keys(row, _REQUIRED, _OPTIONAL, place)
     weights = None if row["weights"] is None else _text(row, "weights", place)
     task = cast(TaskName, _one_of(row, "task", place, get_args(TaskName))) if "task" in row else "classify"
-    published = _published(row.get("published"), SCORES[task], place)
+    published = _published(row.get("published"), SCORES[task], FURTHER_SCORES[task], place)
     if published and weights is None:
         raise CatalogError(f"{place}: 'published' is of trained weights, and the row names none")
     return ModelSpec(
@@ -274,9 +304,10 @@ def _parse_row(name: str, value: object) -> ModelSpec:
             interpolation=_text(row, "interpolation", place),
             mean=_channels(row, "mean", place) if "mean" in row else IMAGENET_MEAN,
             std=_channels(row, "std", place) if "std" in row else IMAGENET_STD,
-            crop_mode=_one_of(row, "crop_mode", place, ("center", "squash", "border"))
+            crop_mode=_one_of(row, "crop_mode", place, ("center", "squash", "border", "pad"))
             if "crop_mode" in row
             else "center",
+            short_side=_pixels(row, "short_side", place)[0] if "short_side" in row else None,
         ),
         task=task,
         published=published,
@@ -324,12 +355,12 @@ def _one_of(row: Mapping[str, object], key: str, place: str, allowed: tuple[str,
     return value
 
 
-def _published(value: object, scores: tuple[str, ...], place: str) -> dict[str, float]:
+def _published(value: object, scores: tuple[str, ...], further: tuple[str, ...], place: str) -> dict[str, float]:
     if value is None:
         return {}
     given = _mapping(value, f"{place}, published")
-    _check_keys(given, set(scores), set(), f"{place}, published")
-    return {name: _number(given, name, f"{place}, published", 100) for name in scores}
+    _check_keys(given, set(scores), set(further), f"{place}, published")
+    return {name: _number(given, name, f"{place}, published", 100) for name in (*scores, *further) if name in given}
 
 
 def _pixels(row: Mapping[str, object], key: str, place: str) -> tuple[int, int]:

@@ -73,6 +73,23 @@ def _generated_image(size: tuple[int, int], generator: torch.Generator) -> Tenso
     return (255 * (tint + contrast * mixed)).clamp_(0, 255).to(torch.uint8)
 
 
+def placed_size(trained_input: InputSpec, height: int, width: int) -> tuple[int, int]:
+    """Return the height and width to which an image is resized before it lies at the top left of the input.
+
+    With the crop mode `pad` the aspect is kept, with every other the image fills the input.
+
+    Args:
+        trained_input: the input.
+        height: the height of the image in pixels.
+        width: the width of the image in pixels.
+    """
+    tall, wide = trained_input.size
+    if trained_input.crop_mode != "pad":
+        return tall, wide
+    scale = min((trained_input.short_side or min(tall, wide)) / min(height, width), tall / height, wide / width)
+    return max(1, min(tall, int(height * scale))), max(1, min(wide, int(width * scale)))
+
+
 def normalise(images: Tensor, trained_input: InputSpec) -> Tensor:
     """Scale uint8 images `[n, 3, h, w]` to 0..1 and normalise each channel; return float32 of the same shape."""
     mean = torch.tensor(trained_input.mean).view(3, 1, 1)
@@ -130,6 +147,8 @@ def preprocessing_identity(spec: ModelSpec) -> dict[str, Setting]:
         "mean": list(trained_input.mean),
         "std": list(trained_input.std),
     }
+    if trained_input.short_side is not None:
+        settings["short_side"] = trained_input.short_side
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     return settings | {"fingerprint": digest[:16]}
 

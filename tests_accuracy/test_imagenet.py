@@ -7,6 +7,7 @@ from harness.measure.accuracy import measure_accuracy
 
 
 @pytest.mark.any_batch
+@pytest.mark.task("classify")
 def test_imagenet(sample, prepared, reference, options, decoders, timed, share_done, conclude):
     """Top-1 and top-5 on the data set against their floors, and top-1 against the reference on the same images."""
     prepared.require_label()

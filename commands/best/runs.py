@@ -13,10 +13,13 @@ from pathlib import Path
 from harness.engines import absent
 from harness.files import CHECKOUT
 from harness.report.journal import Journal, Missing, read_journal
+from models.catalog import UnknownModel, load_catalog
+from models.catalog import find_spec as find_model
 
 TESTS = ("tests_perf/test_latency.py", "tests_perf/test_throughput.py", "tests_accuracy/test_parity.py")
 INTERNAL_ERROR, USAGE_ERROR, NOTHING_RAN, INTERRUPTED = 3, 4, 5, 130
-LABELLED_TESTS = ("tests_accuracy/test_imagenet.py",)
+# The test of the scores of each task, which needs labelled images.
+LABELLED_TESTS = {"classify": "tests_accuracy/test_imagenet.py", "detect": "tests_accuracy/test_coco.py"}
 # Engines that have an environment of their own: the module that tells whether the engine is here, and the interpreter
 # that may have it otherwise.
 ELSEWHERE = {"ipex": ("intel_extension_for_pytorch", CHECKOUT / ".venv-ipex" / "bin" / "python")}
@@ -68,12 +71,13 @@ def measure(asked: Asked, engine: str) -> Measured:
         gone = Missing(f"{asked.model} {engine}", "skipped", "", reason)
         return Measured(NOTHING_RAN, (Journal(None, (), (gone,), ()),), is_ours)
     journals: list[Journal] = []
+    labelled = _labelled_tests(asked)
     while True:
         name = engine if not journals else f"{engine}-{len(journals) + 1}"
         path = asked.folder / f"{name}.jsonl"
         done = [case for journal in journals for case in journal.opened]
         command = [
-            *(python, "-m", "pytest", *TESTS, *(LABELLED_TESTS if _has_data(asked) else ())),
+            *(python, "-m", "pytest", *TESTS, *labelled),
             *("--model", asked.model, "--engine", engine, "--precision", asked.precision, "--journal", str(path)),
             *("--benchmark-json", str(path.with_suffix(".json"))),
             *("-v", "--no-header", "--no-summary", *asked.rest, *_keyword(asked, done)),
@@ -113,8 +117,14 @@ def _python_of(engine: str) -> tuple[str, bool]:
     return sys.executable, True
 
 
-def _has_data(asked: Asked) -> bool:
-    return bool(os.environ.get("DATASET_DIR")) or any(word.partition("=")[0] == "--data" for word in asked.rest)
+def _labelled_tests(asked: Asked) -> list[str]:
+    """Return the test of the scores of the model's task, or none without data."""
+    if not os.environ.get("DATASET_DIR") and not any(word.partition("=")[0] == "--data" for word in asked.rest):
+        return []
+    try:
+        return [LABELLED_TESTS[find_model(asked.model, load_catalog()).task]]
+    except UnknownModel:
+        return []  # pytest says so
 
 
 def _keyword(asked: Asked, done: Sequence[str]) -> list[str]:

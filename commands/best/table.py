@@ -15,7 +15,7 @@ from harness.report.remarks import remarks
 
 TABLE_WIDTH = 180
 HEADINGS = (
-    *("best", "case", "images/s", "p50 ms", "p99 ms", "peak MiB", "compile s", "SQNR dB", "top-1 % (lost)"),
+    *("best", "case", "images/s", "p50 ms", "p99 ms", "peak MiB", "compile s", "SQNR dB", "top-1, AP % (lost)"),
     *("evidence", "gate"),
 )
 WORDS = ("best", "case", "evidence", "gate")
@@ -83,7 +83,8 @@ def render_missing(missing: Sequence[Missing]) -> str:
 def _cells(row: Record, standing: Eligibility) -> list[str]:
     evidence = row["evidence"]
     dtype, share = next(iter(evidence["dtype_share_pct"].items()), ("nothing", 0.0))
-    top1 = row.get("accuracy", {}).get("top1", {}).get("pct")
+    scores = [row.get("accuracy", {}).get("top1"), row.get("coco", {}).get("ap")]
+    score = next((one["pct"] for one in scores if one is not None), None)
     lost = "" if standing.top1_loss_points is None else f" ({standing.top1_loss_points:+.2f})"
     return [
         row["case"],
@@ -93,7 +94,7 @@ def _cells(row: Record, standing: Eligibility) -> list[str]:
         _number(row["peak_memory_mib"], 0),
         _number(row["compile_s"], 1),
         _number(row.get("parity", {}).get("sqnr_db"), 1),
-        "" if top1 is None else f"{top1:.2f}{lost}",
+        "" if score is None else f"{score:.2f}{lost}",
         f"{evidence['engine']}, {dtype} {share:.0f}%",
         "; ".join([*(standing.reasons or ["passes"]), *filter(None, [disagreement(row)]), *remarks(row)]),
     ]

@@ -15,6 +15,11 @@ from models.preprocess import preprocessing_identity
 from models.tasks import task_of
 
 CALIBRATION_IMAGES = 128
+# Of images larger than this many pixels there are fewer, so that all of them together are no more than this many.
+LARGE_PIXELS, MOST_PIXELS, LEAST_IMAGES = 400 * 400, 12_000_000, 8
+# The number of images in one batch of a calibration: enough to keep the cores busy, and few enough that all activations
+# fit in memory. Of large images it is less.
+BATCH = 16
 # Differs from the seed of every evaluated image, whether that is generated or drawn from a data set.
 CALIBRATION_SEED = 1
 
@@ -47,10 +52,10 @@ def generated_calibration(spec: ModelSpec, count: int | None = None) -> Calibrat
 
     Args:
         spec: the catalogue row of the model.
-        count: the number of images, or None for 128.
+        count: the number of images, or None for 128, and fewer of large images.
     """
-    count = count or CALIBRATION_IMAGES
     height, width = spec.input.size
+    count = count or _default_count(height * width)
     size = height if height == width else [height, width]
     return Calibration(
         GENERATED,
@@ -59,6 +64,17 @@ def generated_calibration(spec: ModelSpec, count: int | None = None) -> Calibrat
         fingerprint(spec, f"{GENERATED} {count} {size} {CALIBRATION_SEED}".encode()),
         lambda: task_of(spec).generated(spec, count, CALIBRATION_SEED),
     )
+
+
+def _default_count(pixels: int) -> int:
+    return CALIBRATION_IMAGES if pixels <= LARGE_PIXELS else max(LEAST_IMAGES, MOST_PIXELS // pixels)
+
+
+def calibration_batches(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return the calibration images [n, c, h, w] in batches of the size in which a quantiser is to run them."""
+    pixels = images.shape[2] * images.shape[3]
+    batches: tuple[torch.Tensor, ...] = images.split(max(1, min(BATCH, BATCH * LARGE_PIXELS // pixels)))
+    return batches
 
 
 def fingerprint(spec: ModelSpec, *contents: bytes) -> str:

@@ -42,7 +42,7 @@ class Precision:
 
 # The floors lie below what the formats reach and above what a mistake reaches. Measured over the catalogue with random
 # weights on a CPU: fp32 96 to 119 dB, fp16 33 to 49 dB, bf16 16 to 31 dB. The answers to another image are at about
-# -3 dB; fp32 that was computed in a shorter format falls below 50 dB.
+# -3 dB; fp32 that was computed in a shorter format falls below 50 dB. What detectors reach is in docs/detection.md.
 PRECISIONS: dict[str, Precision] = {
     p.name: p
     for p in (

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from models.preprocess import generated_images
+
+if TYPE_CHECKING:
+    from harness.data.coco.objects import Objects
 
 GENERATED_SIZE = (400, 400)
 GENERATED_QUALITY = 92
@@ -23,12 +27,14 @@ class ImageFile:
         label: the class index, None if the data set does not say.
         member: the image's own name if `path` holds other images too.
         opener: returns the encoded image if the image is not a file of its own.
+        image_id: the image's id in annotations of objects, None without annotations.
     """
 
     path: Path
     label: int | None
     member: str | None = None
     opener: Callable[[], bytes] | None = field(default=None, compare=False, repr=False)
+    image_id: int | None = None
 
     @property
     def name(self) -> str:
@@ -64,13 +70,16 @@ class DataSet:
         name: the name that the user gave.
         route: how the data set was read: a folder, archives, tfrecord, a URL's scheme or one of timm's readers.
         images: all images of the data set.
-        is_validation_set: whether this is the whole ILSVRC2012 validation set.
+        is_validation_set: whether this is the whole set that published scores are of: the validation set of ILSVRC2012
+            or, with objects, val2017 of COCO.
+        objects: what annotations mark in the images, None if the images are not annotated.
     """
 
     name: str
     route: str
     images: tuple[ImageFile, ...]
     is_validation_set: bool
+    objects: Objects | None = None
 
 
 def write_generated_jpegs(folder: Path, count: int) -> list[ImageFile]:

@@ -7,22 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from torch import Tensor, nn
+
+from harness.artefacts import Artefacts
 from harness.cases import U8, Case
 from harness.cases.setting import option_of
 from harness.devices import Device
 from harness.engines import compile as compile_
 from harness.engines import eager, ipex, onnxruntime, openvino, poptorch, script, tensorrt, trace
 from harness.engines.evidence import Evidence, Quantisation
-from harness.engines.protocol import Engine, InspectedRunner, Inspector, Runner, Saving, Training
+from harness.engines.protocol import Engine, Fed, InspectedRunner, Inspector, Runner, Saving, Training
+from harness.engines.two_stage import build_two_stage
+from models.detectors import TwoStage
 
 __all__ = [
     "Engine",
     "Evidence",
+    "Fed",
     "InspectedRunner",
     "Inspector",
     "Quantisation",
     "Runner",
     "absent",
+    "build",
     "cannot_save",
     "cannot_train",
     "copies_in_submit",
@@ -63,6 +70,14 @@ def open_engine(name: str) -> Engine:
     if name not in _ENGINES:
         raise ValueError(f"no engine {name!r}; there are {', '.join(_ENGINES)}")
     return _ENGINES[name]
+
+
+def build(module: nn.Module, example: Tensor, case: Case, device: Device, artefacts: Artefacts) -> InspectedRunner:
+    """Build a module on the engine of the case, or each network of a module of two stages. See `Engine.build`."""
+    engine = open_engine(case.engine)
+    if isinstance(module, TwoStage):
+        return build_two_stage(engine.build, module, example, case, device, artefacts)
+    return engine.build(module, example, case, device, artefacts)
 
 
 def absent(name: str) -> str | None:

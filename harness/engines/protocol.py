@@ -60,6 +60,22 @@ class InspectedRunner(Runner, Inspector, Protocol):
     """A runner that also gives evidence, which is what an engine builds."""
 
 
+@runtime_checkable
+class Fed(Protocol):
+    """A runner whose later stages depend on choices of the earlier ones, which can be made as the reference made them.
+
+    Two runs whose choices differ a little give rows that cannot be compared one by one.
+    """
+
+    def fed(self, batch: Any, reference: Outputs) -> Any:
+        """Return a batch of `put` for which the reference's choices are taken.
+
+        Args:
+            batch: the batch.
+            reference: the reference's answers to the images of the batch, one for each.
+        """
+
+
 class Engine(Protocol):
     """A way of running a torch module. A Python module with these functions is an engine."""
 

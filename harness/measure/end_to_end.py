@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
@@ -11,17 +11,18 @@ from typing import Any, ClassVar
 from harness.cases import Duration, wants_more
 from harness.data import DECODER, IMAGENET_CLASSES, ImageFile
 from harness.measure.clock import TimedRounds
-from harness.measure.pipeline import answers_of_files, stage_rates
+from harness.measure.pipeline import LEAST_STAGE_S, answers_of_files, stage_rates
 from harness.proof import Prepared, case_pixels
-from models.tasks import task_of
+from models.tasks import Outputs, Task, task_of
 
 
 @dataclass(frozen=True)
 class EndToEnd:
-    """The throughput from before the encoded images are read until their classes are on the host.
+    """The throughput from before the encoded images are read until their classes, or their boxes, are on the host.
 
     The images per second of each stage are measured in the same process just before, with the stage running alone on
-    all its workers. `bound` names the stage that limits the pipeline (see `bound_of`).
+    all its workers. `bound` names the stage that limits the pipeline (see `bound_of`). `answer_images_per_second` is a
+    part of the stage `model`: making answers of the outputs, which for a detector is decoding and suppressing boxes.
     """
 
     kind: ClassVar[str] = "end_to_end"
@@ -43,6 +44,7 @@ class EndToEnd:
     top1_pct: float | None
     top1_note: str | None
     unreadable_images: int
+    answer_images_per_second: float
 
 
 def measure_end_to_end(
@@ -56,7 +58,7 @@ def measure_end_to_end(
     *,
     skips_unreadable: bool = False,
 ) -> EndToEnd | None:
-    """Time passes over the files, each from before the first file is read until the last class is on the host.
+    """Time passes over the files, each from before the first file is read until the last answer is on the host.
 
     Args:
         prepared: the case.
@@ -79,6 +81,7 @@ def measure_end_to_end(
     transform = case_pixels(prepared.case, prepared.spec)
     batch = prepared.case.images
     rates = stage_rates(prepared.runner, task, transform, files, batch, pool, skips_unreadable=skips_unreadable)
+    sizes: dict[int, tuple[int, int]] = {}
     passes: list[list[Any]] = []
     seen: list[list[int]] = []
     unreadable: set[int] = set()
@@ -94,9 +97,9 @@ def measure_end_to_end(
         found: list[Any] = []
         indices: list[int] = []
         for some, outputs in answers_of_files(
-            prepared.runner, transform, files, batch, pool, is_time_up, on_unreadable
+            prepared.runner, transform, files, batch, pool, is_time_up, on_unreadable, sizes.__setitem__
         ):
-            found += task.decode(outputs)
+            found += task.decode(outputs, [sizes[index] for index in some])
             indices += some
             labels[:] = [task.labels(outputs)]
         passes.append(found)
@@ -129,7 +132,18 @@ def measure_end_to_end(
         top1_pct=None if note else 100 * right / labelled,
         top1_note=note,
         unreadable_images=len(unreadable),
+        answer_images_per_second=answer_rate(task, prepared.proof.answers[0]),
     )
+
+
+def answer_rate(task: Task, outputs: Outputs, clock: Callable[[], float] = perf_counter) -> float:
+    """Return the images per second of making answers of outputs alone, for at least `LEAST_STAGE_S` by the clock."""
+    task.decode(outputs)
+    began_s, rounds = clock(), 0
+    while (elapsed_s := clock() - began_s) < LEAST_STAGE_S:
+        task.decode(outputs)
+        rounds += 1
+    return rounds * len(outputs) / elapsed_s
 
 
 def _why_no_top1(prepared: Prepared, labelled: int, labels: int) -> str | None:

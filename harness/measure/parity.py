@@ -10,7 +10,7 @@ import torch
 from harness.cases import PRECISIONS
 from harness.measure.clock import TimedRounds
 from harness.proof import Prepared, References, case_images
-from harness.proof.answers import answers
+from harness.proof.answers import answers, judged
 from models.tasks import Outputs, task_of
 
 PARITY_IMAGES = 32
@@ -39,7 +39,7 @@ def measure_parity(prepared: Prepared, references: References, timed: TimedRound
     number = -(-PARITY_IMAGES // batch) * batch
     images = case_images(prepared.case, prepared.spec, PARITY_IMAGES)[torch.arange(number) % PARITY_IMAGES]
     reference = references.outputs(PARITY_IMAGES)
-    chunks = [prepared.runner.put(chunk) for chunk in images.split(batch)]
+    chunks = judged(prepared.runner, [prepared.runner.put(chunk) for chunk in images.split(batch)], reference, batch)
     found: list[Outputs] = []
     timed(
         "parity",

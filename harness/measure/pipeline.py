@@ -44,6 +44,7 @@ def answers_of_files(
     pool: Executor,
     is_time_up: Callable[[], bool] = lambda: False,
     on_unreadable: Callable[[int, UnreadableImage], None] | None = None,
+    note_size: Callable[[int, tuple[int, int]], None] = lambda index, size: None,
 ) -> Iterator[tuple[list[int], Outputs]]:
     """Run the whole pipeline, and yield for each batch the indices of the files and the answers to them.
 
@@ -59,16 +60,21 @@ def answers_of_files(
         is_time_up: called before each batch; the pipeline ends early if it returns True.
         on_unreadable: called with the index of a file that cannot be decoded, which is then left out, and with the
             error; None to raise the error instead.
+        note_size: called with the index of each file, and the height and width of its image, before its batch runs.
 
     Raises:
         UnreadableImage: a file cannot be decoded, and `on_unreadable` is None.
     """
-    ahead: deque[tuple[int, Future[torch.Tensor]]] = deque()
+    ahead: deque[tuple[int, Future[tuple[torch.Tensor, tuple[int, int]]]]] = deque()
     rest = enumerate(files)
+
+    def ready(file: ImageFile) -> tuple[torch.Tensor, tuple[int, int]]:
+        image = decode(file)
+        return transform(image), (image.height, image.width)
 
     def refill() -> None:
         for index, file in islice(rest, BATCHES_AHEAD * batch - len(ahead)):
-            ahead.append((index, pool.submit(lambda f: transform(decode(f)), file)))
+            ahead.append((index, pool.submit(ready, file)))
 
     def next_batch() -> tuple[list[int], list[torch.Tensor]]:
         indices: list[int] = []
@@ -76,8 +82,10 @@ def answers_of_files(
         while ahead and len(images) < batch:
             index, future = ahead.popleft()
             try:
-                images.append(future.result())
+                image, size = future.result()
+                images.append(image)
                 indices.append(index)
+                note_size(index, size)
             except UnreadableImage as error:
                 if on_unreadable is None:
                     raise

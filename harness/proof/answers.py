@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from harness.cases import PRECISIONS, Case
-from harness.engines import Runner
+from harness.engines import Fed, Runner
 from models.tasks import Agreement, Outputs, Task, WrongAnswers
 
 # The number of images whose answers are checked before anything is timed.
@@ -23,9 +23,30 @@ def answers(runner: Runner, batches: Sequence[Any], count: int) -> Outputs:
     return Outputs.join(found).first(count)
 
 
+def judged(runner: Runner, batches: Sequence[Any], reference: Outputs, size: int) -> list[Any]:
+    """Return the batches for whose answers a runner is judged: with the reference's choices where it can take them.
+
+    Args:
+        runner: the runner.
+        batches: the batches, from `Runner.put`.
+        reference: the reference's answers to the first images; for images without one, the first ones' serve.
+        size: the number of images in a batch.
+    """
+    if not isinstance(runner, Fed):
+        return list(batches)
+    rows = [[(at * size + row) % len(reference) for row in range(size)] for at in range(len(batches))]
+    return [runner.fed(batch, reference.rows(some)) for batch, some in zip(batches, rows, strict=True)]
+
+
 def own_answers(runner: Runner, batches: Sequence[Any]) -> list[Outputs]:
     """Return the runner's answers to each batch, one at a time and in memory of their own."""
     return [runner.fetch(runner.submit(batch)).copy() for batch in batches]
+
+
+def in_common(reference: Outputs, own: Sequence[Outputs]) -> tuple[Outputs, Outputs]:
+    """Return the reference's answers and a runner's own, to the images that both have answered."""
+    found = Outputs.join(own).first(len(reference))
+    return reference.first(len(found)), found
 
 
 def check_answers(task: Task, case: Case, own: Sequence[Outputs], reference: Outputs) -> Agreement:
@@ -43,8 +64,7 @@ def check_answers(task: Task, case: Case, own: Sequence[Outputs], reference: Out
     Raises:
         WrongAnswers: the answers cannot be compared, or differ by more than the precision allows.
     """
-    found = Outputs.join(own).first(len(reference))
-    compared = reference.first(len(found))
+    compared, found = in_common(reference, own)
     agreement = task.compare(compared, found)
     floor = PRECISIONS[case.precision].sqnr_floor_db
     if agreement.sqnr_db < floor:

@@ -15,9 +15,9 @@ from harness.artefacts import Artefacts, default_artefacts
 from harness.artefacts.saved_model import SavedModel
 from harness.cases import Case
 from harness.devices import Device, open_device
-from harness.engines import InspectedRunner, import_libraries, open_engine, open_saving, shows_memory
+from harness.engines import Fed, InspectedRunner, build, import_libraries, open_saving, shows_memory
 from harness.progress import ReportPhase, no_report
-from harness.proof.answers import CHECKED_IMAGES, check_answers, own_answers
+from harness.proof.answers import CHECKED_IMAGES, check_answers, in_common, judged, own_answers
 from harness.proof.contradictions import MOST_PENDING_PCT, Contradiction, contradictions
 from harness.proof.inputs import case_artefacts, case_batches, case_module, input_contradictions, nbytes_of
 from harness.proof.parts import check_parts, reference_of_first
@@ -82,7 +82,7 @@ def prepare(
         began = perf_counter()
         if saved is None:
             supplied = replace(case_artefacts(case, spec, artefacts or default_artefacts(spec)), report=report)
-            runner = open_engine(case.engine).build(module, inputs[0], case, device, supplied)
+            runner = build(module, inputs[0], case, device, supplied)
         else:
             saved.require_weights(built.weights_sha256)
             runner = open_saving(case.engine).load(saved.files(), module, case, device)
@@ -148,12 +148,18 @@ def _prove(
         )
     own = own_answers(runner, batches)
     agreement: Agreement | None = None
+    findings: dict[str, Any] = {}
+    task = task_of(spec)
     try:
-        agreement = check_answers(task_of(spec), case, own, reference_of_first(case, reference))
-        check_parts(task_of(spec), case, own, reference)
+        fed = own
+        if isinstance(runner, Fed):
+            fed = own_answers(runner, judged(runner, batches, reference, case.images))
+        agreement = check_answers(task, case, fed, reference_of_first(case, reference))
+        check_parts(task, case, own, reference)
+        findings = task.findings(*in_common(reference, own))
     except WrongAnswers as wrong:
         problems.append(wrong)
-    return Proof(evidence, problems, agreement, pending, runner.compilations(), identity, own)
+    return Proof(evidence, problems, agreement, pending, runner.compilations(), identity, own, findings)
 
 
 def rotation(images: int) -> int:

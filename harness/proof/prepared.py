@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,6 +58,7 @@ class Proof:
         compilations: the number of graphs that were compiled until the end of preparation.
         identity: the weights and the preprocessing; two numbers are comparable only if these agree.
         answers: the runner's own answers to each batch, one batch at a time, for the check of answers under load.
+        findings: what else the task tells of the answers; see `models.tasks.Task.findings`.
     """
 
     evidence: Evidence
@@ -67,6 +68,7 @@ class Proof:
     compilations: int
     identity: dict[str, Any]
     answers: Sequence[Outputs]
+    findings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -135,6 +137,7 @@ class Prepared:
         """Return what a reader needs beside a number, JSON-serialisable: case, cost, evidence and identity."""
         cost, proof = self.cost, self.proof
         peak = cost.peak_memory_bytes
+        heads = {} if proof.agreement is None else proof.agreement.heads_sqnr_db
         return {
             "case": str(self.case),
             **self.case.flat(),
@@ -154,6 +157,8 @@ class Prepared:
                 **proof.evidence.as_dict(),
                 "answers_sqnr_db": None if proof.agreement is None else proof.agreement.sqnr_db,
                 "pending_after_synchronize_pct": proof.pending_pct,
+                **({"heads_sqnr_db": dict(heads)} if heads else {}),
+                **proof.findings,
             },
             "identity": proof.identity,
         }

@@ -47,14 +47,22 @@ OBJECTIVES: Mapping[str, Objective] = {
 }
 
 
+# The measurements of an accuracy: the names of their two scores, and the fields that hold them.
+_SCORES: Mapping[str, tuple[tuple[str, str], tuple[str, str]]] = {
+    "accuracy": (("top-1", "top1"), ("top-5", "top5")),
+    "coco": (("AP", "ap"), ("AP50", "ap50")),
+}
+
+
 @dataclass(frozen=True)
 class Eligibility:
     """Whether a row may be chosen.
 
     Attributes:
         reasons: why the row may not be chosen; empty for a row that passes its gate.
-        basis: what its answers were judged by: `top-1` or `parity`.
-        top1_loss_points: percentage points of top-1 below the reference on the same images, None without labels.
+        basis: what its answers were judged by: `top-1`, `AP` or `parity`.
+        top1_loss_points: percentage points of top-1, or of a detector's AP, below the reference on the same images,
+            None without labels.
     """
 
     reasons: tuple[str, ...]
@@ -78,14 +86,17 @@ def judge(row: Record, peers: Sequence[Record], *, allow_undecided: bool = False
         allow_undecided: whether a loss within the margin will do if the images are too few to be sure of it.
     """
     reasons = [*_unproven(row), *_far(row)]
-    if not any("accuracy" in peer for peer in peers):
+    found = [kind for kind in _SCORES if any(kind in peer for peer in peers)]
+    if not found:
         return Eligibility(tuple(reasons), "parity", None)
     accuracy = accuracy_of(row, peers)
     if accuracy is None:
-        return Eligibility((*reasons, "no accuracy was measured, though the data are labelled"), "top-1", None)
+        basis = _SCORES[found[0]][0][0]
+        return Eligibility((*reasons, "no accuracy was measured, though the data are labelled"), basis, None)
     reasons += _lost(row, accuracy, allow_undecided)
     paired = accuracy["paired"]
-    return Eligibility(tuple(reasons), "top-1", 0.0 if paired is None else paired["loss_points"])
+    basis = _scores_of(accuracy)[0][0]
+    return Eligibility(tuple(reasons), basis, 0.0 if paired is None else paired["loss_points"])
 
 
 def accuracy_of(row: Record, peers: Sequence[Record]) -> Record | None:
@@ -96,10 +107,16 @@ def accuracy_of(row: Record, peers: Sequence[Record]) -> Record | None:
     axes = ("model", "device", "precision", "engine")
     for peer in (row, *peers):
         is_same = all(peer[axis] == row[axis] for axis in axes) and peer["identity"] == row["identity"]
-        if is_same and "accuracy" in peer:
-            found: Record = peer["accuracy"]
-            return found
+        for kind in _SCORES:
+            if is_same and kind in peer:
+                found: Record = peer[kind]
+                return found
     return None
+
+
+def _scores_of(accuracy: Record) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Return the names of the two scores of an accuracy, and the fields that hold them."""
+    return next(scores for scores in _SCORES.values() if scores[0][1] in accuracy)
 
 
 def fastest(rows: Iterable[Record], eligible: Mapping[str, Eligibility], objective: str) -> Record | None:
@@ -141,9 +158,9 @@ def tied(rows: Sequence[Record], eligible: Mapping[str, Eligibility], objective:
 def error_of(row: Record, standing: Eligibility) -> float | None:
     """Return how wrong a row is, where less is better, or None if that was not measured.
 
-    It is the points of top-1 lost, or without labels the SQNR in dB, negated.
+    It is the points of top-1 or AP lost, or without labels the SQNR in dB, negated.
     """
-    if standing.basis == "top-1":
+    if standing.basis != "parity":
         return standing.top1_loss_points
     sqnr: float | None = row.get("parity", {}).get("sqnr_db")
     return None if sqnr is None else -sqnr
@@ -197,10 +214,10 @@ def _far(row: Record) -> list[str]:
 
 def _lost(row: Record, accuracy: Record, allow_undecided: bool) -> list[str]:
     reasons = []
+    (first, first_key), (second, second_key) = _scores_of(accuracy)
     if accuracy["absolute"] == "fails":
-        reasons.append(
-            f"top-1 {accuracy['top1']['pct']:.2f}% or top-5 {accuracy['top5']['pct']:.2f}% is below its floor"
-        )
+        shares = accuracy[first_key]["pct"], accuracy[second_key]["pct"]
+        reasons.append(f"{first} {shares[0]:.2f}% or {second} {shares[1]:.2f}% is below its floor")
     paired = accuracy["paired"]
     if paired is None:
         return reasons if case_of_row(row).is_reference else [*reasons, "its accuracy was compared with nothing"]
@@ -210,9 +227,9 @@ def _lost(row: Record, accuracy: Record, allow_undecided: bool) -> list[str]:
     if paired["verdict"] == "cannot tell":
         more = f", {paired['needs_images']:,} images would tell" if paired["needs_images"] else ""
         reasons.append(
-            f"may lose {paired['loss_high_points']:.2f} points of top-1, the margin is {margin:.2f}: "
+            f"may lose {paired['loss_high_points']:.2f} points of {first}, the margin is {margin:.2f}: "
             f"{paired['images']:,} images are too few{more}"
         )
     else:
-        reasons.append(f"loses {loss:.2f} points of top-1, the margin is {margin:.2f}")
+        reasons.append(f"loses {loss:.2f} points of {first}, the margin is {margin:.2f}")
     return reasons

@@ -54,7 +54,7 @@ def draw(path: Path, groups: Sequence[Sequence[Record]], eligible: Mapping[str, 
 
 def _panel(axes: Any, rows: Sequence[Record], eligible: Mapping[str, Eligibility]) -> None:
     points = plotted(rows, eligible)
-    by_top1 = any(eligible[row["case"]].basis == "top-1" for row in rows)
+    basis = next((found for row in rows if (found := eligible[row["case"]].basis) != "parity"), None)
     front = pareto_front(points)
     best = fastest(rows, eligible, "throughput")
     ties = [row["case"] for row in tied(rows, eligible, "throughput")]
@@ -62,8 +62,8 @@ def _panel(axes: Any, rows: Sequence[Record], eligible: Mapping[str, Eligibility
     axes.set_title(f"{of['model']} on {of['device']}, batch {of['batch']}")
     axes.set_ylabel("images/s")
     # with either label, the least wrong rows are on the left
-    axes.set_xlabel("top-1 lost against fp32, points" if by_top1 else "SQNR against fp32, dB (less to the right)")
-    x_of = {case: error if by_top1 else -error for case, (error, _) in points.items()}
+    axes.set_xlabel(f"{basis} lost against fp32, points" if basis else "SQNR against fp32, dB (less to the right)")
+    x_of = {case: error if basis else -error for case, (error, _) in points.items()}
     if front:
         axes.plot(
             [x_of[case] for case in front],
@@ -95,7 +95,7 @@ def _panel(axes: Any, rows: Sequence[Record], eligible: Mapping[str, Eligibility
             textcoords="offset points",
             fontsize=8,
         )
-    if not by_top1:
+    if not basis:
         axes.invert_xaxis()
     axes.set_ylim(bottom=0)
     axes.margins(x=0.15)

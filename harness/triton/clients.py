@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from harness.triton.answers import rows_of_outputs
 from harness.triton.repository import INPUT, OUTPUT
 from harness.triton.server import Endpoint
 from models.tasks.classify import Logits
@@ -46,11 +47,14 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Target:
-    """The model to ask for, and the names of its input and output tensors."""
+    """The model to ask for, and the names of its input and of its output tensors.
+
+    An answer is one row of numbers an image: those of all outputs, one output behind the other in this order.
+    """
 
     model: str
     input: str = INPUT
-    output: str = OUTPUT
+    outputs: tuple[str, ...] = (OUTPUT,)
 
 
 class RequestFailed(RuntimeError):
@@ -112,15 +116,16 @@ def request_of(module: Any, target: Target, images: ImageBatch) -> Any:
 
 
 def answer_of(result: Any, target: Target) -> Logits:
-    """Return the logits of a result.
+    """Return the numbers of a result, a row an image.
 
     Raises:
-        RequestFailed: if the result has no logits.
+        RequestFailed: if the result lacks an output.
     """
-    logits: Logits | None = result.as_numpy(target.output)
-    if logits is None:
-        raise RequestFailed(f"the server answered without {target.output}")
-    return logits
+    found = {name: result.as_numpy(name) for name in target.outputs}
+    missing = [name for name, array in found.items() if array is None]
+    if missing:
+        raise RequestFailed(f"the server answered without {', '.join(missing)}")
+    return rows_of_outputs(found.values())
 
 
 class GrpcClient:
@@ -131,7 +136,7 @@ class GrpcClient:
         import tritonclient.grpc as module
 
         self._module, self._target, self._deadline_s = module, target, deadline_s
-        self._outputs = [module.InferRequestedOutput(target.output)]
+        self._outputs = [module.InferRequestedOutput(name) for name in target.outputs]
         self._failures = _failures()
         self._client = module.InferenceServerClient(endpoint.grpc, channel_args=CHANNEL)
 
@@ -163,7 +168,7 @@ class HttpClient:
         import tritonclient.http as module
 
         self._module, self._target = module, target
-        self._outputs = [module.InferRequestedOutput(target.output, binary_data=True)]
+        self._outputs = [module.InferRequestedOutput(name, binary_data=True) for name in target.outputs]
         self._failures = _failures()
         self._client = module.InferenceServerClient(
             endpoint.http, concurrency=1, connection_timeout=deadline_s, network_timeout=deadline_s
@@ -197,7 +202,7 @@ class AioGrpcClient:
         import tritonclient.grpc.aio as module
 
         self._module, self._target, self._deadline_s = module, target, deadline_s
-        self._outputs = [module.InferRequestedOutput(target.output)]
+        self._outputs = [module.InferRequestedOutput(name) for name in target.outputs]
         self._failures = _failures()
         self._client = module.InferenceServerClient(endpoint.grpc, channel_args=CHANNEL)
 
@@ -229,7 +234,7 @@ class AioHttpClient:
         import tritonclient.http.aio as module
 
         self._module, self._target, self._deadline_s = module, target, deadline_s
-        self._outputs = [module.InferRequestedOutput(target.output, binary_data=True)]
+        self._outputs = [module.InferRequestedOutput(name, binary_data=True) for name in target.outputs]
         self._failures = _failures()
         self._client = module.InferenceServerClient(endpoint.http, conn_limit=1, conn_timeout=deadline_s)
 

@@ -19,10 +19,12 @@ from harness.engines.onnxruntime import PROVIDERS
 from harness.progress import ReportPhase
 from harness.proof import References, case_images, case_module, takes_bytes
 from harness.proof.preparation import identity_of
+from harness.triton.answers import rows_of_outputs
 from harness.triton.clients import ImageBatch
 from harness.triton.repository import LEAST_MAX_BATCH, OUTPUT, ModelFiles
 from models.build import build_module
 from models.catalog import ModelSpec
+from models.detectors import TwoStage
 from models.tasks.classify import Logits
 
 # The number of different images that are sent. There are more than clients, so that no two clients ask for the same
@@ -46,6 +48,10 @@ def unsupported(case: Case) -> str | None:
     return open_device(case.device).available()
 
 
+class NotServable(ValueError):
+    """A model cannot be served; the message says why."""
+
+
 @dataclass(frozen=True)
 class Exported:
     """What is prepared once for a case, whichever server serves it.
@@ -55,7 +61,8 @@ class Exported:
         spec: the catalogue row.
         artefact: the files that the server is given.
         batches: different requests, to be sent in rotation, each [batch, 3, h, w], fp32 or uint8.
-        reference: the model's own logits, computed in process for the images of all batches, in their order.
+        reference: the model's own logits, computed in process for the images of all batches, in their order; of a
+            detector the numbers of all its outputs, a row an image.
         export_s: seconds that it took to export the model, or to check what an earlier run exported.
         identity: the weights and the preprocessing.
         module: the module that is served, in fp32 on the host, for computing further answers in process.
@@ -79,13 +86,25 @@ def export_case(
     threads: int,
     report: ReportPhase,
 ) -> Exported:
-    """Export the case's model and compute its answers in process."""
+    """Export the case's model and compute its answers in process.
+
+    Raises:
+        NotServable: if the model is no single network.
+    """
     report("loading")
     built = build_module(spec, weights)
+    if isinstance(built.module, TwoStage):
+        raise NotServable(
+            f"{spec.name} is two networks with its proposals between them, and a server runs one file: serve a "
+            f"detector of one, such as ssd_mobilenet_v1_075"
+        )
     count = max(IMAGES, 2 * case.batch)
     count = -(-count // case.batch) * case.batch
     report("answering in process")
-    reference = References(spec, weights).outputs(count, built.module)[OUTPUT]
+    outputs = References(spec, weights).outputs(count, built.module)
+    reference = rows_of_outputs(outputs)
+    heads = tuple((name, array.shape[1:]) for name, array in zip(outputs.names, outputs, strict=True))
+    is_classifier = [name for name, _ in heads] == [OUTPUT]
     images = case_images(case, spec, count)
     module = case_module(case, spec, built.module)
     report("exporting")
@@ -97,7 +116,8 @@ def export_case(
         model=spec.name,
         file=file,
         size=spec.input.size,
-        labels=labels_of(reference.shape[1]),
+        labels=labels_of(reference.shape[1]) if is_classifier else (),
+        heads=() if is_classifier else heads,
         max_batch=max(LEAST_MAX_BATCH, case.batch),
         threads=threads,
         gpu=None if device.is_host else device.index,

@@ -6,7 +6,7 @@ loaded, so that no other model competes with it for memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ from harness.triton.control import (
 )
 from harness.triton.export import Exported, export_case
 from harness.triton.readings import NoSession, served_config, server_version, session_of
+from harness.triton.repository import ModelFiles
 from harness.triton.server import Server
 from models.catalog import ModelSpec
 from models.tasks import WrongAnswers
@@ -226,7 +227,7 @@ def _proven(exported: Exported, server: Server, loaded: Loaded, load_s: float) -
     problems = contradictions(exported, evidence)
     if problems:
         raise Contradiction(f"{exported.case}: " + "; ".join(problems))
-    target = Target(loaded.name, config["input"][0]["name"], config["output"][0]["name"])
+    target = Target(loaded.name, config["input"][0]["name"], _in_order(config["output"], exported.artefact))
     client = GrpcClient(server.endpoint, target)
     try:
         answers = [client.infer(batch) for batch in exported.batches[:CHECKED_REQUESTS]]
@@ -234,6 +235,12 @@ def _proven(exported: Exported, server: Server, loaded: Loaded, load_s: float) -
         client.close()
     answers_db = check_answers(exported, answers)
     return ServedModel(exported, server, target, load_s, answers_db, evidence, loaded.stays)
+
+
+def _in_order(outputs: Sequence[Mapping[str, Any]], artefact: ModelFiles) -> tuple[str, ...]:
+    """Return the names of a served model's outputs in the order of the reference's, where they are the same ones."""
+    served, own = tuple(output["name"] for output in outputs), tuple(name for name, _ in artefact.outputs)
+    return own if set(served) == set(own) else served[: len(own)]
 
 
 def check_answers(exported: Exported, answers: Sequence[Logits], asked: Sequence[int] | None = None) -> float:
@@ -247,7 +254,7 @@ def check_answers(exported: Exported, answers: Sequence[Logits], asked: Sequence
     images = [[turn * batch + place for place in range(batch)] for turn in turns]
     floor = PRECISIONS[exported.case.precision].sqnr_floor_db
     try:
-        return require_own_answers(exported.reference, images, answers, floor)
+        return require_own_answers(exported.reference, images, answers, floor, exported.artefact.widths)
     except WrongAnswers as wrong:
         raise WrongAnswers(f"{exported.case}: {wrong}") from None
 

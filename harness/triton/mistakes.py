@@ -54,7 +54,7 @@ def _refused(
             model or served.name,
             [asked],
             model_version=version,
-            outputs=[module.InferRequestedOutput(output or served.target.output)],
+            outputs=[module.InferRequestedOutput(output or served.target.outputs[0])],
             client_timeout=timeout_s,
         )
     except InferenceServerException as error:
@@ -128,8 +128,8 @@ def label_of(served: ServedModel) -> str:
     asked = module.InferInput(served.target.input, list(images.shape), type_of(images))
     asked.set_data_from_numpy(images)
     try:
-        result = client.send([asked], [module.InferRequestedOutput(served.target.output, class_count=1)])
+        result = client.send([asked], [module.InferRequestedOutput(served.target.outputs[0], class_count=1)])
     finally:
         client.close()
-    answer: bytes = result.as_numpy(served.target.output).reshape(-1)[0]
+    answer: bytes = result.as_numpy(served.target.outputs[0]).reshape(-1)[0]
     return answer.decode().rpartition(":")[2]  # the answer is score:index:label

@@ -74,7 +74,7 @@ class ServerUnderTest:
         self._module = module
         self._served = served
         self._client = module.InferenceServerClient(served.server.endpoint.grpc, channel_args=CHANNEL)
-        self._outputs = [module.InferRequestedOutput(served.target.output)]
+        self._outputs = [module.InferRequestedOutput(name) for name in served.target.outputs]
         self._failed = threading.Event()
         self.failure: RequestFailed | None = None
         self.answered: list[tuple[int, Logits]] = []

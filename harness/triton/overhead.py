@@ -21,6 +21,7 @@ from harness.engines.onnxruntime import PROVIDERS
 from harness.host.pressure import read_threads, waited_ms
 from harness.measure.clock import TimedRounds
 from harness.measure.percentiles import least_rounds, percentile
+from harness.triton.answers import rows_of_outputs
 from harness.triton.clients import GrpcClient, HttpClient, ImageBatch
 from harness.triton.host import ServedModel
 from harness.triton.shared_memory import SharedMemoryClient
@@ -200,11 +201,9 @@ def in_process(served: ServedModel) -> Infer:
     provider = PROVIDERS[served.case.device.partition(":")[0]]
     given = provider if artefact.gpu is None else (provider, {"device_id": artefact.gpu})
     session = onnxruntime.InferenceSession(str(artefact.file), options, providers=[given])
-    name = session.get_inputs()[0].name
+    name, outputs = session.get_inputs()[0].name, [output for output, _ in artefact.outputs]
 
     def infer(images: ImageBatch) -> Logits:
-        (logits,) = session.run(None, {name: images})
-        found: Logits = logits
-        return found
+        return rows_of_outputs(session.run(outputs, {name: images}))
 
     return infer

@@ -15,11 +15,13 @@ from harness.data import ImageFile, decode
 from harness.devices.cpu import Cpu
 from harness.measure.clock import TimedRounds
 from harness.proof import case_pixels
-from harness.triton.answers import require_own_answers
+from harness.triton.answers import require_own_answers, rows_of_outputs
 from harness.triton.clients import Traffic
 from harness.triton.closed_loop import Clients, WantsMore
 from harness.triton.host import ServedModel
+from models.tasks import Outputs, task_of
 from models.tasks.classify import Logits
+from models.tasks.detections import Detections
 
 CHUNK = 16  # larger chunks allocate memory anew for every batch
 TRAFFIC = Traffic("grpc", "async", 8)
@@ -29,7 +31,8 @@ TRAFFIC = Traffic("grpc", "async", 8)
 class Photographs:
     """How many image files get the same first class through the server as in process.
 
-    The top-1 accuracies are None unless all files have labels.
+    The top-1 accuracies are None unless all files have labels. A detector has no first class: for it `same_top1` counts
+    the files whose likeliest object has the same label.
     """
 
     kind: ClassVar[str] = "photographs"
@@ -52,10 +55,28 @@ def fewer_than(count: int) -> WantsMore:
 
 
 def logits_in_process(module: torch.nn.Module, images: torch.Tensor) -> Logits:
-    """Return the logits [n, classes] of the module itself, in fp32 on the CPU, with all images in one batch."""
+    """Return the logits [n, classes] of the module itself, in fp32 on the CPU, with all images in one batch.
+
+    Of a module with several outputs it is the numbers of all of them, a row an image.
+    """
     with Cpu().settings("fp32"), torch.inference_mode():
-        logits: Logits = module(images).float().numpy()
-    return logits
+        found = module(images)
+    return rows_of_outputs(one.float().numpy() for one in (found if isinstance(found, tuple) else (found,)))
+
+
+def first_labels(served: ServedModel, rows: Logits) -> list[int | None]:
+    """Return the first label of each answer: the likeliest class, or that of the likeliest object."""
+    shapes = served.exported.artefact.outputs
+    parts = np.split(rows, np.cumsum(served.exported.artefact.widths)[:-1], axis=1)
+    arrays = [part.reshape(len(rows), *shape) for part, (_, shape) in zip(parts, shapes, strict=True)]
+    answers = task_of(served.exported.spec).decode(Outputs((name for name, _ in shapes), arrays))
+    return [_first(answer) for answer in answers]
+
+
+def _first(answer: int | Detections) -> int | None:
+    if isinstance(answer, Detections):
+        return int(answer.labels[0]) if len(answer) else None
+    return answer
 
 
 def compare_photographs(
@@ -99,14 +120,16 @@ def compare_photographs(
     rounds_s = timed("photographs", every_one, lambda elapsed_s: None if own_logits else ())
     own = np.concatenate(own_logits)
     found = np.concatenate(served_logits)
-    same = found.argmax(axis=1) == own.argmax(axis=1)
-    if not same.all():
+    pairs = zip(first_labels(served, found), first_labels(served, own), strict=True)
+    same = np.array([one == other for one, other in pairs])
+    if not same.all() and served.exported.artefact.labels:  # objects of equal scores have no first
         named = ", ".join(str(files[index]) for index in np.flatnonzero(~same)[:3])
         raise OtherClasses(
             f"{served.case}: {int((~same).sum())} of {len(files)} photographs get another first class through the "
             f"server than in process, such as {named}"
         )
-    answers_db = require_own_answers(own, [[index] for index in range(len(files))], served_logits, served.floor_db)
+    asked, widths = [[index] for index in range(len(files))], served.exported.artefact.widths
+    answers_db = require_own_answers(own, asked, served_logits, served.floor_db, widths)
     if not rounds_s:
         return None
     labels = np.array([-1 if file.label is None else file.label for file in files])

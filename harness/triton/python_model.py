@@ -24,7 +24,7 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         parameters = {name: entry["string_value"] for name, entry in config.get("parameters", {}).items()}
         self._input = config["input"][0]["name"]
-        self._output = config["output"][0]["name"]
+        self._outputs = [output["name"] for output in config["output"]]
         path = Path(args["model_repository"]) / args["model_version"] / "model.onnx"
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(parameters["intra_op_thread_count"])
@@ -41,17 +41,20 @@ class TritonPythonModel:
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests of one batch that the server formed.
 
-        All images go through the session in one run, and the logits are split again in the order of the requests.
+        All images go through the session in one run, and the outputs are split again in the order of the requests.
         """
         inputs = [pb_utils.get_input_tensor_by_name(request, self._input).as_numpy() for request in requests]
         images = inputs[0] if len(inputs) == 1 else np.concatenate(inputs)
-        (logits,) = self._session.run([self._output], {self._input: images})
+        arrays = self._session.run(self._outputs, {self._input: images})
         responses = []
         begin = 0
         for one in inputs:
-            answer = pb_utils.Tensor(self._output, logits[begin : begin + len(one)])
-            responses.append(pb_utils.InferenceResponse(output_tensors=[answer]))
-            begin += len(one)
+            end = begin + len(one)
+            answer = [
+                pb_utils.Tensor(name, array[begin:end]) for name, array in zip(self._outputs, arrays, strict=True)
+            ]
+            responses.append(pb_utils.InferenceResponse(output_tensors=answer))
+            begin = end
         return responses
 
     def _tell(self, model: str, path: Path, threads: int) -> None:

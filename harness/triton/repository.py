@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -42,7 +43,7 @@ class ModelFiles:
         model: the model's name in the catalogue.
         file: `model.onnx`, or `model.pt` for TorchScript.
         size: height and width of the model's input, in pixels.
-        labels: the name of each class, in the order of the classes.
+        labels: the name of each class, in the order of the classes; none for a detector.
         max_batch: the largest number of images in one execution.
         threads: the number of threads that one operator may use on the CPU.
         gpu: the index of the GPU, None for the CPU.
@@ -50,6 +51,7 @@ class ModelFiles:
             execution.
         alias: the model's name on the server, None for that of the catalogue.
         input_type: the type of the images as Triton names it: `FP32`, or `UINT8` for a model that takes bytes.
+        heads: the name and the shape for one image of each output of a detector, in their order; none for a classifier.
     """
 
     model: str
@@ -62,6 +64,17 @@ class ModelFiles:
     accelerator: str | None = None
     alias: str | None = None
     input_type: str = "FP32"
+    heads: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+    @property
+    def outputs(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """The name and the shape for one image of each output, in their order."""
+        return self.heads or ((OUTPUT, (len(self.labels),)),)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """How many numbers an image has in each output."""
+        return tuple(math.prod(shape) for _, shape in self.outputs)
 
     @property
     def name(self) -> str:
@@ -113,11 +126,12 @@ class ModelFiles:
             ],
             "output": [
                 {
-                    "name": "OUTPUT__0" if is_torch else OUTPUT,
+                    "name": f"OUTPUT__{index}" if is_torch else name,
                     "data_type": "TYPE_FP32",
-                    "dims": [len(self.labels)],
-                    "label_filename": LABELS,
+                    "dims": list(shape),
+                    **({"label_filename": LABELS} if self.labels else {}),
                 }
+                for index, (name, shape) in enumerate(self.outputs)
             ],
             "version_policy": {"specific": {"versions": [int(VERSION)]}},
             "dynamic_batching": {},  # batches take whatever has queued up, without waiting for more
@@ -177,7 +191,8 @@ def write_model(repository: Path, artefact: ModelFiles, backend: str) -> Path:
     try:
         (folder / VERSION).mkdir(parents=True, exist_ok=True)
         (folder / MARK).write_text(json.dumps({"model": artefact.model, "backend": backend}) + "\n", encoding="utf-8")
-        (folder / LABELS).write_text("\n".join(artefact.labels) + "\n", encoding="utf-8")
+        if artefact.labels:
+            (folder / LABELS).write_text("\n".join(artefact.labels) + "\n", encoding="utf-8")
         for place, source in artefact.files(backend).items():
             _place(source, folder / place)
         (folder / CONFIG).write_text(config_text(artefact.config(backend)), encoding="utf-8")
@@ -208,5 +223,6 @@ def is_supplied(repository: Path, name: str) -> bool:
 def upload(artefact: ModelFiles, backend: str) -> tuple[str, dict[str, bytes]]:
     """Return the configuration and the files of a load request for a server whose repository cannot be written here."""
     config = artefact.config(backend)
-    del config["output"][0]["label_filename"]  # such a request has no place for the labels file
+    for output in config["output"]:
+        output.pop("label_filename", None)  # such a request has no place for the labels file
     return json.dumps(config), {f"file:{place}": path.read_bytes() for place, path in artefact.files(backend).items()}

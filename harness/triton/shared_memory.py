@@ -11,6 +11,7 @@ import secrets
 
 import numpy as np
 
+from harness.triton.answers import rows_of_outputs
 from harness.triton.clients import DEADLINE_S, GrpcClient, ImageBatch, type_of
 from harness.triton.control import calling
 from harness.triton.host import ServedModel
@@ -24,39 +25,43 @@ class SharedMemoryClient:
         """Create a region for one request and its answer, and have the server map it."""
         import tritonclient.grpc as module
 
-        images, classes = served.batches[0], served.exported.reference.shape[1]
+        images, widths = served.batches[0], served.exported.artefact.widths
         self._server = served.server
         self._region = f"{served.server.shared_memory_prefix}client_{secrets.token_hex(3)}"
-        self._in_bytes, out_bytes = images.nbytes, len(images) * classes * 4
-        self._memory = _map(self._region, self._in_bytes + out_bytes)
+        self._in_bytes, out_bytes = images.nbytes, [len(images) * width * 4 for width in widths]
+        places = [self._in_bytes + sum(out_bytes[:index]) for index in range(len(widths))]
+        self._memory = _map(self._region, self._in_bytes + sum(out_bytes))
         try:
             with calling(self._server) as control:
                 control.register_system_shared_memory(
                     self._region,
                     f"/{self._region}",
-                    self._in_bytes + out_bytes,
+                    self._in_bytes + sum(out_bytes),
                     headers=self._server.token_header,
                     client_timeout=DEADLINE_S,
                 )
         finally:
             os.unlink(f"/dev/shm/{self._region}")
         self._place = np.frombuffer(self._memory, images.dtype, images.size).reshape(images.shape)
-        self._answer = np.frombuffer(self._memory, np.float32, len(images) * classes, self._in_bytes).reshape(
-            len(images), classes
-        )
+        self._answers = [
+            np.frombuffer(self._memory, np.float32, len(images) * width, place).reshape(len(images), width)
+            for width, place in zip(widths, places, strict=True)
+        ]
         self._input = module.InferInput(served.target.input, list(images.shape), type_of(images))
         self._input.set_shared_memory(self._region, self._in_bytes)
-        self._output = module.InferRequestedOutput(served.target.output)
-        self._output.set_shared_memory(self._region, out_bytes, self._in_bytes)
+        self._outputs = [module.InferRequestedOutput(name) for name in served.target.outputs]
+        for output, size, place in zip(self._outputs, out_bytes, places, strict=True):
+            output.set_shared_memory(self._region, size, place)
         self._client = GrpcClient(served.server.endpoint, served.target)
 
     def infer(self, images: ImageBatch) -> Logits:
         """See `SyncClient.infer`. The images are copied into the region and the answer out of it."""
         self._place[:] = images
-        self._answer[:] = np.nan  # so that an answer that the server did not write is recognised
-        self._client.send([self._input], [self._output])
-        answer: Logits = self._answer.copy()
-        return answer
+        for answer in self._answers:
+            answer[:] = np.nan  # so that an answer that the server did not write is recognised
+        self._client.send([self._input], self._outputs)
+        answers: Logits = rows_of_outputs(self._answers).copy()
+        return answers
 
     def close(self) -> None:
         """See `SyncClient.close`. The server also lets the region go."""
@@ -65,7 +70,7 @@ class SharedMemoryClient:
             control.unregister_system_shared_memory(
                 self._region, headers=self._server.token_header, client_timeout=DEADLINE_S
             )
-        del self._place, self._answer
+        del self._place, self._answers
         self._memory.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,9 +41,14 @@ def generated(spec: ModelSpec, count: int, seed: int = 0) -> Tensor:
     return normalise(generated_images(count, spec.input.size, seed), spec.input)
 
 
-def decode(outputs: Outputs) -> list[int]:
+def decode(outputs: Outputs, sizes: Sequence[tuple[int, int]] | None = None) -> list[int]:
     """See `Task.decode`. An answer is the index of the likeliest class."""
     return [int(index) for index in outputs[OUTPUT].argmax(axis=1)]
+
+
+def packed(answers: Sequence[Any]) -> npt.NDArray[Any]:
+    """See `Task.packed`. A row is the index of the class, int64 [n, 1]."""
+    return np.array(answers, np.int64)[:, None]
 
 
 def labels(outputs: Outputs) -> int:
@@ -58,6 +64,11 @@ def compare(reference: Outputs, found: Outputs) -> Agreement:
 def describe_wrong(reference: Outputs, found: Outputs) -> str:
     """See `Task.describe_wrong`. It tells other images' answers and one answer for all from everything else."""
     return describe_wrong_logits(reference[OUTPUT], found[OUTPUT])
+
+
+def findings(reference: Outputs, found: Outputs) -> dict[str, Any]:
+    """See `Task.findings`. There is nothing more to say."""
+    return {}
 
 
 def ranked(outputs: Outputs) -> npt.NDArray[np.int16]:

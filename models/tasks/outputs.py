@@ -62,6 +62,10 @@ class Outputs:
         """Return the answers to the first `count` images, as views of the present arrays."""
         return Outputs(self.names, (array[:count] for array in self._arrays))
 
+    def rows(self, indices: Sequence[int]) -> Outputs:
+        """Return the answers to the images with these indices."""
+        return Outputs(self.names, (array[list(indices)] for array in self._arrays))
+
     def copy(self) -> Outputs:
         """Return the same numbers in memory of their own."""
         return Outputs(self.names, (array.copy() for array in self._arrays))

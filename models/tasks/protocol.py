@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -32,11 +32,14 @@ class Agreement:
 
     Attributes:
         sqnr_db: the signal-to-quantisation-noise ratio in dB.
-        top1_agreement_pct: the share of images whose likeliest answer is the same, in per cent.
+        top1_agreement_pct: the share of images whose likeliest answer is the same, in per cent; of a detector, of the
+            likeliest boxes.
+        heads_sqnr_db: the ratio of each output of a model with several; the worst of them is `sqnr_db`.
     """
 
     sqnr_db: float
     top1_agreement_pct: float
+    heads_sqnr_db: Mapping[str, float] = field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -48,8 +51,16 @@ class Task(Protocol):
     def generated(self, spec: ModelSpec, count: int, seed: int = 0) -> Tensor:
         """Return generated images that a right model answers differently, fp32 [count, 3, h, w], normalised."""
 
-    def decode(self, outputs: Outputs) -> list[Any]:
-        """Return what a user gets for each image, such as the index of its class."""
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None = None) -> list[Any]:
+        """Return what a user gets for each image, such as the index of its class.
+
+        Args:
+            outputs: the outputs of a batch.
+            sizes: the height and width of each original image in pixels; None for those of the input.
+        """
+
+    def packed(self, answers: Sequence[Any]) -> npt.NDArray[Any]:
+        """Return answers of `decode` as one array [n, …] whose rows are of one size, as LoadGen logs them."""
 
     def compare(self, reference: Outputs, found: Outputs) -> Agreement:
         """Return how near answers are to the reference's answers to the same images.
@@ -61,6 +72,13 @@ class Task(Protocol):
 
     def describe_wrong(self, reference: Outputs, found: Outputs) -> str:
         """Return what kind of wrong these answers are, where that can be told."""
+
+    def findings(self, reference: Outputs, found: Outputs) -> dict[str, Any]:
+        """Return what else the record says of answers that agree, JSON-serialisable.
+
+        Raises:
+            WrongAnswers: they are nothing that could be measured.
+        """
 
     def labels(self, outputs: Outputs) -> int:
         """Return how many labels the model tells apart."""

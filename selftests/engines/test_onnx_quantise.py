@@ -7,8 +7,9 @@ import onnx
 import pytest
 import torch
 
+from harness.artefacts.calibration import BATCH
 from harness.engines.onnx.export import export_onnx
-from harness.engines.onnx.quantise import BATCH, _Reader, quantise_onnx
+from harness.engines.onnx.quantise import _Reader, quantise_onnx
 
 
 def block():

@@ -355,7 +355,7 @@ def test_int8_is_calibrated_on_images_apart_from_those_evaluated(labelled, tmp_p
 def test_int8_that_was_calibrated_on_generated_images_is_refused(labelled, monkeypatch):
     from fixtures.options import reading
 
-    monkeypatch.setattr(reading, "split_for_calibration", lambda images, precisions: ((), images))
+    monkeypatch.setattr(reading, "calibration_images", lambda ask, data, precisions, cache_dir: ("", (), data.images))
     outcome = gate_run(labelled, "--precision", "int8", engine="onnxruntime")
     assert outcome.code == 1
     assert "generated images" in outcome.text

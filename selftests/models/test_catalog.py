@@ -15,6 +15,9 @@ EXPECTED = [
     *("mobilenetv3_small_100", "mobilenetv3_large_100", "efficientnet_b0", "efficientnet_b4", "efficientnet_b4_380"),
     *("efficientnet_b0_g16_gn", "efficientnet_b4_g16_gn", "resnext50_32x4d", "resnext101_32x4d"),
     *("inception_v3", "inception_v4", "inception_resnet_v2"),
+    *("ssd_mobilenet_v1", "ssd_mobilenet_v1_075", "ssdlite320_mobilenet_v3_large", "ssd300_vgg16"),
+    *("fasterrcnn_fbnetv3a", "fasterrcnn_mobilenet_v3_large_320_fpn", "fasterrcnn_resnet50_fpn"),
+    *("retinanet_resnet50_fpn", "rfcn_resnet101"),
 ]
 
 

@@ -194,6 +194,30 @@ def test_with_labels_only_a_row_whose_accuracy_holds_is_chosen(judged, words):
     assert chosen(rows, "throughput") == ("eager" if words else "openvino")
 
 
+def coco(loss, **how):
+    """The same of a detector."""
+    made = accuracy(loss, **how)
+    scores = {"ap": {"pct": 36.0}, "ap50": {"pct": 56.0}}
+    return {**scores, "absolute": made["absolute"], "paired": made["paired"]}
+
+
+@pytest.mark.parametrize(
+    ("judged", "words"),
+    [
+        (coco(0.1), None),
+        (coco(1.5, verdict="fails"), "loses 1.50 points of AP, the margin is 0.84"),
+        (coco(0.1, absolute="fails"), "AP 36.00% or AP50 56.00% is below its floor"),
+        (None, "no accuracy was measured"),
+    ],
+    ids=["holds", "loses", "floor", "none"],
+)
+def test_of_detectors_only_a_row_whose_ap_holds_is_chosen(judged, words):
+    rows = [row("eager", coco=coco("reference")), row("openvino", "int8", **FAST, coco=judged)]
+    verdict = judge(rows[1], rows)
+    assert verdict.passes == (words is None) and (words or "") in "; ".join(verdict.reasons)
+    assert verdict.basis == "AP"
+
+
 @pytest.mark.parametrize(("loss", "passes"), [(0.5, True), (0.9, False)])
 def test_what_cannot_be_told_passes_only_where_asked_and_within_the_margin(loss, passes):
     rows = [row("eager", loss="reference"), row("openvino", "int8", **FAST, loss=loss, verdict="cannot tell")]

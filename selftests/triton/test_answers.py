@@ -103,7 +103,7 @@ def sabotage(tmp_path, monkeypatch, before, after):
     monkeypatch.setattr(repository, "_PYTHON_MODEL", changed)
 
 
-RUN = "(logits,) = self._session.run([self._output], {self._input: images})"
+RUN = "arrays = self._session.run(self._outputs, {self._input: images})"
 LATER = "self._runs = getattr(self, '_runs', 0) + 1; late = self._runs > 12; "
 STALE = "; self._kept = self._kept if late else logits; logits = self._kept[:1].repeat(len(images), 0)"
 SABOTAGES = {
@@ -118,7 +118,7 @@ SABOTAGES = {
 def test_wrong_answers_under_load_ring(server, tmp_path, monkeypatch, kind):
     """The first twelve answers are right, so that those checked before the load are not what finds it."""
     lines, words = SABOTAGES[kind]
-    sabotage(tmp_path, monkeypatch, RUN, LATER + RUN + lines)
+    sabotage(tmp_path, monkeypatch, RUN, f"{LATER}{RUN}; (logits,) = arrays{lines}; arrays = [logits]")
     exported = linear_model(tmp_path, name=f"wrong_{kind.replace(' ', '_')}")
     with pytest.raises(WrongAnswers, match=words):
         measure_served(serve(exported, server), Traffic("grpc", "sync", 1), SHORT, clock)

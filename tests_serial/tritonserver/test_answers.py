@@ -20,5 +20,5 @@ def test_labels(labelled_served):
 
 
 def test_photographs(served, photographs, decoders, timed, phase, record_served):
-    """Every photograph of the data set, or generated file, gets the class that it gets in process."""
+    """Every photograph of the data set, or generated file, gets the class, or the heads, that it gets in process."""
     record_served(compare_photographs(served, photographs, decoders, timed, phase))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import logging
 import platform
+import weakref
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -26,6 +27,15 @@ from harness.engines.torch.runner import Answer, StepFindings, TorchRunner, lay_
 from harness.engines.torch.scripts import executed_engine
 from harness.engines.torch.training import StepTerms, TorchTrainingStep, place_for_training
 from harness.engines.torch.training import trains as torch_trains
+
+
+class _Opened:
+    """A sign that a runner is open. It lives as long as the runner."""
+
+
+# What this process has open. All compiled graphs are forgotten together, so that they stay until the last is closed: a
+# detector of two stages has two runners at once.
+_OPEN: weakref.WeakSet[_Opened] = weakref.WeakSet()
 
 WHY_NOT_SAVED = "inductor keeps what it compiled in its own cache"
 # Maps a device to the int8 quantiser for which inductor has kernels on that device (see `pt2e`).
@@ -57,7 +67,8 @@ def build(
     module: torch.nn.Module, example: torch.Tensor, case: Case, device: Device, artefacts: Artefacts
 ) -> TorchRunner:
     """See `Engine.build`. The model is called here already, so that the timed calls do not compile."""
-    forget_graphs()
+    if not _OPEN:
+        forget_graphs()
     _be_quiet()
     placed = place(module, case, device)
     layout = lay_out(placed, example, case, device)
@@ -77,6 +88,8 @@ def build(
         answer: Answer = compiled(batch)
         return answer
 
+    opened = _Opened()
+    _OPEN.add(opened)
     runner = TorchRunner(
         forward,
         placed,
@@ -84,7 +97,7 @@ def build(
         device,
         prove=_prover(placed, program, artefact, device, artefacts),
         compilations=compilations,
-        on_close=forget_graphs,
+        on_close=partial(_closed, opened),
         layout=layout,
         # the profiler's own precautions for CUDA graphs look at the configuration of the process, not at the options
         profiling=partial(torch._inductor.config.patch, {"triton.cudagraphs": graphs}),
@@ -132,6 +145,12 @@ def build_step(
         compilations=compilations,
         on_close=forget_graphs,
     )
+
+
+def _closed(opened: _Opened) -> None:
+    _OPEN.discard(opened)
+    if not _OPEN:
+        forget_graphs()
 
 
 def _be_quiet() -> None:

@@ -17,10 +17,9 @@ from typing import Any
 import torch
 
 from harness.artefacts import Artefact, Artefacts, key_of, sources_of
+from harness.artefacts.calibration import calibration_batches
 
 FILE_NAME = "model.pt2"
-# The number of images in one batch of the calibration, enough to keep the cores busy.
-BATCH = 16
 _ROOM = "torchao.quantization.pt2e.quantizer"
 # Maps a quantiser to its module, its class and its default configuration, which has uint8 or int8 activations and int8
 # weights with one scale per channel.
@@ -71,7 +70,7 @@ def quantised_program(
         pt2e = import_module("torchao.quantization.pt2e.quantize_pt2e")
         with _quietly(), torch.no_grad():
             prepared = pt2e.prepare_pt2e(_export(module, example).module(), _open_quantiser(quantiser))
-            for images in calibration.load().split(BATCH):
+            for images in calibration_batches(calibration.load()):
                 prepared(put(images))
             program = _export(pt2e.convert_pt2e(prepared), example)
         torch.export.save(program, folder / FILE_NAME)

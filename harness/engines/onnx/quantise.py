@@ -14,12 +14,10 @@ from typing import Any
 import torch
 
 from harness.artefacts import Artefact, Artefacts, key_of, sources_of
+from harness.artefacts.calibration import calibration_batches
 from harness.engines.onnx.export import FILE_NAME, INPUT_NAME, export_key, exported_onnx
 from harness.engines.onnx.normalisation import normalisation_nodes
 
-# The number of images in one batch of the calibration: enough to keep the cores busy, and few enough that all
-# activations fit in memory.
-BATCH = 16
 _MATRIX_OPERATORS = ["Conv", "Gemm", "MatMul"]
 _SYMMETRIC: dict[str, Any] = {
     "op_types_to_quantize": _MATRIX_OPERATORS,
@@ -122,7 +120,7 @@ class _Reader:
     """Gives the quantiser one batch at a time. The quantiser's own base class only declares `get_next`."""
 
     def __init__(self, images: torch.Tensor) -> None:
-        self._batches = iter(images.split(BATCH))
+        self._batches = iter(calibration_batches(images))
 
     def get_next(self) -> dict[str, Any] | None:
         images = next(self._batches, None)

@@ -88,12 +88,16 @@ class Gate:
         min_top5_pct: the user's floor of top-5 in percent, None if none is given.
         allow_undecided: whether a paired comparison passes that does not decide (verdict `cannot tell`).
         skip_corrupt: whether files that cannot be read are only counted and do not fail the test.
+        min_map_pct: the user's floor of a detector's AP in percent, None if none is given.
+        min_map50_pct: the user's floor of its AP50 in percent, None if none is given.
     """
 
     min_top1_pct: float | None = None
     min_top5_pct: float | None = None
     allow_undecided: bool = False
     skip_corrupt: bool = False
+    min_map_pct: float | None = None
+    min_map50_pct: float | None = None
 
     def floors(self, spec: ModelSpec, sample: Sample) -> tuple[Floor | None, Floor | None]:
         """Return the floors of top-1 and top-5, None where there is none.

@@ -14,7 +14,7 @@ import harness.data
 import harness.engines.eager
 import harness.engines.torch.runner
 import models
-from harness.artefacts import ArtefactCache, hashes_of, sources_of
+from harness.artefacts import ArtefactCache, Key, hashes_of, sources_of
 from harness.cases import Case
 from harness.data import ImageFile
 from harness.measure import pipeline
@@ -41,16 +41,6 @@ def kept_answers(
         sample: the images.
         compute: computes the answers; called only if the cache does not have them.
     """
-    key = {
-        "kind": "reference answers",
-        "weights_sha256": identity["weights_sha256"],
-        "source": identity["source"],
-        "preprocessing": identity["preprocessing"]["fingerprint"],
-        "images_sha256": sample.sha256(),
-        "files_sha256": _files_sha256(sample.images),
-        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
-        "sources_sha256": hashes_of(sources()),
-    }
 
     def make(folder: Path) -> None:
         answers = compute()
@@ -62,13 +52,27 @@ def kept_answers(
             batches=answers.batches,
         )
 
-    with np.load(cache.obtain(key, make).folder / _FILE) as kept:
+    with np.load(cache.obtain(answers_key("reference answers", identity, sample), make).folder / _FILE) as kept:
         return Answers(
             top=kept["top"],
             unreadable=tuple(str(text) for text in kept["unreadable"]),
             wall_s=float(kept["wall_s"]),
             batches=int(kept["batches"]),
         )
+
+
+def answers_key(kind: str, identity: dict[str, Any], sample: Sample) -> Key:
+    """Return the key of the reference's answers to a sample: all that they depend on."""
+    return {
+        "kind": kind,
+        "weights_sha256": identity["weights_sha256"],
+        "source": identity["source"],
+        "preprocessing": identity["preprocessing"]["fingerprint"],
+        "images_sha256": sample.sha256(),
+        "files_sha256": _files_sha256(sample.images),
+        "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        "sources_sha256": hashes_of(sources()),
+    }
 
 
 def sources() -> list[Path]:

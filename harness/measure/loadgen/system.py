@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
-import numpy as np
 import torch
 
 from harness.engines import Runner
@@ -54,7 +53,7 @@ class Samples:
 
 
 class RunnerUnderTest:
-    """A runner that answers LoadGen's samples with their classes."""
+    """A runner that answers LoadGen's samples with their classes, or their boxes."""
 
     def __init__(self, runner: Runner, task: Task, images: Samples, batch: int, *, is_queued: bool) -> None:
         """Use this runner and these samples.
@@ -92,16 +91,16 @@ class RunnerUnderTest:
             self._answer([one[0] for one in taken], [one[1] for one in taken], taken[0][2])
 
     def _answer(self, ids: Sequence[int], indices: Sequence[int], respond: Respond) -> None:
-        """Run one batch from host memory to classes on the host, and respond with the classes."""
+        """Run one batch from host memory to answers on the host, and respond with the answers."""
         runner = self._runner
         images = self._images.batch(indices, self._batch)
         output = runner.submit(runner.put(images))
         runner.synchronize()
         outputs = runner.fetch(output)
-        classes = np.array(self._task.decode(outputs.first(len(ids))), np.int64)
+        answers = self._task.packed(self._task.decode(outputs.first(len(ids))))
         self.batches += 1
         self._last = images, outputs
-        respond(ids, classes[:, None])
+        respond(ids, answers)
 
     def check_last(self, precision: str, where: str) -> None:
         """Check that the last batch was answered as it is by itself. To be called when LoadGen's run is over.

@@ -1,0 +1,219 @@
+"""The task of detection: raw heads, compared one by one by signal to quantisation noise, and objects made of them.
+
+The outputs are those of the network up to its heads. What follows is here, once for every engine, in fp32: decoding
+boxes, a fixed number of candidates, and suppression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from models.catalog import ModelSpec
+from models.preprocess import generated_images, normalise, placed_size
+from models.tasks.classify import LEAST_SPREAD, spread, sqnr_db
+from models.tasks.detections import Detections
+from models.tasks.matched import matched_pct as matched_pct
+from models.tasks.outputs import Outputs
+from models.tasks.protocol import Agreement, Pixels, Scores, WrongAnswers
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from models.detectors import Detector, Suppression
+
+# Outputs that are no answers of their own: where the second stage of a detector looked.
+PLACES = "proposals"
+# The number of rows, such as anchors, of each image whose likeliest class is compared: those of the highest scores.
+COMPARED_ROWS = 100
+# The sizes of generated images, height and width, for inputs that keep the aspect.
+_SHAPES = ((480, 640), (640, 480), (427, 640))
+_NOT_SCORED = "the answers of a detector are boxes, which tests_accuracy/test_coco.py scores: name a classifier here"
+
+
+@dataclass(frozen=True)
+class Detect:
+    """The task of one detector. See `models.tasks.Task`."""
+
+    spec: ModelSpec
+
+    def transform(self, spec: ModelSpec) -> Pixels:
+        """See `Task.transform`. The image fills the input, or keeps its aspect and lies at the top left of it."""
+        from PIL import Image as images
+
+        method = images.Resampling[spec.input.interpolation.upper()]
+
+        def to_input(image: Image.Image) -> Tensor:
+            height, width = placed_size(spec.input, image.height, image.width)
+            resized = np.array(image.resize((width, height), method), np.uint8)
+            return on_canvas(normalise(torch.from_numpy(resized).permute(2, 0, 1), spec.input), spec)
+
+        return to_input
+
+    def generated(self, spec: ModelSpec, count: int, seed: int = 0) -> Tensor:
+        """See `Task.generated`. Where the aspect is kept, the images have different aspects."""
+        full = normalise(generated_images(count, spec.input.size, seed), spec.input)
+        if spec.input.crop_mode != "pad":
+            return full
+        cut = [(image, placed_size(spec.input, *_SHAPES[at % len(_SHAPES)])) for at, image in enumerate(full)]
+        return torch.stack([on_canvas(image[:, :height, :width], spec) for image, (height, width) in cut])
+
+    def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None = None) -> list[Detections]:
+        """See `Task.decode`. An answer is the objects of an image."""
+        return detections(self.spec, outputs, sizes)
+
+    def packed(self, answers: Sequence[Detections]) -> npt.NDArray[Any]:
+        """See `Task.packed`. A row is fp32 [objects, 6]: label, score and corners; rows of zeros fill up the number."""
+        keep = _detector(self.spec).suppression.keep
+        rows = np.zeros((len(answers), keep, 6), np.float32)
+        for row, one in zip(rows, answers, strict=True):
+            row[: len(one), 0], row[: len(one), 1], row[: len(one), 2:] = one.labels, one.scores, one.boxes
+        return rows
+
+    def labels(self, outputs: Outputs) -> int:
+        """See `Task.labels`. The background is none."""
+        return len(_detector(self.spec).labels)
+
+    def compare(self, reference: Outputs, found: Outputs) -> Agreement:
+        """See `Task.compare`. Every head is compared by itself, and the worst one counts.
+
+        Box codes and logits are different quantities: an engine may return one right and the other not.
+        """
+        by_head = {}
+        for name in _heads(reference):
+            try:
+                by_head[name] = sqnr_db(reference[name], found[name])
+            except (WrongAnswers, KeyError) as wrong:
+                raise WrongAnswers(f"head {name}: {wrong}") from None
+        return Agreement(min(by_head.values()), self._same_label_pct(reference, found), by_head)
+
+    def _same_label_pct(self, reference: Outputs, found: Outputs) -> float:
+        """Return the share of the likeliest rows of the reference whose likeliest label is the same, in per cent."""
+        candidates, whole = _detector(self.spec).candidates, _whole(self.spec, len(reference))
+        same = []
+        with torch.inference_mode():
+            for (_, wanted), (_, scores) in zip(candidates(reference, whole), candidates(found, whole), strict=True):
+                rows = wanted.amax(1).topk(min(COMPARED_ROWS, len(wanted))).indices
+                same.append(wanted[rows].argmax(1) == scores[rows].argmax(1))
+        return 100 * float(torch.cat(same).float().mean())
+
+    def describe_wrong(self, reference: Outputs, found: Outputs) -> str:
+        """See `Task.describe_wrong`. It names the worst head, and tells other images' answers from everything else."""
+        by_head = self.compare(reference, found).heads_sqnr_db
+        worst = min(by_head, key=lambda name: by_head[name])
+        told = ", ".join(f"{name} {db:.1f} dB" for name, db in by_head.items())
+        flat = [outputs[worst].reshape(len(reference), -1) for outputs in (reference, found)]
+        nearest = [int(np.linalg.norm(flat[0] - answer, axis=1).argmin()) for answer in flat[1]]
+        swapped = sum(at != index for index, at in enumerate(nearest))
+        if not found[worst].any():
+            return f"{told}: the head {worst} gives nothing but zeros"
+        if spread(flat[1]) < LEAST_SPREAD / 10:
+            return f"{told}: every image gets the same answer"
+        if swapped and len(set(nearest)) == len(reference):
+            return f"{told}: {swapped} of {len(reference)} images get another image's answer: outputs are permuted"
+        return f"{told}: the head {worst} resembles no image's: other weights or images, or too short a format"
+
+    def ranked(self, outputs: Outputs) -> npt.NDArray[np.int16]:
+        """See `Task.ranked`: there is no ranking of boxes."""
+        raise WrongAnswers(_NOT_SCORED)
+
+    def score(self, ranked: npt.NDArray[np.int16], labels: Sequence[int] | npt.NDArray[np.int16]) -> Scores:
+        """See `Task.score`: boxes are not scored by labels."""
+        raise WrongAnswers(_NOT_SCORED)
+
+    def findings(self, reference: Outputs, found: Outputs) -> dict[str, Any]:
+        """See `Task.findings`. The objects of each image, and how many of them the reference finds too.
+
+        Raises:
+            WrongAnswers: no image has an object, or all have the same ones.
+        """
+        own, wanted = self.decode(found), self.decode(reference)
+        counts = [len(one) for one in own]
+        if not any(counts):
+            raise WrongAnswers("no object is found in any image: suppression would be timed on nothing")
+        if len(own) > 1 and all(_is_same(one, own[0]) for one in own[1:]):
+            raise WrongAnswers("every image gets the same objects")
+        return {
+            "detections_per_image": counts,
+            "matched_pct": matched_pct(wanted, own),
+            **self._proposed(found),
+        }
+
+    def _proposed(self, found: Outputs) -> dict[str, Any]:
+        """Return how many proposals of each image have an area; those without fill up the fixed number.
+
+        Raises:
+            WrongAnswers: there is none in any image.
+        """
+        proposals = _detector(self.spec).proposals
+        if proposals is None:
+            return {}
+        boxes = proposals(found, _whole(self.spec, len(found)))
+        counts = [int(count) for count in (boxes[..., 2:] > boxes[..., :2]).all(dim=2).sum(dim=1)]
+        if not any(counts):
+            raise WrongAnswers("nothing is proposed in any image: the second stage would be timed on nothing")
+        return {"proposals_per_image": counts}
+
+
+def on_canvas(image: Tensor, spec: ModelSpec) -> Tensor:
+    """Return an image [3, h, w] at the top left of the input's size, with zeros below and right of it."""
+    height, width = spec.input.size
+    return torch.nn.functional.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]))
+
+
+def detections(
+    spec: ModelSpec,
+    outputs: Outputs,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    suppression: Suppression | None = None,
+) -> list[Detections]:
+    """Return the objects of each image of a batch, made of the raw outputs of the network's heads.
+
+    Args:
+        spec: the catalogue row of the model.
+        outputs: the raw outputs, fp32 on the host.
+        sizes: the height and width in pixels of each original image, to which the boxes are scaled; None for the
+            input's size.
+        suppression: how boxes become objects; None for what the model was published with.
+    """
+    from models.detectors import suppressed
+
+    detector = _detector(spec)
+    placed = _whole(spec, len(outputs))
+    if sizes is not None:
+        placed = torch.tensor([placed_size(spec.input, *size) for size in sizes])
+    found = []
+    with torch.inference_mode():
+        for index, (boxes, scores) in enumerate(detector.candidates(outputs, placed)):
+            height, width = spec.input.size if sizes is None else sizes[index]
+            limits = placed[index].flip(0).repeat(2).to(torch.float32)
+            within = boxes.clamp(min=0).minimum(limits)
+            box, score, label = suppressed(within, scores, detector.labels, suppression or detector.suppression)
+            scale = torch.tensor([width, height, width, height], dtype=torch.float32)
+            found.append(Detections((box / limits * scale).numpy(), score.numpy(), label.numpy()))
+    return found
+
+
+def _detector(spec: ModelSpec) -> Detector:
+    from models.detectors import detector_of
+
+    return detector_of(spec.arch, spec.input.size)
+
+
+def _whole(spec: ModelSpec, images: int) -> Tensor:
+    """Return the extents of images that fill the input, int64 [n, 2]."""
+    return torch.tensor([spec.input.size] * images)
+
+
+def _heads(outputs: Outputs) -> list[str]:
+    return [name for name in outputs.names if name != PLACES]
+
+
+def _is_same(one: Detections, other: Detections) -> bool:
+    return np.array_equal(one.boxes, other.boxes) and np.array_equal(one.scores, other.scores)
