@@ -1,6 +1,8 @@
 """A training run in one process: bit-equal after a break, ended when it should be, and one clear line for bad input."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,6 +118,9 @@ def test_the_run_ends_where_the_threshold_is_reached(recipe, tmp_path):
     assert [line["key"] for line in log if line["key"].startswith("run")] == ["run_start", "run_stop"]
     assert log[-1]["metadata"]["status"] == "success"
     assert [line["value"] for line in log if line["key"] == "global_batch_size"] == [4]
+    check = [sys.executable, "-m", "mlperf_logging.compliance_checker", "--usage", "training", "--ruleset", "4.0.0"]
+    done = subprocess.run([*check, "mlperf.log"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "SUCCESS" in done.stdout + done.stderr, "MLPerf's own checker refuses the log"
 
 
 def test_the_loss_falls_and_the_record_says_so(recipe, tmp_path):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
+from harness.files import CHECKOUT
 from harness.measure.training.recipe import Recipe
 
 
@@ -23,13 +25,13 @@ class MlperfLog:
             logging.NullHandler() if path is None else logging.FileHandler(path, "w", "utf-8")
         )
         self._log.addHandler(self._handler)
-        self._mllog: Any = MLLogger(logger=self._log, default_namespace="")
+        self._mllog: Any = MLLogger(logger=self._log, default_namespace="", root_dir=re.escape(str(CHECKOUT)))
 
-    def begin(self, recipe: Recipe, global_batch: int, train_images: int, eval_images: int) -> None:
-        """Write what the run is, and that its initialisation has begun."""
+    def begin(self, recipe: Recipe, global_batch: int, train_images: int, eval_images: int, began_s: float) -> None:
+        """Write what the run is, and that its initialisation began at this time, in seconds since the epoch."""
         key, event = self._keys, self._mllog.event
-        event(key.CACHE_CLEAR, True)
-        self._mllog.start(key.INIT_START)
+        event(key.CACHE_CLEAR, True, time_ms=int(1e3 * began_s))
+        self._mllog.start(key.INIT_START, time_ms=int(1e3 * began_s))
         for name, value in (
             (key.SUBMISSION_ORG, "visionmark"),
             (key.SUBMISSION_PLATFORM, recipe.device),

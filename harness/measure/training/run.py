@@ -6,6 +6,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from time import time
 from typing import Any
 
 import torch
@@ -57,6 +58,7 @@ def train(
         TrainingError: the run cannot begin, or the loss is no number any more; the last checkpoint is kept.
         Contradiction: something other than what the label says ran.
     """
+    began_s = time()
     device = open_device(recipe.device)
     if reason := cannot_train(recipe.engine, device, recipe.precision):
         raise TrainingError(reason)
@@ -80,18 +82,18 @@ def train(
         step = open_training(recipe.engine).build_step(built.module, example, recipe.case, device, terms)
         try:
             parts = Parts(recipe, spec, images, group, step, device, terms.keeps_batchnorm, report, tell)
-            return _run(parts, go_on(parts) if resumes else Course(), built, mode)
+            return _run(parts, go_on(parts) if resumes else Course(), built, mode, began_s)
         finally:
             step.close()
 
 
-def _run(parts: Parts, course: Course, built: Built, mode: str) -> dict[str, Any]:
+def _run(parts: Parts, course: Course, built: Built, mode: str, began_s: float) -> dict[str, Any]:
     recipe, group, images = parts.recipe, parts.group, parts.images
     agreed = agreement(parts.step, parts.step.put(*next(batches(recipe, parts.spec, images, range(1), group))), group)
     if group.is_first:
         parts.folder.mkdir(parents=True, exist_ok=True)
     log = MlperfLog(parts.folder / MLPERF if group.is_first else None)
-    log.begin(recipe, parts.global_batch, len(images.images), len(images.evaluated))
+    log.begin(recipe, parts.global_batch, len(images.images), len(images.evaluated), began_s)
     before = state_sha256(parts.step.module)
     if recipe.evaluates and not course.position:
         course.evaluations.append({"step": 0, "epoch": 0, **evaluated(parts, course).record()})
@@ -99,7 +101,7 @@ def _run(parts: Parts, course: Course, built: Built, mode: str) -> dict[str, Any
     group.barrier()
     log.run_start()
     try:
-        began_s, ended_s = run_steps(parts, course, log)
+        first_s, last_s = run_steps(parts, course, log)
     except BaseException:
         log.run_stop("aborted")
         raise
@@ -107,7 +109,7 @@ def _run(parts: Parts, course: Course, built: Built, mode: str) -> dict[str, Any
     group.same_buffers(parts.step.module)
     if group.is_first:
         _write(parts, course)
-    each = group.gather(share_of(parts, course, began_s, ended_s))
+    each = group.gather(share_of(parts, course, first_s, last_s))
     found = {**record_of_run(parts, course, built, mode, before, each), "gradient_agreement": agreed}
     if recipe.evaluates:
         where = (parts.folder / WEIGHTS, recipe.case, parts.spec, images.evaluated)
