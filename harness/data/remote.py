@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -107,6 +108,8 @@ def _opened(url: str) -> tuple[Any, str]:
 def _fetch_changed(file_system: Any, path: str, place: Path, report: Callable[[str], None]) -> None:
     """Fetch what the kept folder lacks or has in another version; what has not changed is kept."""
     listed = _listing(file_system, path)
+    if not listed:
+        raise NoImages(f"{path} holds no objects")
     kept_listing = place.with_suffix(".listing.json")
     before = _read_listing(kept_listing) if place.is_dir() else {}
     if before == listed:
@@ -118,10 +121,17 @@ def _fetch_changed(file_system: Any, path: str, place: Path, report: Callable[[s
         for name in listed:
             (part / name).parent.mkdir(parents=True, exist_ok=True)
         for name in listed.keys() - set(new):
-            os.link(place / name, part / name)
+            _keep(place / name, part / name)
         if new:
             file_system.get([f"{path}/{name}" for name in new], [str(part / name) for name in new])
     write_whole(kept_listing, json.dumps(listed))
+
+
+def _keep(old: Path, new: Path) -> None:
+    try:
+        os.link(old, new)
+    except OSError:  # a file system without links
+        shutil.copy2(old, new)
 
 
 def _listing(file_system: Any, path: str) -> Listing:
@@ -131,7 +141,8 @@ def _listing(file_system: Any, path: str) -> Listing:
         size = about.get("size", about.get("Size"))
         tag = next((about[key] for key in _TAGS if about.get(key) is not None), None)
         below = name.removeprefix(path).lstrip("/")
-        if below and ".." not in Path(below).parts:
+        # a folder that a browser made is an object too, whose name ends with a slash
+        if below and not below.endswith("/") and ".." not in Path(below).parts:
             found[below] = [str(size), str(tag)]
     return dict(sorted(found.items()))
 

@@ -126,3 +126,18 @@ def test_a_bucket_that_does_not_answer_is_given_up_in_time():
 @pytest.mark.parametrize("package", ["gcsfs", "s3fs"])
 def test_the_clients_of_buckets_are_among_what_data_needs(package):
     assert re.search(rf"^{package}\b", (ROOT / "requirements" / "data.txt").read_text(), re.M)
+
+
+def test_the_listing_has_sizes_and_tags_and_no_folder_and_no_way_out():
+    class Lists:
+        def find(self, path, detail):
+            assert detail
+            return {
+                "b/set/n01440764/": {"size": 0, "etag": "a"},
+                "b/set/n01440764/a.JPEG": {"size": 7, "etag": "b", "md5Hash": "c"},
+                "b/set/n01440764/b.JPEG": {"Size": 8, "ETag": "d"},
+                "b/set/../../out.JPEG": {"size": 9, "etag": "e"},
+            }
+
+    found = remote._listing(Lists(), "b/set")
+    assert found == {"n01440764/a.JPEG": ["7", "b"], "n01440764/b.JPEG": ["8", "d"]}
