@@ -2,6 +2,7 @@
 
 from harness.proof.contradictions import Contradiction
 from harness.proof.inputs import (
+    cannot_take_bytes,
     case_artefacts,
     case_images,
     case_module,
@@ -21,6 +22,7 @@ __all__ = [
     "Prepared",
     "Proof",
     "References",
+    "cannot_take_bytes",
     "case_artefacts",
     "case_images",
     "case_module",

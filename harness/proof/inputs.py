@@ -6,6 +6,7 @@ reference that its answers are compared with, is that of the same case without t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -70,12 +71,18 @@ def case_pixels(case: Case, spec: ModelSpec) -> Pixels:
     task = task_of(spec)
     if not takes_bytes(case):
         return task.transform(spec)
-    own = getattr(task, "byte_transform", None)
-    if own is not None:
-        pixels: Pixels = own(spec)
-        return pixels
-    normalised = task.transform(spec)
-    return lambda image: as_bytes(normalised(image), spec.input)
+    own: Callable[[ModelSpec], Pixels] = task.byte_transform  # type: ignore[attr-defined]  # see `cannot_take_bytes`
+    return own(spec)
+
+
+def cannot_take_bytes(case: Case, spec: ModelSpec) -> str | None:
+    """Return None, or the reason why a case that is to take bytes cannot.
+
+    A task whose images can go in as bytes has a function `byte_transform`, which is its transform without normalisation.
+    """
+    if not takes_bytes(case) or hasattr(task_of(spec), "byte_transform"):
+        return None
+    return f"bytes in are not written for models that {spec.task} yet: drop --eight-bit-io"
 
 
 def case_module(case: Case, spec: ModelSpec, module: torch.nn.Module) -> torch.nn.Module:
