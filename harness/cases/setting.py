@@ -11,13 +11,15 @@ U8 = "u8"
 # Partial sums of convolutions and matrix products in half precision.
 HALF_PARTIALS = "hp"
 # `d128`: 128 batches in one submit. `io64`: 64 tiles for input and output. `split:layer1+layer3.0`: pipeline stages.
+# `w4`: a bulk run by 4 workers.
+_WORKERS = re.compile(r"w([1-9]\d*)")
 _ITERATIONS, _IO_TILES, _SPLITS = re.compile(r"d([1-9]\d*)"), re.compile(r"io([1-9]\d*)"), re.compile(r"split:(.+)")
 # Engines that replicate a model over several devices themselves, in one process and one submit.
 REPLICATING_ENGINES = ("poptorch",)
 
 # For each setting that is a whole word, the options on the command line that select it.
 _WORDS = {U8: "--eight-bit-io", HALF_PARTIALS: "--half-partial"}
-_NUMBERS = ((_ITERATIONS, "--device-iterations"), (_IO_TILES, "--num-io-tiles"))
+_NUMBERS = ((_ITERATIONS, "--device-iterations"), (_IO_TILES, "--num-io-tiles"), (_WORKERS, "--bulk-workers"))
 
 
 def option_of(word: str) -> str:
@@ -48,6 +50,11 @@ def is_setting(word: str) -> bool:
 def device_iterations(settings: Iterable[str]) -> int:
     """Return how many batches one submit runs."""
     return _number(_ITERATIONS, settings) or 1
+
+
+def bulk_workers(settings: Iterable[str]) -> int:
+    """Return how many workers share out the images of a bulk run; 0 for a case that is no bulk run's."""
+    return _number(_WORKERS, settings) or 0
 
 
 def io_tiles(settings: Iterable[str]) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from harness.artefacts import Artefacts
 from harness.cases import U8, Case
-from harness.cases.setting import option_of
+from harness.cases.setting import bulk_workers, option_of
 from harness.devices import Device
 from harness.engines import compile as compile_
 from harness.engines import eager, ipex, onnxruntime, openvino, poptorch, script, tensorrt, trace
@@ -98,9 +98,10 @@ def unsupported(case: Case, device: Device) -> str | None:
 def _unsupported_settings(case: Case) -> str | None:
     """Return None, or which setting the engine of a case does not have.
 
-    Every engine takes bytes. One with further settings has a function `supports_settings` that takes the case.
+    Every engine takes bytes, and runs in the workers of a bulk run. One with further settings has a function
+    `supports_settings` that takes the case.
     """
-    further = [word for word in case.settings if word != U8]
+    further = [word for word in case.settings if word != U8 and not bulk_workers([word])]
     if not further:
         return None
     supports: Callable[[Case], str | None] | None = getattr(open_engine(case.engine), "supports_settings", None)

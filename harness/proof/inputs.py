@@ -78,7 +78,7 @@ def case_pixels(case: Case, spec: ModelSpec) -> Pixels:
 def cannot_take_bytes(case: Case, spec: ModelSpec) -> str | None:
     """Return None, or the reason why a case that is to take bytes cannot.
 
-    A task whose images can go in as bytes has a function `byte_transform`, which is its transform without normalisation.
+    A task whose images can go in as bytes has a function `byte_transform`: its transform without normalisation.
     """
     if not takes_bytes(case) or hasattr(task_of(spec), "byte_transform"):
         return None
