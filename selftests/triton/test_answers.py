@@ -114,11 +114,16 @@ SABOTAGES = {
 }
 
 
+def changed(lines):
+    """The line that answers, with the logits changed behind it once the load has begun."""
+    return f"{LATER}{RUN}; (logits,) = arrays{lines}; arrays = [logits]"
+
+
 @pytest.mark.parametrize("kind", SABOTAGES)
 def test_wrong_answers_under_load_ring(server, tmp_path, monkeypatch, kind):
     """The first twelve answers are right, so that those checked before the load are not what finds it."""
     lines, words = SABOTAGES[kind]
-    sabotage(tmp_path, monkeypatch, RUN, f"{LATER}{RUN}; (logits,) = arrays{lines}; arrays = [logits]")
+    sabotage(tmp_path, monkeypatch, RUN, changed(lines))
     exported = linear_model(tmp_path, name=f"wrong_{kind.replace(' ', '_')}")
     with pytest.raises(WrongAnswers, match=words):
         measure_served(serve(exported, server), Traffic("grpc", "sync", 1), SHORT, clock)

@@ -27,7 +27,7 @@ from harness.triton.shared_memory import SharedMemoryClient
 from harness.triton.turns import ADDS, CANNOT_TELL, SAVES
 from models.tasks import WrongAnswers
 from selftests.inside import ROOT, TINY, run_here
-from selftests.triton.test_answers import LATER, RUN, STALE, clock, sabotage
+from selftests.triton.test_answers import RUN, STALE, changed, clock, sabotage
 from selftests.triton.tritons import attached_to, installation_or_skip, linear_model, running
 
 
@@ -65,7 +65,7 @@ def test_time_that_requests_wait_behind_a_slow_one_counts(server, tmp_path, monk
 
 
 def test_wrong_answers_of_an_open_loop_ring(server, tmp_path, monkeypatch):
-    sabotage(tmp_path, monkeypatch, RUN, LATER + RUN + STALE)
+    sabotage(tmp_path, monkeypatch, RUN, changed(STALE))
     stale = serve(linear_model(tmp_path, name="stale_open"), server)
     with pytest.raises(WrongAnswers, match="another image's"):
         measure_open_loop(stale, 100.0, Duration(0.5, None, 1), tmp_path / "logs", clock)
