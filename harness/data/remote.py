@@ -101,7 +101,7 @@ def _opened(url: str) -> tuple[Any, str]:
     file_system, path = url_to_fs(url, **_settings(url))
     file_system.invalidate_cache()
     if not file_system.isdir(path):
-        raise NoImages(f"{url} is no folder")
+        raise NoImages(f"{url} is no folder that can be listed: look at its name, the network and the credentials")
     return file_system, path
 
 

@@ -11,6 +11,7 @@ import threading
 
 import pytest
 import yaml
+from safetensors.torch import save_file
 
 from commands.pipeline import measuring
 from commands.pipeline.asked import MODELS, WrongParameter, read_parameters
@@ -18,7 +19,8 @@ from commands.pipeline.command import main
 from commands.pipeline.compiling import compile_pipeline
 from commands.pipeline.verdict import verdict
 from harness.data import write_generated_jpegs
-from models.catalog import load_catalog
+from models.build import build_module
+from models.catalog import find_spec, load_catalog
 from selftests.inside import ROOT, TINY, clean_environment
 
 GOLDEN = ROOT / "selftests" / "deploy" / "pipeline.golden.yaml"
@@ -264,10 +266,12 @@ def test_the_pipeline_as_processes_keeps_its_numbers_when_the_gate_is_red(tmp_pa
     data = tmp_path / "data" / "n01440764"
     data.mkdir(parents=True)
     write_generated_jpegs(data, 8)
+    weights = tmp_path / "weights.safetensors"  # an accuracy of random weights is refused
+    save_file(build_module(find_spec(TINY, load_catalog()), "random").module.state_dict(), weights)
     code, text, files = run_pipeline(
         tmp_path / "out",
         *(f"model_name={TINY}", "engine=eager", "benchmark_or_accuracy=accuracy", f"data_location={data.parent}"),
-        "extra_model_args=--min-top1 99 --weights random",
+        f"extra_model_args=--min-top1 99 --weights {weights}",
     )
     assert code == 1, text
     assert "exit code 1, a test failed" in text
