@@ -15,18 +15,15 @@ from harness.cases.setting import bulk_workers, option_of
 from harness.devices import Device
 from harness.engines import compile as compile_
 from harness.engines import eager, ipex, onnxruntime, openvino, poptorch, script, tensorrt, trace
-from harness.engines.evidence import Evidence, Quantisation
-from harness.engines.protocol import Engine, Fed, InspectedRunner, Inspector, Runner, Saving, Training
+from harness.engines.evidence import Evidence
+from harness.engines.protocol import Engine, Fed, InspectedRunner, Runner, Saving, Training
 from harness.engines.two_stage import build_two_stage
 from models.detectors import TwoStage
 
 __all__ = [
-    "Engine",
     "Evidence",
     "Fed",
     "InspectedRunner",
-    "Inspector",
-    "Quantisation",
     "Runner",
     "absent",
     "build",
@@ -35,7 +32,6 @@ __all__ = [
     "copies_in_submit",
     "engine_names",
     "import_libraries",
-    "open_engine",
     "open_saving",
     "open_training",
     "shows_memory",

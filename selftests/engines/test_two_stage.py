@@ -9,7 +9,8 @@ import torch
 from harness.artefacts import Calibration, default_artefacts
 from harness.cases import Case
 from harness.devices import open_device
-from harness.engines import Evidence, Fed, Quantisation, build, engine_names, open_engine, unsupported
+from harness.engines import Evidence, Fed, build, engine_names, open_engine, unsupported
+from harness.engines.evidence import Quantisation
 from harness.engines.two_stage import build_two_stage, merged, region_calibration, regions_of
 from harness.proof.answers import check_answers, in_common, judged, own_answers
 from harness.proof.contradictions import contradictions

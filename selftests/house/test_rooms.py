@@ -57,9 +57,10 @@ def test_an_import_against_the_contract_fails_the_check(module, line, words, tmp
     assert words in done.stdout, done.stdout
 
 
-# Private parts of torch and of pytest without which there is no other way.
+# Private parts of torch, of PopTorch and of pytest without which there is no other way.
 FOREIGN = ("_inductor", "_dynamo", "_C", "_recursive", "_state", "_is_compiled", "_jit_clear_class_registry")
 FOREIGN += ("_clear_class_state", "_is_mkldnn_fp16_supported", "_is_mkldnn_bf16_supported")
+FOREIGN += ("_Popart", "_debugGetPopartIR")
 
 
 def private_uses(folder):

@@ -6,7 +6,8 @@ import pytest
 
 from harness.cases import Case
 from harness.devices import open_device
-from harness.engines import Evidence, Quantisation
+from harness.engines import Evidence
+from harness.engines.evidence import Quantisation
 from harness.proof.contradictions import contradictions
 
 CASE = Case("m", "cpu", "bf16", 1, "compile")
