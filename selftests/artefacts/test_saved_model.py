@@ -73,6 +73,7 @@ def test_another_model_is_never_loaded(tmp_path):
     assert run("eager", f"--load={path}").code == 4
 
 
+@pytest.mark.slow
 def test_weights_inside_are_the_files_own(tmp_path):
     """A label that lies about what is in the file is found out by the answers."""
     path, donor = tmp_path / "model", tmp_path / "donor"
@@ -95,6 +96,7 @@ def test_what_cannot_be_saved_says_why(tmp_path):
     assert "no such file" in run("eager", f"--load={tmp_path / 'none'}").text
 
 
+@pytest.mark.slow
 def test_a_file_of_an_int8_model_without_its_calibration_is_not_proven(tmp_path):
     path, cut = tmp_path / "model", tmp_path / "cut"
     assert run("openvino", f"--save={path}", precision="int8").code == 0

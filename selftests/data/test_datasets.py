@@ -241,8 +241,8 @@ def test_a_reader_whose_package_is_missing_says_what_to_install(tmp_path, monkey
 
 
 def test_a_url_that_needs_a_package_or_is_not_there_says_so(tmp_path):
-    with pytest.raises(NoImages, match="gcsfs"):
-        open_data_set("gs://bucket/imagenet", tmp_path)
+    with pytest.raises(NoImages, match="adlfs"):
+        open_data_set("az://bucket/imagenet", tmp_path)
     with pytest.raises(NoImages, match="is no folder"):
         open_data_set(f"file://{tmp_path}/absent", tmp_path)
 

@@ -197,7 +197,7 @@ def test_tf32_that_was_left_on_rings(supplies, mocked, monkeypatch):
 def test_a_network_in_another_format_rings(supplies, mocked, monkeypatch):
     monkeypatch.setitem(engine._DTYPES, "fp16", torch.float32)
     monkeypatch.setattr(torch.nn.Module, "half", lambda self: self)
-    monkeypatch.setattr(torch.Tensor, "half", lambda self: self)
+    monkeypatch.setattr(engine, "input_dtype", lambda images, case: torch.float32)
     _, denied, _ = run_mock("fp16", supplies)
     assert any("label says fp16, but convolution and matrix time was 100.0% fp32" in text for text in denied)
 

@@ -99,6 +99,7 @@ def test_under_taskset_every_engine_has_the_threads_of_its_cores(tmp_path):
     assert rows["eager"]["openmp"] == 1
 
 
+@pytest.mark.slow
 @two_cores
 def test_openmp_variables_do_not_shrink_the_machine(tmp_path):
     path = tmp_path / "out.json"
@@ -115,6 +116,7 @@ def test_openmp_variables_do_not_shrink_the_machine(tmp_path):
     )
 
 
+@pytest.mark.slow
 @two_cores
 def test_cores_and_threads_are_applied_and_recorded(tmp_path):
     path = tmp_path / "out.json"
@@ -128,6 +130,7 @@ def test_cores_and_threads_are_applied_and_recorded(tmp_path):
     assert "threads: 1 (--threads)" in done.stdout
 
 
+@pytest.mark.slow
 def test_one_node_is_bound_with_its_memory_or_says_why_not(tmp_path):
     path = tmp_path / "out.json"
     done = under([], path, "--engine", "eager", "--socket-id=0")

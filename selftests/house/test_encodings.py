@@ -64,6 +64,7 @@ def test_the_check_tells_text_from_bytes(line, count):
     assert len(list(in_the_locales_encoding(line))) == count
 
 
+@pytest.mark.slow
 def test_a_locale_without_utf_8_loses_no_name(tmp_path):
     """The name of the data is in the header, which the log in --output-dir holds as well."""
     data = tmp_path / "größe 写真"

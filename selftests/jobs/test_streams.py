@@ -199,8 +199,16 @@ def test_a_process_that_dies_with_its_starter_ends_where_that_is_killed():
 
 def running_streams(process):
     """The two streams, once both have used a second of processor time."""
-    streams = [one for one in process.children() if "spawn_main" in " ".join(one.cmdline())]
+    streams = [one for one in process.children() if "spawn_main" in " ".join(command_of(one))]
     return streams if len(streams) == 2 and all(sum(one.cpu_times()[:2]) > 1 for one in streams) else None
+
+
+def command_of(process):
+    """The words of a process's command; none if it has ended since it was listed."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
 
 
 def wait_for(condition, seconds):

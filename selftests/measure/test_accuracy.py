@@ -352,6 +352,7 @@ def test_int8_is_calibrated_on_images_apart_from_those_evaluated(labelled, tmp_p
     assert row["paired"]["images"] == row["images"]
 
 
+@pytest.mark.slow
 def test_int8_that_was_calibrated_on_generated_images_is_refused(labelled, monkeypatch):
     from fixtures.options import reading
 

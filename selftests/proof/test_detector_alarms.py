@@ -116,6 +116,7 @@ def test_a_sound_detector_is_measured_and_its_heads_and_objects_are_recorded(tmp
     assert rows["parity"]["top1_agreement_pct"] > 99
 
 
+@pytest.mark.slow
 def test_suppression_is_inside_the_clock_of_end_to_end(monkeypatch):
     """Decoding that fails fails the measurement, which it could not if it came after the clock or not at all."""
     from models.tasks.detect import Detect
@@ -132,6 +133,7 @@ def test_suppression_is_inside_the_clock_of_end_to_end(monkeypatch):
     assert "RuntimeError: 4 images of (" in outcome.text
 
 
+@pytest.mark.slow
 def test_a_detector_that_lags_under_load_rings():
     class Lags(Changed):
         before = None

@@ -110,6 +110,7 @@ def test_none_is_for_a_model_whose_input_is_not_normalised():
     assert read_settings(typed(normalization_location="none"), [bare]) == ((),)
 
 
+@pytest.mark.slow
 def test_the_options_reach_the_ids():
     done = run_command("tests_perf/test_latency.py", "--collect-only", "-q", "--model", TINY, "--eight-bit-io")
     assert "eager-u8]" in done.text and "eager]" not in done.text

@@ -131,6 +131,7 @@ def test_one_answer_that_belongs_to_another_batch_is_named():
     assert ", and the answer to batch" in outcome.text, outcome.text
 
 
+@pytest.mark.slow
 def test_a_stream_that_falls_behind_rings(tmp_path):
     case = Case(TINY, "cpu", "fp32", 2, "eager", streams=2)
     spec = Sabotaged(find_spec(TINY, load_catalog()), "lags")
