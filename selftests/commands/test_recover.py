@@ -17,6 +17,7 @@ from selftests.inside import ROOT, TINY, clean_environment
 FIRST, SECOND = (f"{TINY}-cpu-fp32-bs{batch}-eager" for batch in (1, 2))
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_keeps_what_it_had_measured(tmp_path):
     """The kernel kills it in its second case, before pytest-benchmark has written anything."""
     path, out = tmp_path / "j.jsonl", tmp_path / "out.json"

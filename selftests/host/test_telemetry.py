@@ -146,6 +146,7 @@ class Fails:
         return (yield)
 
 
+@pytest.mark.slow
 def test_a_window_that_a_failure_left_open_does_not_run_into_the_next(tmp_path):
     path = tmp_path / "out.json"
     arguments = [*LATENCY[:7], "--batch-size", "1,2", *LATENCY[9:]]

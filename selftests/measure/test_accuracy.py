@@ -185,6 +185,7 @@ def records(path):
     return [row["extra_info"] for row in json.loads(path.read_text())["benchmarks"]]
 
 
+@pytest.mark.slow
 def test_a_gate_that_holds_passes_and_records(labelled, tmp_path):
     outcome = gate_run(
         labelled,

@@ -81,6 +81,7 @@ def test_peak_memory_is_that_of_building_and_running_alone(events, artefacts):
     assert order == ["alive", "reference", "reset", "build", "peak", "evidence"]
 
 
+@pytest.mark.slow
 def test_memory_that_the_device_does_not_see_is_not_told(events, artefacts, monkeypatch):
 
     def peak_mib():

@@ -119,6 +119,7 @@ def test_work_that_is_dropped_or_overwritten_rings(kind, test, where):
     assert "visionmark ==" not in outcome.text, "a row was printed that was not proven"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("test", ["test_throughput", "test_latency", "test_scenarios"])
 def test_an_honest_engine_passes(test):
     outcome = measured(Queue, test, *(("-k", "single_stream") if test == "test_scenarios" else ()))
