@@ -134,6 +134,41 @@ def autocast(case: Case, device: Device) -> AbstractContextManager[Any]:
     return torch.autocast(device.kind, dtype=getattr(torch, name), cache_enabled=False)
 
 
+def evidence_of(
+    module: torch.nn.Module, device: Device, layout: Layout, work: MatrixWork, found: StepFindings
+) -> Evidence:
+    """Return what a profiled step shows of a module of torch.
+
+    Args:
+        module: the module whose parameters and layout are told.
+        device: where it runs.
+        layout: the layout that was chosen for it, and why.
+        work: the formats of the step's convolutions and matrix products.
+        found: what the engine itself found in the step.
+    """
+    parameters = list(module.parameters())
+    return Evidence(
+        engine=found.engine,
+        dtype_share_pct=work.share_pct,
+        matrix_ops=work.count,
+        clock=work.clock,
+        parameter_devices=dict(Counter(str(p.device) for p in parameters)),
+        parameter_dtypes=dict(Counter(str(p.dtype).removeprefix("torch.") for p in parameters)),
+        short_formats=device.short_formats(),
+        fpmath_mode=fpmath_mode(),
+        memory_format=memory_format(module),
+        threads={**torch_threads(), "asked": asked_threads()},
+        graphs=found.graphs,
+        graph_breaks=found.graph_breaks,
+        quantisation=found.quantisation,
+        notes={
+            **found.notes,
+            "layout": {"chosen": layout.name, "why": layout.why},
+            "conditions": device.conditions(),
+        },
+    )
+
+
 class TorchRunner:
     """Runs a forward function of torch. All engines of torch return this runner."""
 
@@ -228,29 +263,7 @@ class TorchRunner:
 
         with self._profiling():
             events = profile_step(step, PROFILER_ACTIVITIES[self._device.kind])
-        work = self._work(step, events)
-        found = self._prove(events)
-        parameters = list(self.module.parameters())
-        return Evidence(
-            engine=found.engine,
-            dtype_share_pct=work.share_pct,
-            matrix_ops=work.count,
-            clock=work.clock,
-            parameter_devices=dict(Counter(str(p.device) for p in parameters)),
-            parameter_dtypes=dict(Counter(str(p.dtype).removeprefix("torch.") for p in parameters)),
-            short_formats=self._device.short_formats(),
-            fpmath_mode=fpmath_mode(),
-            memory_format=memory_format(self.module),
-            threads={**torch_threads(), "asked": asked_threads()},
-            graphs=found.graphs,
-            graph_breaks=found.graph_breaks,
-            quantisation=found.quantisation,
-            notes={
-                **found.notes,
-                "layout": {"chosen": self._layout.name, "why": self._layout.why},
-                "conditions": self._device.conditions(),
-            },
-        )
+        return evidence_of(self.module, self._device, self._layout, self._work(step, events), self._prove(events))
 
     def close(self) -> None:
         """See `Runner.close`."""

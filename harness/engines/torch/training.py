@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -17,17 +16,16 @@ from harness.cases import PRECISIONS, Case
 from harness.devices import Device
 from harness.engines.evidence import Evidence
 from harness.engines.torch.layout import CHANNELS_LAST, CONTIGUOUS, Layout, known_layout, timed_layout
-from harness.engines.torch.profiler import Event, matrix_work, memory_format, profile_step
+from harness.engines.torch.profiler import Event, matrix_work, profile_step
 from harness.engines.torch.runner import (
     PROFILER_ACTIVITIES,
     StepFindings,
     autocast,
+    evidence_of,
     not_a_torch_device,
     place,
     put,
 )
-from harness.host.cores import asked_threads, torch_threads
-from harness.host.environment import fpmath_mode
 
 # The scale that the losses of fp16 begin with. torch's own default overflows in the first steps, which are then lost.
 FIRST_SCALE = 1024.0
@@ -231,27 +229,7 @@ class TorchTrainingStep:
         return found[0], found[1]
 
     def _evidence(self, events: list[Event]) -> Evidence:
-        work, found = matrix_work(events), self._prove(events)
-        parameters: Sequence[nn.Parameter] = list(self.module.parameters())
-        return Evidence(
-            engine=found.engine,
-            dtype_share_pct=work.share_pct,
-            matrix_ops=work.count,
-            clock=work.clock,
-            parameter_devices=dict(Counter(str(p.device) for p in parameters)),
-            parameter_dtypes=dict(Counter(str(p.dtype).removeprefix("torch.") for p in parameters)),
-            short_formats=self._device.short_formats(),
-            fpmath_mode=fpmath_mode(),
-            memory_format=memory_format(self.module),
-            threads={**torch_threads(), "asked": asked_threads()},
-            graphs=found.graphs,
-            graph_breaks=found.graph_breaks,
-            notes={
-                **found.notes,
-                "layout": {"chosen": self.layout.name, "why": self.layout.why},
-                "conditions": self._device.conditions(),
-            },
-        )
+        return evidence_of(self.module, self._device, self.layout, matrix_work(events), self._prove(events))
 
     def close(self) -> None:
         """Release the model and what the engine holds."""

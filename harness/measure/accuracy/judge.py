@@ -25,8 +25,8 @@ from harness.measure.accuracy.thresholds import (
 from models.catalog import ModelSpec
 from models.tasks import WrongAnswers, task_of
 
-# The number of classes that the message of a failing gate names.
-WORST_CLASSES = 5
+# The number of classes or categories, and of files, that the message of a failing gate names.
+WORST = 5
 
 
 @dataclass(frozen=True)
@@ -105,18 +105,45 @@ class Gate:
         The user's floor takes precedence. Otherwise, if the data set is the validation set, the floor comes from the
         published accuracy.
         """
-        given = (self.min_top1_pct, self.min_top5_pct)
         scores = spec.published if sample.data.is_validation_set else {}
-        published = (scores.get("top1"), scores.get("top5"))
-        found: list[Floor | None] = []
-        for name, own, known in zip(("--min-top1", "--min-top5"), given, published, strict=True):
-            if own is not None:
-                found.append(Floor(own, f"by {name}"))
-            elif known is not None:
-                found.append(published_floor(known, spec.margin_pct, len(sample.images), len(sample.data.images)))
-            else:
-                found.append(None)
-        return found[0], found[1]
+        own1 = None if self.min_top1_pct is None else Floor(self.min_top1_pct, "by --min-top1")
+        own5 = None if self.min_top5_pct is None else Floor(self.min_top5_pct, "by --min-top5")
+        return floor_of(own1, scores.get("top1"), spec, sample), floor_of(own5, scores.get("top5"), spec, sample)
+
+    def denies(self, verdict: Verdict) -> bool:
+        """Return whether a paired comparison with this verdict fails the test."""
+        return verdict == "fails" or (verdict == "cannot tell" and not self.allow_undecided)
+
+    def unreadable(self, files: Sequence[str]) -> list[str]:
+        """Return the condition that fails where files cannot be read, each given by its error message."""
+        if not files or self.skip_corrupt:
+            return []
+        return [f"{len(files)} files cannot be read (--skip-corrupt counts them instead): " + "; ".join(files[:WORST])]
+
+
+def floor_of(own: Floor | None, published_pct: float | None, spec: ModelSpec, sample: Sample) -> Floor | None:
+    """Return the floor of a score: the user's, else that of the published score, None if there is neither.
+
+    Args:
+        own: the user's floor, None if none is given.
+        published_pct: the published score in percent, None where it is none for these images.
+        spec: the catalogue row of the model.
+        sample: the images.
+    """
+    if own is not None or published_pct is None:
+        return own
+    return published_floor(published_pct, spec.margin_pct, len(sample.images), len(sample.data.images))
+
+
+def below_floors(scores: Sequence[tuple[str, Interval, Floor | None]]) -> tuple[Verdict, list[str]]:
+    """Return whether named scores reach their floors, and which do not; `not gated` if none has a floor."""
+    gated = [(name, measured, floor) for name, measured, floor in scores if floor is not None]
+    failures = [
+        f"{name} {measured} is below the floor {floor.pct:.2f}% ({floor.terms})"
+        for name, measured, floor in gated
+        if measured.pct < floor.pct
+    ]
+    return ("not gated" if not gated else "fails" if failures else "holds"), failures
 
 
 @dataclass(frozen=True)
@@ -174,22 +201,11 @@ def judge(
         is_identical = np.array_equal(reference.top[is_read], answers.top[is_read])
         paired = compare(reference1[is_read], right1[is_read], spec.margin_pct, is_identical=is_identical)
 
-    failures = [
-        f"{name} {measured} is below the floor {floor.pct:.2f}% ({floor.terms})"
-        for name, measured, floor in (("top-1", top1, floor1), ("top-5", top5, floor5))
-        if floor is not None and measured.pct < floor.pct
-    ]
-    absolute: Verdict = "not gated" if floor1 is None and floor5 is None else "fails" if failures else "holds"
-    if paired is not None and (
-        paired.verdict == "fails" or (paired.verdict == "cannot tell" and not gate.allow_undecided)
-    ):
+    absolute, failures = below_floors((("top-1", top1, floor1), ("top-5", top5, floor5)))
+    if paired is not None and gate.denies(paired.verdict):
         failures.append(f"top-1 {top1}: {paired}")
     worst = _worst_classes(labels, right1, reference1, is_read) if failures else []
-    if answers.unreadable and not gate.skip_corrupt:
-        failures.append(
-            f"{len(answers.unreadable)} files cannot be read (--skip-corrupt counts them instead): "
-            + "; ".join(answers.unreadable[:WORST_CLASSES])
-        )
+    failures += gate.unreadable(answers.unreadable)
     accuracy = Accuracy(
         top1=top1,
         top5=top5,
@@ -222,7 +238,7 @@ def _worst_classes(labels: npt.NDArray[np.int16], right: Right, reference: Right
         lost[int(label)] += int(was) - int(now)
     total = Counter(int(label) for label in labels[is_read])
     worst = sorted((label for label in lost if lost[label] > 0), key=lambda label: (-lost[label], label))
-    return [f"{class_names()[label]}: {lost[label]} of {total[label]} lost" for label in worst[:WORST_CLASSES]]
+    return [f"{class_names()[label]}: {lost[label]} of {total[label]} lost" for label in worst[:WORST]]
 
 
 def results_csv(sample: Sample, answers: Answers) -> str:

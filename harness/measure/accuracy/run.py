@@ -101,11 +101,7 @@ def answer(
             raise WrongAnswers(
                 f"the model has {task.labels(outputs)} classes; the labels are of {IMAGENET_CLASSES} classes"
             )
-        for name, array in zip(outputs.names, outputs, strict=True):
-            if not np.isfinite(array).all():
-                is_whole = np.isfinite(array).reshape(len(array), -1).all(axis=1)
-                broken = images[indices[int(np.flatnonzero(~is_whole)[0])]]
-                raise WrongAnswers(f"{name} of {broken} are NaN or infinite")
+        require_finite(outputs, [images[index] for index in indices])
         first = outputs.first(1).copy() if first is None else first
         differs = differs or _differs(outputs, first)
         top[indices] = task.ranked(outputs)
@@ -118,6 +114,20 @@ def answer(
         names = " and ".join(first.names if first is not None else ())
         raise WrongAnswers(f"all {seen} images get the same {names}: the model does not see its input")
     return Answers(top, tuple(unreadable), wall_s, batches)
+
+
+def require_finite(outputs: Outputs, images: Sequence[ImageFile]) -> None:
+    """Raise `WrongAnswers`, naming the image, if an output is NaN or infinite.
+
+    Args:
+        outputs: the answers to a batch.
+        images: the images of the batch, in its order.
+    """
+    for name, array in zip(outputs.names, outputs, strict=True):
+        if not np.isfinite(array).all():
+            is_whole = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+            broken = images[int(np.flatnonzero(~is_whole)[0])]
+            raise WrongAnswers(f"{name} of {broken} are NaN or infinite")
 
 
 def _differs(outputs: Outputs, first: Outputs) -> bool:

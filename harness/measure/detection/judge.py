@@ -8,9 +8,9 @@ from time import perf_counter
 from typing import ClassVar
 
 from harness.data import DECODER, Objects
-from harness.measure.accuracy.judge import Gate
+from harness.measure.accuracy.judge import WORST, Gate, below_floors, floor_of
 from harness.measure.accuracy.run import Sample
-from harness.measure.accuracy.thresholds import Floor, Interval, Verdict, published_floor
+from harness.measure.accuracy.thresholds import Floor, Interval, Verdict
 from harness.measure.detection.comparison import DRAWS, PairedAp, compare_ap, draw_ap
 from harness.measure.detection.evaluation import CocoScores, evaluate, evaluator
 from harness.measure.detection.mistakes import require_scorable
@@ -21,8 +21,6 @@ from models.tasks import WrongAnswers
 from models.tasks.detections import Detections
 from models.tasks.matched import matched_pct
 
-# The number of categories, and of files, that the message of a failing gate names.
-WORST = 5
 # How far the two computations of one AP may lie apart, in points: the library's, and that of the draws.
 MOST_APART_POINTS = 1e-6
 
@@ -151,22 +149,11 @@ def judge_objects(
         paired = compare_ap(draw_ap(objects, other, sample.seed), drawn, len(mine), spec.margin_pct)
         matched = matched_pct(list(other.values()), list(mine.values()))
     floors = floors_of(spec, sample, gate)
-    failures = [
-        f"{name} {measured} is below the floor {floor.pct:.2f}% ({floor.terms})"
-        for name, measured, floor in zip(("AP", "AP50"), (ap, ap50), floors, strict=True)
-        if floor is not None and measured.pct < floor.pct
-    ]
-    absolute: Verdict = "not gated" if floors == (None, None) else "fails" if failures else "holds"
-    if paired is not None and (
-        paired.verdict == "fails" or (paired.verdict == "cannot tell" and not gate.allow_undecided)
-    ):
+    absolute, failures = below_floors((("AP", ap, floors[0]), ("AP50", ap50, floors[1])))
+    if paired is not None and gate.denies(paired.verdict):
         failures.append(f"AP {ap}: {paired}")
     worst = _worst_categories(objects, scores, other) if failures and reference is not None else []
-    if found.unreadable and not gate.skip_corrupt:
-        failures.append(
-            f"{len(found.unreadable)} files cannot be read (--skip-corrupt counts them instead): "
-            + "; ".join(found.unreadable[:WORST])
-        )
+    failures += gate.unreadable(found.unreadable)
     accuracy = ObjectAccuracy(
         ap=ap,
         ap50=ap50,
@@ -206,18 +193,13 @@ def floors_of(spec: ModelSpec, sample: Sample, gate: Gate) -> tuple[Floor | None
     The user's floor takes precedence. The published AP is a floor for all of val2017 alone: a part of it has a higher
     AP, by a fifth for a hundred images.
     """
-    given = (gate.min_map_pct, gate.min_map50_pct)
     is_whole = sample.data.is_validation_set and len(sample.images) == len(sample.data.images)
-    published = (spec.published.get("ap"), spec.published.get("ap50")) if is_whole else (None, None)
-    found: list[Floor | None] = []
-    for name, own, known in zip(("--min-map", "--min-map50"), given, published, strict=True):
-        if own is not None:
-            found.append(Floor(own, f"{own:g}% by {name}"))
-        elif known is not None:
-            found.append(published_floor(known, spec.margin_pct, len(sample.images), len(sample.data.images)))
-        else:
-            found.append(None)
-    return found[0], found[1]
+    scores = spec.published if is_whole else {}
+    own, own50 = (
+        None if pct is None else Floor(pct, f"{pct:g}% by {name}")
+        for name, pct in (("--min-map", gate.min_map_pct), ("--min-map50", gate.min_map50_pct))
+    )
+    return floor_of(own, scores.get("ap"), spec, sample), floor_of(own50, scores.get("ap50"), spec, sample)
 
 
 def _worst_categories(objects: Objects, scores: CocoScores, reference: Mapping[int, Detections]) -> list[str]:

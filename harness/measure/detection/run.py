@@ -11,6 +11,7 @@ import numpy as np
 
 from harness.data import ImageFile, Objects
 from harness.engines import Runner
+from harness.measure.accuracy.run import require_finite
 from harness.measure.detection.evaluation import MOST_DETECTIONS
 from harness.measure.pipeline import answers_of_files
 from harness.progress import ReportShare
@@ -72,11 +73,7 @@ def find(
     for indices, outputs in answers_of_files(
         runner, transform, images, batch, pool, on_unreadable=lambda index, error: unreadable.append(str(error))
     ):
-        for name, array in zip(outputs.names, outputs, strict=True):
-            if not np.isfinite(array).all():
-                is_whole = np.isfinite(array).reshape(len(array), -1).all(axis=1)
-                broken = images[indices[int(np.flatnonzero(~is_whole)[0])]]
-                raise WrongAnswers(f"{name} of {broken} are NaN or infinite")
+        require_finite(outputs, [images[index] for index in indices])
         ids = [image_id_of(images[index]) for index in indices]
         sizes = [objects.sizes[image_id][::-1] for image_id in ids]  # height and width
         for image_id, one in zip(ids, task.decode(outputs, sizes), strict=True):
