@@ -7,17 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from models.catalog import find_spec, load_catalog
+from models.other_names import OTHER_NAMES
 
-# The model zoo's spellings that are not ours.
-MODELS = {
-    "resnet50v1_5": "resnet50",
-    "inceptionv3": "inception_v3",
-    "inceptionv4": "inception_v4",
-    "faster_rcnn": "fasterrcnn_resnet50_fpn",
-    "rfcn": "rfcn_resnet101",
-    "ssd-mobilenet": "ssd_mobilenet_v1",
-    "ssd_mobilenet": "ssd_mobilenet_v1",
-}
 PRECISIONS = {"bfloat16": "bf16", "float32": "fp32"}
 # For each kind and task, the tests that are run.
 TESTS = {
@@ -63,7 +54,7 @@ def read_parameters(values: Mapping[str, str]) -> AskedRun:
     kind = values.get("benchmark-or-accuracy") or "benchmark"
     if kind not in ("benchmark", "accuracy"):
         raise WrongParameter(f"benchmark_or_accuracy {kind!r} is neither benchmark nor accuracy")
-    model = MODELS.get(values.get("model-name", ""), values.get("model-name", ""))
+    model = OTHER_NAMES.get(values.get("model-name", ""), values.get("model-name", ""))
     if not model:
         raise WrongParameter("model_name is empty: name a model, such as resnet50")
     try:

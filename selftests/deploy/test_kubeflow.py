@@ -14,13 +14,14 @@ import yaml
 from safetensors.torch import save_file
 
 from commands.pipeline import measuring
-from commands.pipeline.asked import MODELS, WrongParameter, read_parameters
+from commands.pipeline.asked import WrongParameter, read_parameters
 from commands.pipeline.command import main
 from commands.pipeline.compiling import compile_pipeline
 from commands.pipeline.verdict import verdict
 from harness.data import write_generated_jpegs
 from models.build import build_module
 from models.catalog import find_spec, load_catalog
+from models.other_names import OTHER_NAMES
 from selftests.inside import ROOT, TINY, clean_environment
 
 GOLDEN = ROOT / "selftests" / "deploy" / "pipeline.golden.yaml"
@@ -122,7 +123,7 @@ def test_the_spellings_of_models_stand_for_rows_of_the_catalogue():
     """Detection models only where the catalogue has detection at all."""
     catalog = load_catalog()
     has_detection = any(spec.task == "detect" for spec in catalog.values())
-    wanted = {name for spelt, name in MODELS.items() if has_detection or spelt.startswith(("resnet", "inception"))}
+    wanted = {name for spelt, name in OTHER_NAMES.items() if has_detection or spelt.startswith(("resnet", "inception"))}
     assert len(wanted) >= 3
     assert wanted <= set(catalog)
 
