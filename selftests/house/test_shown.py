@@ -127,7 +127,7 @@ def collected():
     found = {}
     for one in ALL:
         if one.program == "pytest" and not any(map(_ELSEWHERE.search, one.words)):
-            words = shlex.split(re.sub(r" --benchmark-json \S+", "", shlex.join(one.words)))
+            words = shlex.split(re.sub(r"(^| )--benchmark-json \S+", "", shlex.join(one.words)))
             found.setdefault(tuple(words), one)
     return found
 
