@@ -4,24 +4,22 @@ Pillow's `convert("RGB")` is what torchvision and timm use, and the published ac
 converted without a profile, the alpha channel is dropped, and the orientation of EXIF is not applied. It is not used
 for greys of more than eight bits, which it would clip to white.
 
-A plain JPEG file in colour is decoded by torchvision, which is faster (see `harness.data.jpeg`).
+A plain JPEG file in colour is decoded by simplejpeg, which is faster (see `harness.data.jpeg`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import version
 from io import BytesIO
 
 import numpy as np
-import PIL
 from PIL import Image
 
 from harness.data.images import ImageFile, UnreadableImage
-from harness.data.jpeg import PlainJpegs
+from harness.data.jpeg import PlainJpegs, decoder_name
 
-DECODER = f"torchvision {version('torchvision')} for plain JPEG, Pillow {PIL.__version__}"
+DECODER = decoder_name()
 _JPEGS = PlainJpegs()
 _WHITE_IS_ZERO, _PHOTOMETRIC, _BITS_PER_SAMPLE = 0, 262, 258  # of TIFF
 # The formats whose greys of more than eight bits Pillow gives in the range of 16 bits, whichever mode it uses.

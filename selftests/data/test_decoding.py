@@ -1,6 +1,7 @@
 """Pictures of every depth and colour space: the libraries' pixels or unreadable, and every failure names its file."""
 
 import struct
+import sys
 import warnings
 import zlib
 from io import BytesIO
@@ -8,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torchvision
+import simplejpeg
 from PIL import Image
-from torchvision.io import decode_jpeg
 
 from harness.data import ImageFile, UnreadableImage, decode, split_readable
 from harness.data.jpeg import PlainJpegs
@@ -127,27 +127,27 @@ def colourful(width, height, seed=0):
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
 def test_a_plain_jpeg_has_the_pixels_of_pillow_in_every_sampling_and_odd_sizes(tmp_path, subsampling, progressive):
-    """Of each way the first is decoded by both libraries, and the others by torchvision alone."""
+    """Of each way the first is decoded by both libraries, and the others by simplejpeg alone."""
     jpegs = PlainJpegs()
     for index, (width, height) in enumerate([(64, 48), (63, 47), (17, 9), (1, 1), (299, 301)]):
         image = colourful(width, height, index)
         file = saved(image, tmp_path, "a.jpg", subsampling=subsampling, progressive=progressive, quality=80 + index)
         with Image.open(file.path) as opened:
             found = jpegs.decode(opened, file.read())
-        assert found is not None, "torchvision decodes it, and agrees with Pillow"
+        assert found is not None, "simplejpeg decodes it, and agrees with Pillow"
         with Image.open(file.path) as opened:
             np.testing.assert_array_equal(np.asarray(found), np.asarray(opened.convert("RGB")))
 
 
-def test_where_torchvision_gives_other_pixels_pillow_goes_on_alone(tmp_path, monkeypatch):
-    """A torchvision with another libjpeg, whose pixels are one level brighter."""
-    asked = []
+def test_where_simplejpeg_gives_other_pixels_pillow_goes_on_alone(tmp_path, monkeypatch):
+    """With another libjpeg its pixels could be one level brighter."""
+    asked, own = [], simplejpeg.decode_jpeg
 
-    def brighter(data, mode):
+    def brighter(data, colorspace):
         asked.append(len(data))
-        return decode_jpeg(data, mode).clamp(max=254) + 1
+        return own(data, colorspace=colorspace).clip(max=254) + 1
 
-    monkeypatch.setattr(torchvision.io, "decode_jpeg", brighter)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", brighter)
     jpegs, file = PlainJpegs(), saved(colourful(40, 30), tmp_path, "a.jpg")
     for _ in range(3):
         with Image.open(file.path) as opened:
@@ -155,10 +155,19 @@ def test_where_torchvision_gives_other_pixels_pillow_goes_on_alone(tmp_path, mon
     assert len(asked) == 1, "once is enough to know"
 
 
+def test_without_simplejpeg_pillow_decodes_it_all(tmp_path, monkeypatch):
+    """An environment of its own, such as that of PopTorch, may not have it."""
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    file = saved(colourful(40, 30), tmp_path, "a.jpg")
+    with Image.open(file.path) as opened:
+        assert PlainJpegs().decode(opened, file.read()) is None
+        np.testing.assert_array_equal(np.asarray(decode(file)), np.asarray(opened.convert("RGB")))
+
+
 @pytest.mark.parametrize("cut", [0.3, 0.6, 0.99])
 def test_a_jpeg_that_is_cut_off_is_unreadable_and_not_half_grey(tmp_path, cut):
     content = saved(colourful(200, 160), tmp_path, "a.jpg").read()
-    decode(held(content, "whole.jpg"))  # so that torchvision is asked first
+    decode(held(content, "whole.jpg"))  # so that simplejpeg is asked first
     with pytest.raises(UnreadableImage, match=r"set: cut\.jpg: .*truncated"):
         decode(held(content[: int(len(content) * cut)], "cut.jpg"))
 
