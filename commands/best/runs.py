@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from commands.child import TERMINATED, run_child
 from harness.engines import absent
 from harness.files import CHECKOUT
 from harness.report.journal import Journal, Missing, read_journal
@@ -18,6 +18,8 @@ from models.catalog import find_spec as find_model
 
 TESTS = ("tests_perf/test_latency.py", "tests_perf/test_throughput.py", "tests_accuracy/test_parity.py")
 INTERNAL_ERROR, USAGE_ERROR, NOTHING_RAN, INTERRUPTED = 3, 4, 5, 130
+# A person or a scheduler wants the run to end: no accident of the case that ran, and nothing is measured after it.
+STOPPED = (INTERRUPTED, TERMINATED)
 # The test of the scores of each task, which needs labelled images.
 LABELLED_TESTS = {"classify": "tests_accuracy/test_imagenet.py", "detect": "tests_accuracy/test_coco.py"}
 # Engines that have an environment of their own: the module that tells whether the engine is here, and the interpreter
@@ -84,7 +86,7 @@ def measure(asked: Asked, engine: str) -> Measured:
         ]
         code = _run(command)
         journal = read_journal(path)
-        is_dead = code < 0 or 128 < code < INTERRUPTED or code > INTERRUPTED
+        is_dead = code not in STOPPED and (code < 0 or code > 128)
         if code == USAGE_ERROR and not is_ours:  # here pytest accepts them, so that environment is wrong
             code = INTERNAL_ERROR
         if is_dead or code == INTERNAL_ERROR:
@@ -97,15 +99,10 @@ def measure(asked: Asked, engine: str) -> Measured:
 
 
 def _run(command: Sequence[str]) -> int:
-    """Run a command and return its exit status, or `INTERRUPTED` if a person stopped it.
-
-    Ctrl-C reaches pytest as well, which keeps what it has.
-    """
-    process = subprocess.Popen(command, cwd=CHECKOUT)
+    """Run a command and return its exit status, one of `STOPPED` if a person or SIGTERM stopped it."""
     try:
-        return process.wait()
+        return run_child(command)
     except KeyboardInterrupt:
-        process.wait()
         return INTERRUPTED
 
 
