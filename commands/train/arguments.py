@@ -97,6 +97,8 @@ def read_order(arguments: Sequence[str]) -> TrainingOrder:
         spec = find_spec(given.model, load_catalog())
         if reason := open_device(given.device).available():
             made.error(f"no {given.device} device ({reason}); present is cpu")
+        if spec.task != "classify":
+            made.error(f"--model {given.model} is a detector, which learns from boxes: give a classifier")
     except (UnknownModel, ValueError) as error:
         made.error(str(error))
     if given.weights not in ("random", "pretrained") and not Path(given.weights).expanduser().is_file():

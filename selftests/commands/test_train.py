@@ -19,6 +19,7 @@ DATA = ("--model", TINY, "--data", "photographs")
     ("arguments", "words"),
     [
         (["--model", "fbnet_c100", "--data", "x"], "no model 'fbnet_c100' in the catalogue"),
+        (["--model", "ssd300_vgg16", "--data", "x"], "--model ssd300_vgg16 is a detector, which learns from boxes"),
         ([*DATA, "--weights", "nowhere.pth"], "--weights nowhere.pth: no such file"),
         ([*DATA, "--device", "cuda:9"], "no cuda:9 device"),
         ([*DATA, "--steps", "0"], "'0' is no whole number of at least 1"),

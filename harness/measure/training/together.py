@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
@@ -92,13 +92,15 @@ def cost_of_sharing(step: TorchTrainingStep, batch: StepBatch, group: Group, ima
     """
     if group.size == 1:
         return {}
-    together_s = _best_s(step, batch, group)
+    together_s, together_cpu_s = _best_s(step, batch, group)
     with _apart(step):
-        apart_s = _best_s(step, batch, group)
+        apart_s, _ = _best_s(step, batch, group)
         group.barrier()
-        alone_s = _best_s(step, batch, None) if group.is_first else 0.0
+        alone_s, alone_cpu_s = _best_s(step, batch, None) if group.is_first else (0.0, 0.0)
     group.barrier()
-    slowest = [max(column) for column in zip(*group.gather((together_s, apart_s, alone_s)), strict=True)]
+    found = group.gather((together_s, apart_s, alone_s, alone_cpu_s))
+    slowest = [max(column) for column in zip(*found, strict=True)]
+    cpu_s = sum(group.gather(together_cpu_s))
     one_per_second = images / group.size / slowest[2]
     all_per_second = images / slowest[0]
     return {
@@ -108,16 +110,19 @@ def cost_of_sharing(step: TorchTrainingStep, batch: StepBatch, group: Group, ima
         "on_device_images_per_second": all_per_second,
         "scaling": all_per_second / one_per_second,
         "efficiency_pct": 100 * all_per_second / one_per_second / group.size,
+        "cpu_efficiency_pct": 100 * group.size * slowest[3] / cpu_s,
     }
 
 
-def _best_s(step: TorchTrainingStep, batch: StepBatch, group: Group | None) -> float:
+def _best_s(step: TorchTrainingStep, batch: StepBatch, group: Group | None) -> tuple[float, float]:
+    """Return the least wall time and the least CPU time of a step of this process, in seconds."""
     times = []
     for _ in range(STEPS):
         if group is not None:
             group.barrier()
-        began = perf_counter()
+        began, cpu_began = perf_counter(), process_time()
         step.submit(batch)
         step.synchronize()
-        times.append(perf_counter() - began)
-    return min(times)
+        times.append((perf_counter() - began, process_time() - cpu_began))
+    wall, cpu = (min(column) for column in zip(*times, strict=True))
+    return wall, cpu
