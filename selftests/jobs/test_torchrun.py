@@ -85,7 +85,7 @@ def test_two_replicas_train_as_one_of_twice_the_batch_and_count_every_image_once
     assert two["evaluations"][0]["images"] == two["evaluation"]["images"] == 17, "padded, or counted twice"
     assert two["evaluations"][0]["right"] == one["evaluations"][0]["right"]
     assert two["gradient_agreement"] < 1e-4
-    assert two["scaling"] > 0
+    assert min(two["scaling"], two["cpu_efficiency_pct"]) > 0
     assert 0 <= two["communication_pct"] <= 100
     assert "2 replicas" in text
 

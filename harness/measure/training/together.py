@@ -15,10 +15,12 @@ from harness.engines.torch.training import StepBatch, TorchTrainingStep
 from harness.measure.training.group import Group
 from harness.proof import Contradiction
 
-# How often each kind of step is timed after a run. The best of them counts.
-STEPS = 3
+# How often each kind of step is timed after a run, the best of which counts; more often where steps are short.
+LEAST_STEPS, MOST_STEPS, ENOUGH_S = 3, 20, 15.0
 # How far averaged gradients may be from the mean of the replicas' own, as a share of the latter: the order of a sum.
 MOST_DIFFERENCE = 1e-3
+# Seconds of wall time and of CPU time.
+Times = tuple[float, float]
 
 
 @contextmanager
@@ -92,12 +94,23 @@ def cost_of_sharing(step: TorchTrainingStep, batch: StepBatch, group: Group, ima
     """
     if group.size == 1:
         return {}
-    together_s, together_cpu_s = _best_s(step, batch, group)
-    with _apart(step):
-        apart_s, _ = _best_s(step, batch, group)
+    together: list[Times] = []
+    apart: list[Times] = []
+    alone: list[Times] = []
+    began = perf_counter()
+    # in turns, because the speed of a shared machine drifts; the first process decides for all when it is enough
+    while group.share(_wants_more(len(together), perf_counter() - began)):
         group.barrier()
-        alone_s, alone_cpu_s = _best_s(step, batch, None) if group.is_first else (0.0, 0.0)
+        together.append(_times(step, batch))
+        with _apart(step):
+            group.barrier()
+            apart.append(_times(step, batch))
+            group.barrier()
+            if group.is_first:
+                alone.append(_times(step, batch))
     group.barrier()
+    best = [tuple(map(min, zip(*times, strict=True))) if times else (0.0, 0.0) for times in (together, apart, alone)]
+    (together_s, together_cpu_s), (apart_s, _), (alone_s, alone_cpu_s) = best
     found = group.gather((together_s, apart_s, alone_s, alone_cpu_s))
     slowest = [max(column) for column in zip(*found, strict=True)]
     cpu_s = sum(group.gather(together_cpu_s))
@@ -114,15 +127,13 @@ def cost_of_sharing(step: TorchTrainingStep, batch: StepBatch, group: Group, ima
     }
 
 
-def _best_s(step: TorchTrainingStep, batch: StepBatch, group: Group | None) -> tuple[float, float]:
-    """Return the least wall time and the least CPU time of a step of this process, in seconds."""
-    times = []
-    for _ in range(STEPS):
-        if group is not None:
-            group.barrier()
-        began, cpu_began = perf_counter(), process_time()
-        step.submit(batch)
-        step.synchronize()
-        times.append((perf_counter() - began, process_time() - cpu_began))
-    wall, cpu = (min(column) for column in zip(*times, strict=True))
-    return wall, cpu
+def _wants_more(steps: int, elapsed_s: float) -> bool:
+    return steps < LEAST_STEPS or (steps < MOST_STEPS and elapsed_s < ENOUGH_S)
+
+
+def _times(step: TorchTrainingStep, batch: StepBatch) -> Times:
+    """Return the wall time and the CPU time of one step of this process, in seconds."""
+    began, cpu_began = perf_counter(), process_time()
+    step.submit(batch)
+    step.synchronize()
+    return perf_counter() - began, process_time() - cpu_began
