@@ -20,7 +20,7 @@ LEAST_STEPS, MOST_STEPS, ENOUGH_S = 3, 20, 15.0
 # How far averaged gradients may be from the mean of the replicas' own, as a share of the latter: the order of a sum.
 MOST_DIFFERENCE = 1e-3
 # Seconds of wall time and of CPU time.
-Times = tuple[float, float]
+StepTimes = tuple[float, float]
 
 
 @contextmanager
@@ -94,9 +94,9 @@ def cost_of_sharing(step: TorchTrainingStep, batch: StepBatch, group: Group, ima
     """
     if group.size == 1:
         return {}
-    together: list[Times] = []
-    apart: list[Times] = []
-    alone: list[Times] = []
+    together: list[StepTimes] = []
+    apart: list[StepTimes] = []
+    alone: list[StepTimes] = []
     began = perf_counter()
     # in turns, because the speed of a shared machine drifts; the first process decides for all when it is enough
     while group.share(_wants_more(len(together), perf_counter() - began)):
@@ -131,7 +131,7 @@ def _wants_more(steps: int, elapsed_s: float) -> bool:
     return steps < LEAST_STEPS or (steps < MOST_STEPS and elapsed_s < ENOUGH_S)
 
 
-def _times(step: TorchTrainingStep, batch: StepBatch) -> Times:
+def _times(step: TorchTrainingStep, batch: StepBatch) -> StepTimes:
     """Return the wall time and the CPU time of one step of this process, in seconds."""
     began, cpu_began = perf_counter(), process_time()
     step.submit(batch)
