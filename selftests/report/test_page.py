@@ -152,6 +152,16 @@ def test_a_record_with_next_to_nothing_in_it_is_a_row(tmp_path):
     assert row == {"file": 0, "record": {"case": "x", "measurement": "latency"}, "remarks": {}, "rounds": None}
 
 
+def test_what_came_of_a_case_without_a_number_is_a_row_of_its_own(tmp_path):
+    run = file_of(record("latency"))
+    gone = {"case": "b", "outcome": "crashed: SIGSEGV", "reason": "in conv", "rows": 0}
+    run["visionmark"]["outcomes"] = [{"case": CASE, "outcome": "measured", "reason": "", "rows": 1}, gone]
+    recovered = file_of()
+    missing = {"case": "c", "outcome": "failed", "error": "WrongAnswers", "reason": "far"}
+    recovered["visionmark"]["recovered"] = {"missing": [missing]}
+    assert [row["record"] for row in report(tmp_path, run, recovered)["rows"]][1:] == [gone, missing]
+
+
 def run_report(capsys, *arguments):
     code = main(["report", *map(str, arguments)])
     return code, capsys.readouterr()

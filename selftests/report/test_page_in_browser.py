@@ -44,6 +44,21 @@ SPEEDS |= {("onnxruntime", "int8"): (150.75, 81.0), ("openvino", "int8"): (1234.
 EACH = [{"name": f"stream {index}", "images_per_second": 10.5 + index} for index in range(2)]
 WORKERS = [{"name": "worker 1", "decode_pct": 60.5, "copy_pct": 1.5, "model_pct": 30.0, "idle_pct": 8.0}]
 TRAINED = {"losses": [2.5, 2.25, 2.0], "evaluations": [{"step": 0, "top1_pct": 0.5}, {"step": 3, "top1_pct": 9.5}]}
+TURNED = {"against": "engine=eager", "verdict": "slower", "ratio": 1.21, "ratio_low": 1.18, "ratio_high": 1.25}
+TURNED |= {"first": {"p50_ms": 9.5}, "second": {"p50_ms": 11.5}}
+TURNED |= {"each_block": [{"side": side, "median_ms": 9.5} for side in ("first", "second", "second", "first")]}
+OUTCOMES = [
+    {
+        "case": "m-cpu-fp32-bs1-script",
+        "outcome": "out_of_memory",
+        "reason": "killed at 8 GiB",
+        "rows": 0,
+        "took_s": 1.5,
+    },
+    {"case": "m-cpu-fp32-bs1-eager", "outcome": "measured", "reason": "", "rows": 2},
+]
+LAYERS = [{"name": "conv_stem", "operator": "conv2d", "calls": 1, "time_ms": 0.5, "pct": 12.5}]
+BOUND = {"tflops": 0.0314159, "share_of_peak_pct": 21.5, "intensity": 33.25, "bound": "memory", "layers": LAYERS}
 QUEUED = {"rounds_ms": [5.5, 6.5, 7.5], "mean_ms": 6.5, "server_queue_ms": 1.5, "server_compute_ms": 3.25}
 JUDGED = {"scenario": "server", "validity": "INVALID", "reasons": ["one", "two"], "p99_bound_ms": None}
 OTHERS = (
@@ -62,12 +77,12 @@ OTHERS = (
     ),
     record("training_step", rounds_s=[0.1] * 11, forward_ms=30.5, backward_ms=60.5, optimiser_ms=9.5),
     record("training", **TRAINED, stop_threshold=50.0),
-    record("versus", ratio=1.21, ratio_low=1.18, ratio_high=1.25, verdict="slower", bound_pct=3.0),
-    record("latency", case="m-cpu-fp32-bs1-script", outcome="out_of_memory", reason="killed at 8 GiB"),
+    record("versus", **TURNED, bound_pct=3.0),
     record("something_new", images_per_second=12.25, verdict="holds", odd=float("nan")),
-    record("latency", case=HOSTILE, p50_ms=None, p50_missing_rounds=5),
+    record("latency", case=HOSTILE, p50_ms=None, p50_missing_rounds=5, **BOUND),
 )
 FIRST = file_of(*(one for key, numbers in SPEEDS.items() for one in mobilenet(*key, *numbers)), *OTHERS)
+FIRST["visionmark"]["outcomes"] = OUTCOMES
 LATER = file_of(*mobilenet("eager", "fp32", 30.25, 83.8), datetime="2026-11-27T00:03:21+00:00")
 
 
@@ -258,7 +273,9 @@ def test_every_number_is_the_files_and_every_field_is_shown(unfolded):
         held = {(index, *one) for one in leaves({**row["record"], "evidence": None})}
         assert held - unfolded.shown == set(), "a field is not shown"
     proofs = [row for index, row in enumerate(rows) if (index, "evidence", "matrix_ops") in unfolded.shown]
-    assert {row["record"]["case"] for row in proofs} == {row["record"]["case"] for row in rows}
+    assert {row["record"]["case"] for row in proofs} == {
+        row["record"]["case"] for row in rows if "measurement" in row["record"]
+    }
 
 
 def test_a_click_on_a_heading_sorts_by_number_and_not_by_text(browser, made):
@@ -291,6 +308,19 @@ def test_filters_leave_the_rows_that_have_all_that_is_asked(browser, made):
     assert browser.cases() == everything
 
 
+def test_every_kind_of_row_has_its_table(browser, made):
+    browser.show(made[0])
+    tables = browser.run("return [...document.querySelectorAll('[data-table]')].map((one) => one.dataset.table)")
+    assert set(tables) == {
+        *("case", "versus", "scenario", "served", "training_step", "training", "other", "outcome", "pairs"),
+    }
+    assert browser.column("outcome", "case") == ["m-cpu-fp32-bs1-script"]
+    assert browser.column("outcome", "outcome") == ["out of memory"]
+    assert browser.column("versus", "time ratio") == ["1.210 (1.180–1.250)"]
+    assert "0.031" in browser.column("case", "TFLOP/s")
+    assert browser.column("other", "measurement") == ["overhead", "something new"]
+
+
 def test_the_front_is_that_of_the_choice(browser, made):
     browser.show(made[0])
     browser.filter("file", str(made[0].with_name("first.json")))
@@ -311,7 +341,7 @@ def test_every_measurement_has_the_picture_that_fits_it(unfolded):
     for number, name in of_rows:
         found[rows[int(number)]["record"]["measurement"]].add(name)
     assert found == {
-        "latency": {"rounds", "distribution"},
+        "latency": {"rounds", "distribution", "layers"},
         "throughput": {"rounds"},
         "accuracy": {"scores"},
         "streams": {"each"},
@@ -323,7 +353,7 @@ def test_every_measurement_has_the_picture_that_fits_it(unfolded):
         "coco": {"scores", "categories"},
         "training_step": {"rounds", "phases"},
         "training": {"losses", "evaluations"},
-        "versus": {"ratio"},
+        "versus": {"ratio", "blocks"},
     }
     assert {"speed against right", "served loads", "history", "comparisons"} <= set(pictures)
     assert pictures["0 rounds"][0][1]["y"] == rows[0]["rounds"]["times_ms"]

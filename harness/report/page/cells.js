@@ -3,8 +3,9 @@
 /** A number as text: with as many digits as the tables at the end of a run have. */
 function rounded(value, digits) {
   if (!isNumber(value)) return String(value);
-  const chosen = digits ?? (Number.isInteger(value) ? 0 : Math.abs(value) >= 1000 ? 0 : Math.abs(value) >= 100 ? 1 : 2);
-  return value.toFixed(chosen);
+  const size = Math.abs(value);
+  const small = () => Math.min(6, 1 - Math.floor(Math.log10(size)));
+  return value.toFixed(digits ?? (Number.isInteger(value) || size >= 1000 ? 0 : size >= 100 ? 1 : size >= 0.1 ? 2 : small()));
 }
 
 /** A number, or another value, of a row's record, which says on hover what it is exactly. */

@@ -1,4 +1,5 @@
-// The page's data, and small tools. A row is one measurement of one case: {file, record, remarks, rounds}.
+// The page's data, and small tools. A row is one measurement of one case, or what came of a case that has none:
+// {file, record, remarks, rounds}.
 
 const PAGE = JSON.parse(document.getElementById("data").textContent);
 PAGE.rows.forEach((row, index) => { row.index = index; });
@@ -23,6 +24,9 @@ const unique = (values) => [...new Set(values)];
 const fileOf = (row) => PAGE.files[row.file];
 const words = (name) => String(name ?? "").replaceAll("_", " ");
 
+/** The measurement of a row. */
+const kindOf = (row) => row.record.measurement ?? "outcome";
+
 /** What else tells rows of one case and measurement apart. */
 const APART = ["profile_row", "scenario", "protocol", "mode", "clients", "rate_per_second"];
 
@@ -34,16 +38,16 @@ function entriesOf(rows) {
   const entries = new Map();
   for (const row of rows) {
     const record = row.record;
-    const isOfCase = OF_A_CASE.includes(record.measurement) && !record.outcome;
+    const isOfCase = OF_A_CASE.includes(record.measurement);
     const key = isOfCase ? `${row.file} ${record.case} ${record.profile_row ?? ""}` : `row ${row.index}`;
     if (!entries.has(key)) {
-      entries.set(key, {kind: record.outcome ? "outcome" : isOfCase ? "case" : record.measurement, rows: {}, first: row});
+      entries.set(key, {kind: isOfCase ? "case" : kindOf(row), rows: {}, first: row});
     }
-    entries.get(key).rows[record.measurement] = row;
+    entries.get(key).rows[kindOf(row)] = row;
   }
   for (const entry of entries.values()) {
     const parts = Object.values(entry.rows);
-    const told = parts.flatMap((row) => [row.record.measurement, ...Object.values(row.remarks)]);
+    const told = parts.flatMap((row) => [kindOf(row), row.record.outcome ?? "", ...Object.values(row.remarks)]);
     const apart = APART.map((name) => entry.first.record[name]).filter((value) => value !== null && value !== undefined);
     entry.remarks = unique(parts.flatMap((row) => Object.keys(row.remarks)));
     entry.text = [entry.first.record.case, fileOf(entry.first).name, ...apart, ...told].join(" ").toLowerCase();

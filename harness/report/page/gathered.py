@@ -14,6 +14,8 @@ from harness.report.remarks import remarks
 
 # What the timeline of a record is made of. It is drawn, and so is not among the record's numbers a second time.
 DRAWN = "rounds_ms"
+# The outcome of a case that has its numbers, and so is there already.
+MEASURED = "measured"
 # The measurements that are timed apart and have to agree, with the number of each.
 _AGREEING = {"latency": "p50_ms", "throughput": "images_per_second"}
 
@@ -30,8 +32,9 @@ def gathered(paths: Sequence[Path], *, bound_pct: float) -> dict[str, Any]:
         bound_pct: by how many percent two times may differ and be called the same.
 
     Returns:
-        `files`, a dictionary each; `rows`, one for each measurement, with its whole `record`, the number of its `file`,
-        its `remarks` and its `rounds`; `pairs`, the rows that several files have, compared; and `bound_pct`.
+        `files`, a dictionary each; `rows`, one for each measurement and for each case that gave none, with its whole
+        `record`, the number of its `file`, its `remarks` and its `rounds`; `pairs`, the rows that several files have,
+        compared; and `bound_pct`.
 
     Raises:
         UnreadableRun: a file is absent, is no JSON, or no run of this suite.
@@ -66,7 +69,16 @@ def _rows(index: int, content: Mapping[str, Any]) -> list[dict[str, Any]]:
         rows.append({"file": index, "record": kept, "remarks": told, "rounds": rounds})
     for row, sentence in _disagreements(rows):
         row["remarks"]["disagrees"] = f"disagrees: {sentence}"
-    return rows
+    outcomes = [{"file": index, "record": outcome, "remarks": {}, "rounds": None} for outcome in _outcomes(content)]
+    return rows + outcomes
+
+
+def _outcomes(content: Mapping[str, Any]) -> Iterable[Record]:
+    """Yield what came of the cases without a number, as `visionmark run` and `visionmark recover` write it."""
+    own = content["visionmark"]
+    for outcome in (*(own.get("outcomes") or ()), *((own.get("recovered") or {}).get("missing") or ())):
+        if outcome.get("outcome") != MEASURED:
+            yield dict(outcome)
 
 
 def _disagreements(rows: Sequence[Mapping[str, Any]]) -> Iterable[tuple[Mapping[str, Any], str]]:

@@ -116,9 +116,26 @@ const PICTURES = {
     }
   },
   versus(record, put) {
-    if (isNumber(record.ratio)) put(forest("B's time over A's, in turns", [{name: record.case, ratio: record.ratio, low: record.ratio_low, high: record.ratio_high}], record.bound_pct), "ratio");
+    const side = words(record.against ?? "B");
+    if (isNumber(record.ratio)) put(forest(`The time with ${side} over that without`, [{name: record.case, ratio: record.ratio, low: record.ratio_low, high: record.ratio_high}], record.bound_pct), "ratio");
+    if (!record.each_block?.length) return;
+    const made = chart({title: "The median of each block, in their turns", x_axis_label: "block", y_axis_label: "ms a batch"});
+    ["first", "second"].forEach((name, index) => {
+      const of = record.each_block.map((block, turn) => ({...block, turn})).filter((block) => block.side === name);
+      const data = source({x: of.map((block) => block.turn), y: of.map((block) => block.median_ms)});
+      hover(made, [made.scatter({source: data, x: {field: "x"}, y: {field: "y"}, size: 6, fill_color: COLOURS[index], line_color: null, legend_label: `${name} side`})], [["block", "@x"], ["ms", "@y{0.000}"]]);
+    });
+    legend(made);
+    put(made, "blocks");
   },
 };
+
+/** The layers of a profiled step that took longest. */
+function drawLayers({index, record}, place) {
+  const found = record.layers.filter((layer) => isNumber(layer.time_ms));
+  const name = (layer, number) => `${number + 1}. ${layer.name.slice(-60)}`;
+  put(place, bars("The costliest layers of a step", "ms", found.map((layer, number) => ({name: name(layer, number), value: layer.time_ms, colour: COLOURS[3]}))), `${index} layers`);
+}
 
 /** Ratios with their intervals, a line each, and the bound within which two times are called the same. */
 function forest(title, found, bound) {

@@ -5,7 +5,7 @@ const ONE_BATCH = ["latency", "streams"];
 const ANY = (entry) => Object.keys(entry.rows);
 const SERVED = ["served", "open_loop"];
 const caseOf = (entry) => entry.first.record.case;
-const mark = (entry) => (entry.first.record.outcome || isWrong(entry) ? "bad" : null);
+const mark = (entry) => (isWrong(entry) ? "bad" : null);
 const remarksColumn = prose("remarks", (entry) => entry.remarks.join(", "), {kind: "prose"});
 
 /** A column of a field that any of the entry's measurements may have. */
@@ -42,7 +42,8 @@ const TABLES = {
   ]],
   versus: ["A against B, in turns", [
     anyField("verdict", "verdict", {mark: (entry) => ({slower: "bad", worse: "bad", faster: "good"})[entry.first.record.verdict]}),
-    anyNumber("time ratio", "ratio", {digits: 3}), anyNumber("blocks", "blocks"), anyField("against", "against"), remarksColumn,
+    anyField("against", "against"), anyNumber("time ratio", "ratio", {digits: 3}), anyNumber("first p50 ms", "first.p50_ms"),
+    anyNumber("second p50 ms", "second.p50_ms"), anyNumber("blocks", "blocks"), anyField("reason", "reason", {kind: "prose"}), remarksColumn,
   ]],
   scenario: ["MLPerf scenarios (LoadGen)", [
     field("scenario", ["scenario"], "scenario"),
@@ -70,7 +71,7 @@ const TABLES = {
     anyNumber("s to threshold", "time_to_threshold_s", {digits: 1}), ...COST, remarksColumn,
   ]],
   outcome: ["What gave no number", [
-    prose("outcome", (entry) => words(entry.first.record.outcome), {mark}),
+    prose("outcome", (entry) => words(entry.first.record.outcome), {mark: (entry) => (["unsupported", "skipped"].includes(entry.first.record.outcome) ? null : "bad")}),
     prose("reason", (entry) => entry.first.record.reason ?? "", {kind: "prose"}),
   ]],
   other: ["Other measurements", [
@@ -178,15 +179,19 @@ function inside(entry, width) {
   // the measurements of one case mostly have one proof
   const proofs = Map.groupBy(rows, (row) => JSON.stringify(row.record.evidence));
   const evidence = [...proofs.values()].map((of) => element("details", {open: ""},
-    element("summary", {}, `Evidence of ${of.map((row) => words(row.record.measurement)).join(", ")}`),
+    element("summary", {}, `Evidence of ${of.map((row) => words(kindOf(row))).join(", ")}`),
     of[0].record.evidence ? fieldsOf(of[0], of[0].record.evidence, ["evidence"]) : "There is none in this file."));
   const others = rows.map((row) => {
     const {evidence: _, ...rest} = row.record;
-    return element("details", {}, element("summary", {}, `All else that was recorded of ${words(row.record.measurement)}`), fieldsOf(row, rest, []));
+    return element("details", {}, element("summary", {}, `All else that was recorded of ${words(kindOf(row))}`), fieldsOf(row, rest, []));
   });
   const pictures = element("div", {class: "pictures"});
   const line = element("tr", {class: "unfolded"}, element("td", {class: "inside", colspan: width},
     element("div", {class: "within"}, pictures, ...told, ...evidence, ...others)));
-  drawLater(pictures, () => rows.forEach((row) => drawPictures(row, pictures)));
+  drawLater(pictures, () => {
+    rows.forEach((row) => drawPictures(row, pictures));
+    const profiled = rows.find((row) => row.record.layers?.length);
+    if (profiled) drawLayers(profiled, pictures);
+  });
   return line;
 }
