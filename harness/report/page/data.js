@@ -2,7 +2,9 @@
 // {file, record, remarks, rounds}.
 
 const PAGE = JSON.parse(document.getElementById("data").textContent);
-PAGE.rows.forEach((row, index) => { row.index = index; });
+PAGE.rows.forEach((row, index) => {
+  row.index = index;
+});
 
 /** The value at a path, such as "top1.pct", or undefined. */
 function at(record, path) {
@@ -48,7 +50,9 @@ function entriesOf(rows) {
   for (const entry of entries.values()) {
     const parts = Object.values(entry.rows);
     const told = parts.flatMap((row) => [kindOf(row), row.record.outcome ?? "", ...Object.values(row.remarks)]);
-    const apart = APART.map((name) => entry.first.record[name]).filter((value) => value !== null && value !== undefined);
+    const apart = APART.map((name) => entry.first.record[name]).filter(
+      (value) => value !== null && value !== undefined,
+    );
     entry.remarks = unique(parts.flatMap((row) => Object.keys(row.remarks)));
     entry.text = [entry.first.record.case, fileOf(entry.first).name, ...apart, ...told].join(" ").toLowerCase();
   }
@@ -60,7 +64,9 @@ const ENTRIES = entriesOf(PAGE.rows);
 /** The row of an entry that has a field, looked for in measurements in their order. */
 function holder(entry, measurements, field) {
   const found = measurements.map((name) => entry.rows[name]).filter((row) => row !== undefined);
-  return found.find((row) => isNumber(at(row.record, field))) ?? found.find((row) => at(row.record, field) !== undefined);
+  return (
+    found.find((row) => isNumber(at(row.record, field))) ?? found.find((row) => at(row.record, field) !== undefined)
+  );
 }
 
 const AXES = ["model", "device", "precision", "engine", "settings"];
@@ -71,15 +77,22 @@ function accuracyOf(entry) {
   if (own) return own;
   const record = entry.first.record;
   const weights = at(record, "identity.weights_sha256");
-  return PAGE.rows.find((row) => ["accuracy", "coco"].includes(row.record.measurement) && weights !== undefined
-    && at(row.record, "identity.weights_sha256") === weights
-    && AXES.every((axis) => row.record[axis] === record[axis]));
+  return PAGE.rows.find(
+    (row) =>
+      ["accuracy", "coco"].includes(row.record.measurement) &&
+      weights !== undefined &&
+      at(row.record, "identity.weights_sha256") === weights &&
+      AXES.every((axis) => row.record[axis] === record[axis]),
+  );
 }
 
 /** Whether something speaks against the answers of an entry: a floor that is missed, or a loss that is proven. */
 function isWrong(entry) {
   const accuracy = accuracyOf(entry)?.record ?? {};
   const parity = entry.rows.parity?.record ?? {};
-  return accuracy.absolute === "fails" || at(accuracy, "paired.verdict") === "fails"
-    || (isNumber(parity.sqnr_db) && parity.sqnr_db < parity.sqnr_floor_db);
+  return (
+    accuracy.absolute === "fails" ||
+    at(accuracy, "paired.verdict") === "fails" ||
+    (isNumber(parity.sqnr_db) && parity.sqnr_db < parity.sqnr_floor_db)
+  );
 }

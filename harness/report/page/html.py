@@ -12,7 +12,10 @@ from typing import Any
 
 FOLDER = Path(__file__).parent
 # In this order: a later one uses what an earlier one defines.
-PROGRAM = ("data.js", "cells.js", "tables.js", "charts.js", "pictures.js", "overview.js", "page.js")
+PROGRAM = (
+    *("data.js", "cells.js", "charts.js", "columns.js", "tables.js"),
+    *("rounds.js", "comparisons.js", "pictures.js", "runs.js", "front.js", "page.js"),
+)
 # The largest integer that JavaScript's numbers hold with all those below it.
 _MOST_INTEGER = 2**53
 
