@@ -131,7 +131,9 @@ class Browser:
         """Return when every picture that is in the page is drawn; the program asks for them in the next frame."""
         self.driver.execute_async_script(
             """const done = arguments[0];
-            const look = () => (Bokeh.documents.every((one) => one.is_idle) ? done() : requestAnimationFrame(look));
+            const isDrawn = () => document.querySelector("[data-picture]:not([data-drawn])") === null;
+            const isIdle = () => Bokeh.documents.every((one) => one.is_idle);
+            const look = () => (isDrawn() && isIdle() ? done() : requestAnimationFrame(look));
             requestAnimationFrame(() => requestAnimationFrame(look));"""
         )
 
@@ -319,6 +321,13 @@ def test_every_kind_of_row_has_its_table(browser, made):
     assert browser.column("versus", "time ratio") == ["1.210 (1.180–1.250)"]
     assert "0.031" in browser.column("case", "TFLOP/s")
     assert browser.column("other", "measurement") == ["overhead", "something new"]
+
+
+def test_the_machines_and_versions_of_every_file_are_told(browser, made):
+    browser.show(made[0])
+    told = browser.run("return document.getElementById('machines').textContent")
+    assert told.count("2.14.1") == told.count("A processor") == 2
+    assert "2026-11-26T00:03:21+00:00" in told and "-k fbnetc_100" in told
 
 
 def test_the_front_is_that_of_the_choice(browser, made):

@@ -188,7 +188,10 @@ function put(place, made, name, kind = "picture") {
   const [title] = made.tags;
   const box = element("div", {role: "img", "aria-label": title || name, "data-picture": name});
   place.append(element("div", {class: kind}, title ? element("h3", {}, title) : null, box));
-  show(made, box).then((view) => drawings.push({box, view}));
+  show(made, box).then((view) => {
+    drawings.push({box, view});
+    box.setAttribute("data-drawn", "");
+  });
 }
 
 /** Draw in the next frame, when a place has its width, unless it is out of the page again by then. */

@@ -87,12 +87,15 @@ function speedAgainstRight(entries, redraw) {
 }
 
 function drawnFront(points) {
+  const speeds = points.flatMap((one) => [one.speed, one.speed_low]);
+  const isLog = Math.min(...speeds) > 0 && Math.max(...speeds) / Math.min(...speeds) > 10;
   const made = chart({
     x_axis_label: chosen.judged,
-    y_axis_label: "images/s",
+    y_axis_label: isLog ? "images/s, logarithmic" : "images/s",
+    y_axis_type: isLog ? "log" : "linear",
     height: 380,
     x_range: new Bokeh.DataRange1d({range_padding: 0.2}),
-    y_range: fromZero(),
+    y_range: isLog ? new Bokeh.DataRange1d() : fromZero(),
   });
   const front = paretoFront(points).map((index) => points[index]);
   const engine = ({entry}) => entry.first.record.engine;
