@@ -13,6 +13,7 @@ SUBCOMMANDS = {
     "manifests": ("commands.manifests.command", "check Kubernetes manifests: the schemas, and what they miss"),
     "pipeline": ("commands.pipeline.command", "compile or run the Kubeflow pipeline; its tasks call it too"),
     "recover": ("commands.recover", "make a JSON file of the journal of a run that was killed"),
+    "report": ("commands.report", "make one page of files of results, with every row, its evidence and pictures"),
     "run": ("commands.run.command", "a run of pytest over the machines of a cluster, each case on one of its own"),
     "train": ("commands.train.command", "train a model on labelled images, in one process or several"),
     "telemetry": ("commands.telemetry", "the collector that samples the machine while something is measured"),
