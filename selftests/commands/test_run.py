@@ -1,0 +1,378 @@
+"""`visionmark run`: a case that takes its process with it is told as what it was, and takes no other with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from commands.run.alone import journal_of_our_own
+from commands.run.plan import describe, groups_of, plan_cases
+from commands.run.process import WatchedProcess
+from commands.run.supervised import run_plan
+from commands.run.supervisor import Supervisor
+from harness.host.memory_kills import MemoryReading, killed_for_memory, read_memory
+from harness.report.comparison import read_run
+from harness.report.journal import append_line, read_entries
+from harness.report.outcomes import Ending, needs_new_process, outcome_of_ending, outcome_of_error
+from harness.report.pace import Pace, in_words
+from harness.report.supervised import case_states
+from selftests.inside import ROOT
+
+CHILD = Path(__file__).with_name("cases_child.py")
+ENGINES = ("eager", "trace", "script")
+NINE = [f"m-cpu-fp32-bs{batch}-{engine}" for engine in ENGINES for batch in (1, 2, 4)]
+
+
+def a_test(name, **changed):
+    engine, batch = name.rpartition("-")[2], int(name.split("-bs")[1].split("-")[0])
+    parts = {"model": "m", "device": "cpu", "precision": "fp32", "batch": batch, "engine": engine}
+    told = {"never": None, "lacks": None, "gap": None, "expected_s": 2.0}
+    return {"name": name, "test": f"t.py::test[{name}]", "parts": parts, **told, **changed}
+
+
+def found_of(*tests, named=None):
+    return {"tests": tests, "identity": "same", "named": named or {}, "allows_skips": False}
+
+
+def start_child(journal, faults, variables, names, number, log):
+    words = [sys.executable, str(CHILD), str(journal), str(os.getpid()), "\n".join(names), json.dumps(faults)]
+    return WatchedProcess(words, {**os.environ, "PYTHONPATH": str(ROOT), **variables}, log)
+
+
+class SupervisedRun:
+    """A run of children that stand for pytest."""
+
+    def __init__(self, folder):
+        self.out = folder / "out.json"
+        self.journal = folder / "out.jsonl"
+        self.said = []
+
+    def __call__(self, *tests, faults=None, variables=None, resumes=False, timeout_s=30.0, named=None):
+        found = found_of(*(tests or map(a_test, NINE)), named=named)
+        earlier = case_states(read_entries(self.journal))
+        planned = plan_cases(found, earlier, took_s={}, resumes=resumes)
+        start = partial(start_child, self.journal, faults or {}, variables or {})
+        self.said.clear()
+        return run_plan(planned, found, self.out, start, case_timeout_s=timeout_s, say=self.said.append)
+
+    @property
+    def outcomes(self):
+        return {one["case"]: one["outcome"] for one in self.document["visionmark"]["outcomes"]}
+
+    @property
+    def reasons(self):
+        return {one["case"]: one["reason"] for one in self.document["visionmark"]["outcomes"]}
+
+    @property
+    def document(self):
+        return json.loads(self.out.read_text())
+
+    @property
+    def text(self):
+        return "\n".join(self.said)
+
+    def begun(self):
+        return [entry["opened"] for entry in read_entries(self.journal) if "opened" in entry]
+
+
+@pytest.fixture
+def run(tmp_path):
+    return SupervisedRun(tmp_path)
+
+
+def test_of_nine_cases_three_are_typed_and_six_are_measured(run):
+    faults = {NINE[1]: "segv", NINE[3]: "hang", NINE[8]: "memory"}
+    assert run(faults=faults, timeout_s=3.0) == 1
+    assert {name: run.outcomes[name] for name in faults} == {
+        **{NINE[1]: "crashed: SIGSEGV", NINE[3]: "timeout", NINE[8]: "out_of_memory"},
+    }
+    assert [run.outcomes[name] for name in NINE if name not in faults] == ["measured"] * 6
+    assert [row["name"] for row in run.document["benchmarks"]] == [name for name in NINE if name not in faults]
+    assert sorted(run.begun()) == sorted(NINE), "each is begun once"
+    assert "in stand_still (cases_child.py:" in run.reasons[NINE[3]], "a hang says where"
+    assert "in misbehave (cases_child.py:" in run.reasons[NINE[1]], "and so does a crash"
+    assert "case 9 of 9" in run.text
+    assert "6 measured" in run.text
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "words"),
+    [
+        ("kill", "crashed: SIGKILL", "nothing shows that memory was short"),
+        ("bad_alloc", "out_of_memory", "std::bad_alloc"),
+        ("memory", "out_of_memory", "MemoryError"),
+        ("lost", "device_lost", "fallen off the bus"),
+        ("at_exit", "crashed: SIGSEGV", "after the last test of the case"),
+        ("exit3", "failed", "exit status 3"),
+        ("torn", "crashed: SIGKILL", "killed from outside"),
+    ],
+)
+def test_what_ends_a_process_is_told_of_its_case_alone(run, fault, outcome, words):
+    names = NINE[:3]
+    at = 2 if fault == "at_exit" else 1
+    assert run(*map(a_test, names), faults={names[at]: fault}) == 1
+    assert run.outcomes == {**dict.fromkeys(names, "measured"), names[at]: outcome}
+    assert words in run.reasons[names[at]]
+    assert (names[at] in [row["name"] for row in run.document["benchmarks"]]) == (fault == "at_exit")
+
+
+def test_a_kill_by_the_kernel_is_out_of_memory(tmp_path):
+    """The kernel's count of such kills is one more after the process ended by SIGKILL."""
+    planned = plan_cases(found_of(a_test(NINE[0])), {}, took_s={}, resumes=False)
+
+    class Killed:
+        def wait(self, within_s):
+            return -signal.SIGKILL
+
+        def kill(self):
+            return -signal.SIGKILL
+
+        def printed(self):
+            return ""
+
+    counts = [MemoryReading(4, 0, 50.0), MemoryReading(5, 0, 50.0)]
+    supervisor = Supervisor(
+        *(tmp_path / "j.jsonl", tmp_path, lambda names, number, log: Killed(), Pace({}), [].append),
+        case_timeout_s=None,
+        memory=lambda: counts.pop(0) if len(counts) > 1 else counts[0],
+    )
+    supervisor.run(groups_of(planned)[0])
+    state = case_states(read_entries(tmp_path / "j.jsonl"))[NINE[0]]
+    assert state.outcome == "out_of_memory"
+    assert "of its control group rose from 4 to 5" in state.reason
+
+
+def test_what_is_proven_is_left_out_and_the_rest_runs(run):
+    assert run(faults={NINE[4]: "kill"}) == 1
+    assert run(resumes=True) == 0
+    assert run.begun()[9:] == [NINE[4]], "only what was not measured is begun again"
+    assert run.outcomes == dict.fromkeys(NINE, "measured")
+    assert len(run.document["benchmarks"]) == 9
+
+
+@pytest.mark.parametrize("change", ["identity", "tests"])
+def test_what_was_measured_as_something_else_is_measured_again(run, change):
+    name = NINE[0]
+    assert run(a_test(name), variables={"IDENTITY": "other"} if change == "identity" else {}) in (0, 1)
+    again = a_test(name) if change == "identity" else a_test(name, test="t.py::another")
+    run(again, resumes=True)
+    assert run.begun() == [name, name]
+    assert len(run.document["benchmarks"]) == 1, "and the number of before is not in the file"
+
+
+class Tree:
+    """A supervised run as a process, whose fourth case hangs, and which has begun that one."""
+
+    def __init__(self, run):
+        code = (
+            "import sys\n"
+            "from pathlib import Path\n"
+            "from selftests.commands.test_run import SupervisedRun, NINE\n"
+            "sys.exit(SupervisedRun(Path(sys.argv[1]))(faults={NINE[3]: 'hang'}, timeout_s=600))\n"
+        )
+        words = [sys.executable, "-c", code, str(run.out.parent)]
+        self.process = subprocess.Popen(words, cwd=ROOT, start_new_session=True)
+        wait_for(lambda: NINE[3] in run.begun())
+        self.child = [entry["run"]["process"] for entry in read_entries(run.journal) if "run" in entry][-1]
+
+    def end(self, number):
+        os.kill(self.process.pid, number)
+        return self.process.wait(timeout=60)
+
+
+@pytest.fixture
+def tree(run):
+    started = Tree(run)
+    yield started
+    started.process.kill()
+    started.process.wait()
+
+
+def wait_for(is_so, within_s=60.0):
+    until = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def is_gone(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_a_kill_of_the_whole_tree_loses_the_case_that_ran_and_no_more(tree, run):
+    assert not is_gone(tree.child)
+    assert tree.end(signal.SIGKILL) == -signal.SIGKILL
+    wait_for(lambda: is_gone(tree.child))  # the kernel ends it with its starter
+    assert run(resumes=True) == 0
+    assert run.begun()[4:] == NINE[3:]
+    assert len(run.document["benchmarks"]) == 9
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_stopped_ends_its_child_and_writes_what_it_has(tree, run, number, status):
+    assert tree.end(number) == status
+    assert is_gone(tree.child)
+    assert [run.outcomes[name] for name in NINE] == ["measured"] * 3 + ["unfinished"] * 6
+    assert f"{number.name}: the run was stopped while it was measured" in run.reasons[NINE[3]]
+    assert "not begun" in run.reasons[NINE[4]]
+    assert run.document["visionmark"]["stopped_by"] == number.name
+    assert run(resumes=True) == 0
+    assert run.begun()[4:] == NINE[3:]
+
+
+def test_two_runs_do_not_write_one_journal(tmp_path):
+    path = tmp_path / "out.jsonl"
+    with journal_of_our_own(path, is_new=True):
+        append_line(path, {"planned": []})
+        with pytest.raises(BlockingIOError), journal_of_our_own(path, is_new=False):
+            pass
+    with journal_of_our_own(path, is_new=False):
+        assert read_entries(path) == [{"planned": []}]
+    with journal_of_our_own(path, is_new=True):
+        assert read_entries(path) == []
+    assert len(list(tmp_path.glob("out.*Z*.jsonl"))) == 1, "that of the run before is kept"
+
+
+def test_the_file_is_one_that_compare_reads_with_its_rounds(run):
+    run(*map(a_test, NINE[:2]))
+    rows = read_run(run.out).rows
+    assert [row.rounds_s for row in rows.values()] == [(0.002,) * 3] * 2
+
+
+def test_nothing_of_what_was_named_is_5_and_a_hole_is_not(run):
+    absent = a_test(NINE[3], never="trace is not here: install it")
+    assert run(*map(a_test, NINE[:2]), absent) == 0
+    assert run.outcomes[NINE[3]] == "unsupported"
+    assert run.begun() == NINE[:2], "what cannot run needs no process"
+    assert run(*map(a_test, NINE[:2]), absent, named={"engine": ["eager", "trace"]}) == 5
+    assert "NOT MEASURED: engine trace: trace is not here" in run.text
+    assert run(absent) == 5
+
+
+def test_progress_says_how_far_it_is_and_about_how_long():
+    now = [0.0]
+    pace = Pace(dict.fromkeys(map(str, range(144)), 10.0), lambda: now[0])
+    assert pace.begin("0") == "case 1 of 144: 0, about 24 min left"
+    for case in range(6):
+        pace.begin(str(case))
+        now[0] += 17.4
+        pace.end(str(case))
+    assert pace.begin("6") == "case 7 of 144: 6, about 40 min left"
+    unknown = Pace({"a": None, "b": None, "c": None}, lambda: now[0])
+    assert unknown.begin("a") == "case 1 of 3: a, how long the rest takes is not known yet"
+    now[0] += 30
+    unknown.end("a")
+    assert unknown.begin("b") == "case 2 of 3: b, about 60 s left"
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (89, "89 s"), (2400, "40 min"), (7500, "2 h 5 min")])
+def test_a_time_is_told_as_a_person_says_it(seconds, words):
+    assert in_words(seconds) == words
+
+
+def test_the_plan_says_what_runs_what_not_and_how_long():
+    tests = [a_test(NINE[0]), a_test(NINE[1]), a_test(NINE[3], never="no"), a_test(NINE[6], expected_s=None)]
+    tests += [a_test(NINE[4], gap="notyet: the kernel is missing"), a_test(NINE[5], lacks="needs images")]
+    planned = plan_cases(found_of(*tests), {}, took_s={NINE[1]: 600.0}, resumes=False)
+    text = "\n".join(describe(planned, None))
+    assert f"run {NINE[0]}: 1 tests, about 10 s by the durations asked for" in text
+    assert f"run {NINE[1]}: 1 tests, about 10 min by an earlier run" in text
+    assert f"run {NINE[6]}: 1 tests, of unknown length" in text
+    assert "expected to fail: notyet: the kernel is missing" in text
+    assert "unsupported 1: no" in text
+    assert "skipped 1: needs images" in text
+    assert "4 of 6 cases run in 3 processes: about 11 min, and 1 cases of unknown length" in text
+    assert "1 cases have no deadline" in text
+    assert [case.deadline_s(None) for case in planned if case.state is None] == [1800, 6000, 1800, None]
+    assert planned[0].deadline_s(7.0) == 7.0
+
+
+V2 = {"sys/fs/cgroup/a/memory.events": "oom 1\noom_kill 2\n", "proc/self/cgroup": "0::/a\n"}
+V2_FULL = {
+    **V2,
+    "sys/fs/cgroup/a/memory.max": "1000\n",
+    "sys/fs/cgroup/a/memory.current": "990\n",
+    "sys/fs/cgroup/a/memory.stat": "anon 1\ninactive_file 20\n",
+}
+V1 = {
+    "proc/self/cgroup": "4:memory:/a\n",
+    "sys/fs/cgroup/memory/a/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n",
+    "proc/vmstat": "nr_free 9\noom_kill 7\n",
+    "proc/meminfo": "MemTotal: 200 kB\nMemAvailable: 50 kB\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "reading"),
+    [
+        ({}, MemoryReading(None, None, None)),
+        (V2, MemoryReading(2, None, None)),
+        (V2_FULL, MemoryReading(2, None, 3.0)),
+        (V1, MemoryReading(3, 7, 25.0)),
+    ],
+    ids=["none", "v2", "limit", "v1"],
+)
+def test_the_kernels_counters_are_read_of_both_versions_of_control_groups(tmp_path, files, reading):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert read_memory(tmp_path) == reading
+
+
+def test_only_what_the_kernel_shows_is_evidence_of_want_of_memory():
+    calm = MemoryReading(2, 5, 60.0)
+    assert killed_for_memory(calm, calm, calm) is None
+    assert "of its control group rose from 2 to 3" in killed_for_memory(calm, calm, MemoryReading(3, 5, 60.0))
+    assert "of this machine rose from 5 to 6" in killed_for_memory(calm, calm, MemoryReading(2, 6, 60.0))
+    assert "1.0% of the memory was left" in killed_for_memory(calm, MemoryReading(2, 5, 1.0), calm)
+    unknown = MemoryReading(None, None, None)
+    assert killed_for_memory(unknown, unknown, unknown) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "outcome"),
+    [
+        ("OutOfMemoryError", "CUDA out of memory. Tried to allocate 2.00 GiB", "out_of_memory"),
+        (
+            "RuntimeError",
+            "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory",
+            "out_of_memory",
+        ),
+        ("RuntimeError", "std::bad_alloc", "out_of_memory"),
+        ("MemoryError", "", "out_of_memory"),
+        ("RuntimeError", "CUDA error: uncorrectable ECC error encountered", "device_lost"),
+        ("RuntimeError", "level_zero backend failed with error: 20 (UR_RESULT_ERROR_DEVICE_LOST)", "device_lost"),
+        ("WrongAnswers", "its memory format is out of memory order", "failed"),
+        ("ValueError", "no such layer", "failed"),
+    ],
+)
+def test_what_a_failed_test_says_is_typed(error, text, outcome):
+    assert outcome_of_error(error, text) == outcome
+    assert needs_new_process(error, text) == (outcome != "failed")
+
+
+def test_a_context_that_is_spoilt_needs_a_new_process_and_is_a_failure():
+    text = "CUDA error: an illegal memory access was encountered"
+    assert outcome_of_error("RuntimeError", text) == "failed"
+    assert needs_new_process("RuntimeError", text)
+
+
+def test_a_kill_without_evidence_is_no_want_of_memory():
+    assert outcome_of_ending(Ending(-9, "MemoryError")) == (
+        "crashed: SIGKILL",
+        "killed from outside, and nothing shows that memory was short",
+    )
+    assert outcome_of_ending(Ending(-9, "", memory="the kernel's count"))[0] == "out_of_memory"
+    assert outcome_of_ending(Ending(139, ""))[0] == "crashed: SIGSEGV"
+    assert outcome_of_ending(Ending(-11, "", hung_s=5.0))[0] == "timeout"
