@@ -25,14 +25,14 @@ TABLE_WIDTH = 160
 
 
 def states_of(journal: Path, planned: Sequence[PlannedCase], identity: str) -> list[CaseState]:
-    """Return the state of each case of a plan, from the journal where a process with this identity has begun it."""
+    """Return the state of each case of a plan: of this run, or of an earlier one that measured it as the same."""
     found = case_states(read_entries(journal))
     states = []
     for case in planned:
         kept = found.get(case.name)
         if case.state is not None:
             states.append(case.state)
-        elif kept is not None and kept.identity in (identity, None):
+        elif kept is not None and (kept.is_of_last_run or kept.identity == identity):
             states.append(kept)
         else:
             states.append(CaseState(case.name, UNFINISHED, "not begun: the run was stopped before it"))

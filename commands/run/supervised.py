@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -112,6 +113,7 @@ def run_plan(
     case_timeout_s: float | None = None,
     command: Sequence[str] = (),
     say: Callable[[str], None] = SAY,
+    clock: Callable[[], float] = time.monotonic,
 ) -> int:
     """Run the cases of a plan, write the file after every process, print the table, and return the exit status.
 
@@ -123,6 +125,7 @@ def run_plan(
         case_timeout_s: after how many seconds a case is ended, None for the default of each case.
         command: the arguments, for the file.
         say: prints a line.
+        clock: gives seconds, for the deadlines.
 
     Raises:
         OSError: the journal or the file cannot be written.
@@ -131,7 +134,7 @@ def run_plan(
     logs.mkdir(parents=True, exist_ok=True)
     groups = groups_of(planned)
     pace = Pace(expected_by_case(groups))
-    supervisor = Supervisor(journal, logs, start, pace, say, case_timeout_s=case_timeout_s)
+    supervisor = Supervisor(journal, logs, start, pace, say, case_timeout_s=case_timeout_s, clock=clock)
     append_line(journal, {"planned": [case.name for case in planned], "command": list(command)})
     say(f"{sum(map(len, groups))} of {len(planned)} cases run, in {len(groups)} processes; the journal is {journal}")
 

@@ -24,8 +24,9 @@ INTERRUPTED_STATUS = 130
 INTERNAL_ERROR = 3
 
 _MEMORY = re.compile(
-    r"out of (?:device |host |gpu )?memory|OutOfMemory|MemoryError|bad_alloc|(?:can't|cannot|failed to) allocate memory"
-    r"|not enough memory|OUT_OF_(?:HOST_|DEVICE_|RESOURCE_)?MEMORY|MEMORY_ALLOCATION|STATUS_ALLOC_FAILED"
+    r"out of (?:device |host |gpu )?memory|OutOfMemory|MemoryError|(?:std::)?bad_alloc"
+    r"|(?:can't|cannot|failed to) allocate memory|not enough memory"
+    r"|OUT_OF_(?:HOST_|DEVICE_|RESOURCE_)?MEMORY|MEMORY_ALLOCATION|STATUS_ALLOC_FAILED"
     r"|Available memory of \d+ is smaller",
     re.IGNORECASE,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.report.outcomes import (
@@ -36,6 +36,7 @@ class CaseState:
         tests: the tests that ran; empty if it did not get to its end.
         identity: the digest of what its process was told to measure, None if no process began it.
         details: what else is known of how its process ended.
+        is_of_last_run: whether the last run in the journal began it, and not one that it goes on with.
     """
 
     case: str
@@ -46,6 +47,7 @@ class CaseState:
     tests: tuple[str, ...] = ()
     identity: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
+    is_of_last_run: bool = False
 
     def stands_for(self, tests: Collection[str], identity: str) -> bool:
         """Return whether these tests of the case have been measured and proven as the same."""
@@ -71,10 +73,11 @@ def case_states(entries: Iterable[Mapping[str, Any]]) -> dict[str, CaseState]:
         entries: the lines of the journal, see `fixtures.journal`.
     """
     attempts: dict[str, tuple[int, _Attempt]] = {}
-    process, identity = 0, None
+    process, identity, last_run = 0, None, 0
     for entry in entries:
         if "run" in entry or "planned" in entry:
             process, identity = process + 1, entry.get("identity") if "run" in entry else None
+            last_run = process if "planned" in entry else last_run
             continue
         case = _case_of_line(entry)
         if case is None:
@@ -82,7 +85,10 @@ def case_states(entries: Iterable[Mapping[str, Any]]) -> dict[str, CaseState]:
         if case not in attempts or attempts[case][0] != process:
             attempts[case] = process, _Attempt(identity)
         _take(attempts[case][1], entry)
-    return {case: _state(case, attempt) for case, (_, attempt) in attempts.items()}
+    return {
+        case: replace(_state(case, attempt), is_of_last_run=process >= last_run)
+        for case, (process, attempt) in attempts.items()
+    }
 
 
 def supervised_json(

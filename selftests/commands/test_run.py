@@ -2,85 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import time
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from commands.run.alone import journal_of_our_own
 from commands.run.plan import describe, groups_of, plan_cases
-from commands.run.process import WatchedProcess
-from commands.run.supervised import run_plan
 from commands.run.supervisor import Supervisor
+from harness.files import CHECKOUT
 from harness.host.memory_kills import MemoryReading, killed_for_memory, read_memory
 from harness.report.comparison import read_run
 from harness.report.journal import append_line, read_entries
 from harness.report.outcomes import Ending, needs_new_process, outcome_of_ending, outcome_of_error
 from harness.report.pace import Pace, in_words
 from harness.report.supervised import case_states
-from selftests.inside import ROOT
-
-CHILD = Path(__file__).with_name("cases_child.py")
-ENGINES = ("eager", "trace", "script")
-NINE = [f"m-cpu-fp32-bs{batch}-{engine}" for engine in ENGINES for batch in (1, 2, 4)]
-
-
-def a_test(name, **changed):
-    engine, batch = name.rpartition("-")[2], int(name.split("-bs")[1].split("-")[0])
-    parts = {"model": "m", "device": "cpu", "precision": "fp32", "batch": batch, "engine": engine}
-    told = {"never": None, "lacks": None, "gap": None, "expected_s": 2.0}
-    return {"name": name, "test": f"t.py::test[{name}]", "parts": parts, **told, **changed}
-
-
-def found_of(*tests, named=None):
-    return {"tests": tests, "identity": "same", "named": named or {}, "allows_skips": False}
-
-
-def start_child(journal, faults, variables, names, number, log):
-    words = [sys.executable, str(CHILD), str(journal), str(os.getpid()), "\n".join(names), json.dumps(faults)]
-    return WatchedProcess(words, {**os.environ, "PYTHONPATH": str(ROOT), **variables}, log)
-
-
-class SupervisedRun:
-    """A run of children that stand for pytest."""
-
-    def __init__(self, folder):
-        self.out = folder / "out.json"
-        self.journal = folder / "out.jsonl"
-        self.said = []
-
-    def __call__(self, *tests, faults=None, variables=None, resumes=False, timeout_s=30.0, named=None):
-        found = found_of(*(tests or map(a_test, NINE)), named=named)
-        earlier = case_states(read_entries(self.journal))
-        planned = plan_cases(found, earlier, took_s={}, resumes=resumes)
-        start = partial(start_child, self.journal, faults or {}, variables or {})
-        self.said.clear()
-        return run_plan(planned, found, self.out, start, case_timeout_s=timeout_s, say=self.said.append)
-
-    @property
-    def outcomes(self):
-        return {one["case"]: one["outcome"] for one in self.document["visionmark"]["outcomes"]}
-
-    @property
-    def reasons(self):
-        return {one["case"]: one["reason"] for one in self.document["visionmark"]["outcomes"]}
-
-    @property
-    def document(self):
-        return json.loads(self.out.read_text())
-
-    @property
-    def text(self):
-        return "\n".join(self.said)
-
-    def begun(self):
-        return [entry["opened"] for entry in read_entries(self.journal) if "opened" in entry]
+from selftests.commands.supervised_runs import NINE, SupervisedRun, a_test, found_of, wait_for
 
 
 @pytest.fixture
@@ -89,13 +29,13 @@ def run(tmp_path):
 
 
 def test_of_nine_cases_three_are_typed_and_six_are_measured(run):
-    faults = {NINE[1]: "segv", NINE[3]: "hang", NINE[8]: "memory"}
-    assert run(faults=faults, timeout_s=3.0) == 1
-    assert {name: run.outcomes[name] for name in faults} == {
+    typed = (NINE[1], NINE[3], NINE[8])
+    assert run(faults={NINE[1]: "segv", NINE[8]: "memory"}, hangs=NINE[3]) == 1
+    assert {name: run.outcomes[name] for name in typed} == {
         **{NINE[1]: "crashed: SIGSEGV", NINE[3]: "timeout", NINE[8]: "out_of_memory"},
     }
-    assert [run.outcomes[name] for name in NINE if name not in faults] == ["measured"] * 6
-    assert [row["name"] for row in run.document["benchmarks"]] == [name for name in NINE if name not in faults]
+    assert [run.outcomes[name] for name in NINE if name not in typed] == ["measured"] * 6
+    assert [row["name"] for row in run.document["benchmarks"]] == [name for name in NINE if name not in typed]
     assert sorted(run.begun()) == sorted(NINE), "each is begun once"
     assert "in stand_still (cases_child.py:" in run.reasons[NINE[3]], "a hang says where"
     assert "in misbehave (cases_child.py:" in run.reasons[NINE[1]], "and so does a crash"
@@ -161,7 +101,7 @@ def test_what_is_proven_is_left_out_and_the_rest_runs(run):
 @pytest.mark.parametrize("change", ["identity", "tests"])
 def test_what_was_measured_as_something_else_is_measured_again(run, change):
     name = NINE[0]
-    assert run(a_test(name), variables={"IDENTITY": "other"} if change == "identity" else {}) in (0, 1)
+    assert run(a_test(name), variables={"IDENTITY": "other"} if change == "identity" else {}) == 0
     again = a_test(name) if change == "identity" else a_test(name, test="t.py::another")
     run(again, resumes=True)
     assert run.begun() == [name, name]
@@ -175,11 +115,11 @@ class Tree:
         code = (
             "import sys\n"
             "from pathlib import Path\n"
-            "from selftests.commands.test_run import SupervisedRun, NINE\n"
-            "sys.exit(SupervisedRun(Path(sys.argv[1]))(faults={NINE[3]: 'hang'}, timeout_s=600))\n"
+            "from selftests.commands.supervised_runs import SupervisedRun, NINE\n"
+            "sys.exit(SupervisedRun(Path(sys.argv[1]))(faults={NINE[3]: 'hang'}))\n"
         )
         words = [sys.executable, "-c", code, str(run.out.parent)]
-        self.process = subprocess.Popen(words, cwd=ROOT, start_new_session=True)
+        self.process = subprocess.Popen(words, cwd=CHECKOUT, start_new_session=True)
         wait_for(lambda: NINE[3] in run.begun())
         self.child = [entry["run"]["process"] for entry in read_entries(run.journal) if "run" in entry][-1]
 
@@ -194,13 +134,6 @@ def tree(run):
     yield started
     started.process.kill()
     started.process.wait()
-
-
-def wait_for(is_so, within_s=60.0):
-    until = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def is_gone(process):
