@@ -20,6 +20,7 @@ from commands.run.plan import PlannedCase, describe, expected_by_case, groups_of
 from commands.run.process import WatchedProcess
 from commands.run.results import exit_status, render, states_of, write_results
 from commands.run.supervisor import Supervisor
+from harness.host.memory_kills import MemoryReading, read_memory
 from harness.jobs.pytest_child import pytest_command
 from harness.jobs.sweep import CASE_VARIABLE
 from harness.report.journal import append_line, read_entries
@@ -114,6 +115,7 @@ def run_plan(
     command: Sequence[str] = (),
     say: Callable[[str], None] = SAY,
     clock: Callable[[], float] = time.monotonic,
+    memory: Callable[[], MemoryReading] = read_memory,
 ) -> int:
     """Run the cases of a plan, write the file after every process, print the table, and return the exit status.
 
@@ -126,6 +128,7 @@ def run_plan(
         command: the arguments, for the file.
         say: prints a line.
         clock: gives seconds, for the deadlines.
+        memory: reads what the kernel says of memory.
 
     Raises:
         OSError: the journal or the file cannot be written.
@@ -134,7 +137,7 @@ def run_plan(
     logs.mkdir(parents=True, exist_ok=True)
     groups = groups_of(planned)
     pace = Pace(expected_by_case(groups))
-    supervisor = Supervisor(journal, logs, start, pace, say, case_timeout_s=case_timeout_s, clock=clock)
+    supervisor = Supervisor(journal, logs, start, pace, say, case_timeout_s=case_timeout_s, clock=clock, memory=memory)
     append_line(journal, {"planned": [case.name for case in planned], "command": list(command)})
     say(f"{sum(map(len, groups))} of {len(planned)} cases run, in {len(groups)} processes; the journal is {journal}")
 

@@ -85,9 +85,8 @@ def outcome_of_ending(ending: Ending) -> tuple[str, str]:
     if name is not None:
         return f"crashed: {name}", f"its process ended{at}"
     lines = [line.strip() for line in ending.text.splitlines() if line.strip()]
-    said = next((line for line in reversed(lines) if "Error" in line or line.startswith("ERROR")), "")
-    outcome = outcome_of_error("", said) if ending.status != INTERNAL_ERROR else FAILED
-    return outcome, f"its process ended with exit status {ending.status}{': ' if said else ''}{said}"
+    said = next((line for line in reversed(lines) if "Error" in line or "ERROR" in line), "")
+    return outcome_of_error("", said), f"its process ended with exit status {ending.status}{': ' if said else ''}{said}"
 
 
 def outcome_of_error(error: str, text: str) -> str:

@@ -50,8 +50,8 @@ class CaseState:
     is_of_last_run: bool = False
 
     def stands_for(self, tests: Collection[str], identity: str) -> bool:
-        """Return whether these tests of the case have been measured and proven as the same."""
-        return self.outcome == MEASURED and self.identity == identity and set(tests) <= set(self.tests)
+        """Return whether these tests of the case have been measured and proven as the same, or shown a declared gap."""
+        return self.outcome in (MEASURED, UNSUPPORTED) and self.identity == identity and set(tests) <= set(self.tests)
 
 
 @dataclass
@@ -64,6 +64,11 @@ class _Attempt:
     gone: list[Mapping[str, str]] = field(default_factory=list)
     closed: Mapping[str, Any] | None = None
     ended: Mapping[str, Any] | None = None
+
+
+def is_supervised(entries: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether the journal is one of `visionmark run`, whose processes share it."""
+    return any("planned" in entry for entry in entries)
 
 
 def case_states(entries: Iterable[Mapping[str, Any]]) -> dict[str, CaseState]:

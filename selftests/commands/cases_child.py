@@ -2,8 +2,8 @@
 
     python cases_child.py JOURNAL STARTER CASES FAULTS
 
-CASES are names, a line each. FAULTS is JSON of a fault for each case: `segv`, `kill`, `hang`, `hang_terminated`,
-`bad_alloc`, `memory`, `lost`, `at_exit`, `exit3` or `torn`.
+CASES are names, a line each. FAULTS is JSON of a fault for each case: `segv`, `kill`, `hang`,
+`oom`, `bad_alloc`, `memory`, `lost`, `at_exit`, `exit3` or `torn`.
 """
 
 import faulthandler
@@ -53,7 +53,11 @@ def main(journal, starter, cases, faults):
 
 
 def misbehave(fault, case, write):
-    if fault in ("segv", "kill"):
+    if fault == "oom":
+        events = Path(os.environ["OOM_EVENTS"])
+        events.write_text("oom 1\noom_kill 5\n", encoding="utf-8")
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif fault in ("segv", "kill"):
         os.kill(os.getpid(), signal.SIGSEGV if fault == "segv" else signal.SIGKILL)
     elif fault == "hang":
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -13,6 +13,7 @@ from commands.run.plan import plan_cases
 from commands.run.process import WatchedProcess
 from commands.run.supervised import run_plan
 from harness.files import CHECKOUT
+from harness.host.memory_kills import read_memory
 from harness.report.journal import read_entries
 from harness.report.supervised import case_states
 
@@ -47,7 +48,7 @@ class SupervisedRun:
         self.now_s = 0.0
         self.hangs = None
 
-    def __call__(self, *tests, faults=None, variables=None, resumes=False, named=None, hangs=None):
+    def __call__(self, *tests, faults=None, variables=None, resumes=False, named=None, hangs=None, memory=read_memory):
         found = found_of(*(tests or map(a_test, NINE)), named=named)
         earlier = case_states(read_entries(self.journal))
         planned = plan_cases(found, earlier, took_s={}, resumes=resumes)
@@ -55,7 +56,16 @@ class SupervisedRun:
         start = partial(start_child, self.journal, faults, variables or {})
         self.said.clear()
         self.hangs = hangs
-        return run_plan(planned, found, self.out, start, case_timeout_s=100.0, say=self.said.append, clock=self._clock)
+        return run_plan(
+            planned,
+            found,
+            self.out,
+            start,
+            case_timeout_s=100.0,
+            say=self.said.append,
+            clock=self._clock,
+            memory=memory,
+        )
 
     def _clock(self):
         """Time stands still but for the case that hangs: for that one each look at the clock is some minutes later."""

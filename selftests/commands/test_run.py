@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from commands.__main__ import main
 from commands.run.alone import journal_of_our_own
-from commands.run.plan import describe, groups_of, plan_cases
-from commands.run.supervisor import Supervisor
+from commands.run.plan import describe, plan_cases
 from harness.files import CHECKOUT
 from harness.host.memory_kills import MemoryReading, killed_for_memory, read_memory
 from harness.report.comparison import read_run
 from harness.report.journal import append_line, read_entries
 from harness.report.outcomes import Ending, needs_new_process, outcome_of_ending, outcome_of_error
 from harness.report.pace import Pace, in_words
-from harness.report.supervised import case_states
 from selftests.commands.supervised_runs import NINE, SupervisedRun, a_test, found_of, wait_for
 
 
@@ -64,30 +65,17 @@ def test_what_ends_a_process_is_told_of_its_case_alone(run, fault, outcome, word
     assert (names[at] in [row["name"] for row in run.document["benchmarks"]]) == (fault == "at_exit")
 
 
-def test_a_kill_by_the_kernel_is_out_of_memory(tmp_path):
-    """The kernel's count of such kills is one more after the process ended by SIGKILL."""
-    planned = plan_cases(found_of(a_test(NINE[0])), {}, took_s={}, resumes=False)
-
-    class Killed:
-        def wait(self, within_s):
-            return -signal.SIGKILL
-
-        def kill(self):
-            return -signal.SIGKILL
-
-        def printed(self):
-            return ""
-
-    counts = [MemoryReading(4, 0, 50.0), MemoryReading(5, 0, 50.0)]
-    supervisor = Supervisor(
-        *(tmp_path / "j.jsonl", tmp_path, lambda names, number, log: Killed(), Pace({}), [].append),
-        case_timeout_s=None,
-        memory=lambda: counts.pop(0) if len(counts) > 1 else counts[0],
-    )
-    supervisor.run(groups_of(planned)[0])
-    state = case_states(read_entries(tmp_path / "j.jsonl"))[NINE[0]]
-    assert state.outcome == "out_of_memory"
-    assert "of its control group rose from 4 to 5" in state.reason
+def test_a_kill_by_the_kernel_is_out_of_memory(run, tmp_path):
+    """The process ends by SIGKILL, and the kernel's count of such kills is one more than before."""
+    events = tmp_path / "sys/fs/cgroup/a/memory.events"
+    events.parent.mkdir(parents=True)
+    events.write_text("oom 0\noom_kill 4\n")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/a\n")
+    names, memory = NINE[:3], partial(read_memory, tmp_path)
+    assert run(*map(a_test, names), faults={names[1]: "oom"}, variables={"OOM_EVENTS": str(events)}, memory=memory) == 1
+    assert run.outcomes == {**dict.fromkeys(names, "measured"), names[1]: "out_of_memory"}
+    assert run.reasons[names[1]].endswith("of its control group rose from 4 to 5")
 
 
 def test_what_is_proven_is_left_out_and_the_rest_runs(run):
@@ -181,6 +169,14 @@ def test_the_file_is_one_that_compare_reads_with_its_rounds(run):
     run(*map(a_test, NINE[:2]))
     rows = read_run(run.out).rows
     assert [row.rounds_s for row in rows.values()] == [(0.002,) * 3] * 2
+
+
+def test_the_journal_of_all_processes_can_be_recovered_alone(run, tmp_path, capsys):
+    run(faults={NINE[4]: "segv"})
+    out = tmp_path / "recovered.json"
+    assert main(["recover", str(run.journal), "--output", str(out)]) == 0
+    assert [row["name"] for row in json.loads(out.read_text())["benchmarks"]] == [*NINE[:4], *NINE[5:]]
+    assert f"crashed: SIGSEGV: {NINE[4]}" in capsys.readouterr().out
 
 
 def test_nothing_of_what_was_named_is_5_and_a_hole_is_not(run):
