@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.files import RESULTS, write_whole
 from harness.report.journal import read_entries, read_runs
@@ -61,7 +62,7 @@ def _recover_supervised(journal: Path, output: Path) -> int:
     """Write the rows of all processes of a run of `visionmark run`, which has one journal for them."""
     entries = read_entries(journal)
     states = list(case_states(entries).values())
-    last = next((entry for entry in reversed(entries) if "run" in entry), {})
+    last: dict[str, Any] = next((entry for entry in reversed(entries) if "run" in entry), {})
     rows = sum(len(state.rows) for state in states)
     if not rows:
         print(f"{journal}: its run has no row, and no file is written", file=sys.stderr)
