@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from harness.report.record_rows import Record
 
+# What the cells say that stand for a number which the sample does not support.
+NEEDS_MORE = "n<36, w<5: fewer rounds or windows than the number needs"
+
 
 def number(value: float | None, digits: int | None = None) -> str:
     """Return a number with as many digits as are worth reading, or so many; empty for None."""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from commands.run.supervisor import LOGS
 from harness.report.journal import JournalFile
 
 
@@ -35,9 +36,16 @@ def journal_of_our_own(path: Path, *, is_new: bool) -> Iterator[None]:
 
 
 def set_aside(out: Path, *, is_new: bool) -> None:
-    """Rename the file of an earlier run, so that it is not read as that of this one; it goes once this one is there."""
-    if is_new and out.is_file():
+    """Rename the file of an earlier run, so that it is not read as that of this one; it goes once this one is there.
+
+    The logs of its processes are deleted.
+    """
+    if not is_new:
+        return
+    if out.is_file():
         out.replace(out.with_name(f"{out.name}.before"))
+    for log in out.with_suffix(".logs").glob(LOGS):
+        log.unlink()
 
 
 @contextmanager

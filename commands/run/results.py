@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from commands.cells import percentile, rate
+from commands.cells import NEEDS_MORE, percentile, rate
 from commands.run.plan import PlannedCase
 from harness.files import write_whole
 from harness.report.journal import read_entries
@@ -69,16 +69,20 @@ def render(states: Sequence[CaseState], width: int = TABLE_WIDTH) -> str:
         is_number = heading not in ("case", "outcome", "remarks, or why not")
         table.add_column(heading, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
     rows = {row["case"]: row for row in rows_of(record for state in states for record, _ in state.rows)}
+    numbers = []
     shown = [state for state in states if state.outcome not in (UNSUPPORTED, SKIPPED)]
     for state in shown:
         row = rows.get(state.case, {})
         parity = row.get("parity", {}).get("sqnr_db")
         cells = (percentile(row, "p50"), percentile(row, "p99"), rate(row), "" if parity is None else f"{parity:.1f}")
         told = state.reason or ", ".join(remarks(row))
+        numbers.append(cells)
         table.add_row(state.case, state.outcome, *cells, told, style=None if state.outcome == MEASURED else "bold red")
     with console.capture() as capture:
         if shown:
             console.print(table)
+        if any(cell.startswith(("n<", "w<")) for cells in numbers for cell in cells):
+            console.print(f"{NEEDS_MORE}; --min-test-duration gives them time.")
         left_out = Counter((state.outcome, state.reason) for state in states if state.outcome in (UNSUPPORTED, SKIPPED))
         for (outcome, reason), count in left_out.most_common():
             console.print(f"{outcome} {count}: {reason}", markup=False, soft_wrap=True)

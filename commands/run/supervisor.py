@@ -24,6 +24,8 @@ from harness.report.supervised import case_states
 
 TICK_S = 0.25
 USAGE_ERROR = 4
+# The logs in their folder, numbered in the order of their processes.
+LOGS = "[0-9]*-*.txt"
 # Given the names of the cases and the number of the process, starts it.
 StartProcess = Callable[[Sequence[str], int, Path], WatchedProcess]
 
@@ -74,6 +76,8 @@ class Supervisor:
         self.usage_error: str | None = None
         self._journal, self._logs, self._start, self._pace, self._say = journal, logs, start, pace, say
         self._case_timeout_s, self._clock, self._memory = case_timeout_s, clock, memory
+        # what a run that is gone on with has printed stays
+        self._earlier_logs = len(list(logs.glob(LOGS)))
         self._processes = 0
 
     def stop(self, number: int) -> None:
@@ -94,7 +98,7 @@ class Supervisor:
         self._processes += 1
         model, engine = due[0].group
         slug = "".join(letter if letter.isalnum() or letter in "_.-" else "_" for letter in f"{model}-{engine}")
-        log = self._logs / f"{self._processes:03}-{slug}.txt"
+        log = self._logs / f"{self._earlier_logs + self._processes:03}-{slug}.txt"
         tail, attempt = JournalTail(self._journal), _Attempt()
         before = last = self._memory()
         process = self._start([case.name for case in due], self._processes, log)
@@ -155,7 +159,7 @@ class Supervisor:
         last = attempt.opened[-1] if attempt.opened else None
         if not is_early and last is not None and last in attempt.failed and last not in attempt.closed:
             state = case_states(attempt.entries)[last]
-            self._say(f"  {state.outcome}: {state.reason}; a new process goes on")
+            self._say(f"  {state.outcome}: {state.reason}")
             return over | {last}
         if not is_early and ending.status == USAGE_ERROR and last is None and self._processes == 1:
             self.usage_error = ending.text

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from commands.__main__ import main
-from commands.run.alone import journal_of_our_own
+from commands.run.alone import journal_of_our_own, set_aside
 from commands.run.plan import describe, plan_cases
 from harness.files import CHECKOUT
 from harness.host.memory_kills import MemoryReading, killed_for_memory, read_memory
@@ -82,6 +82,8 @@ def test_what_is_proven_is_left_out_and_the_rest_runs(run):
     assert run(faults={NINE[4]: "kill"}) == 1
     assert run(resumes=True) == 0
     assert run.begun()[9:] == [NINE[4]], "only what was not measured is begun again"
+    logs = run.out.with_suffix(".logs")
+    assert len(list(logs.iterdir())) == 5, "each process has a log of its own: three, one after the kill, one now"
     assert run.outcomes == dict.fromkeys(NINE, "measured")
     assert len(run.document["benchmarks"]) == 9
 
@@ -163,6 +165,36 @@ def test_two_runs_do_not_write_one_journal(tmp_path):
     with journal_of_our_own(path, is_new=True):
         assert read_entries(path) == []
     assert len(list(tmp_path.glob("out.*Z*.jsonl"))) == 1, "that of the run before is kept"
+
+
+def test_what_an_earlier_run_left_is_not_read_as_of_this_one(tmp_path):
+    out, log = tmp_path / "out.json", tmp_path / "out.logs" / "001-m-eager.txt"
+    log.parent.mkdir()
+    for path in (out, log):
+        path.write_text("earlier")
+    set_aside(out, is_new=False)
+    assert out.exists() and log.exists(), "a run that goes on keeps them"
+    set_aside(out, is_new=True)
+    assert not out.exists() and not log.exists()
+    assert (tmp_path / "out.json.before").read_text() == "earlier", "no number is lost before there is a new one"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-x"], "-x: a run goes on after a failure"),
+        (["--maxfail=2"], "--maxfail=2: a run goes on"),
+        (["-n", "2"], "-n: cases that run beside each other would not be timed"),
+        (["--journal", "j.jsonl"], "--journal: the journal lies beside the file of --benchmark-json"),
+        (["--collect-only"], "--plan says what would run"),
+        (["--cluster", "h:1", "--resume"], "--resume is of a run on this machine"),
+        (["--cluster", "h:1", "--case-timeout", "3"], "--case-timeout is of a run on this machine"),
+    ],
+)
+def test_what_a_supervised_run_cannot_obey_is_a_usage_error(arguments, words, capsys, monkeypatch):
+    monkeypatch.delenv("OUTPUT_DIR", raising=False)
+    assert main(["run", *arguments]) == 4
+    assert words in capsys.readouterr().err
 
 
 def test_the_file_is_one_that_compare_reads_with_its_rounds(run):
