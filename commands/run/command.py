@@ -22,7 +22,6 @@ from harness.files import RESULTS, write_whole
 from harness.jobs.crews.address import NoCluster
 from harness.jobs.crews.cluster import joined
 from harness.jobs.crews.versions import DifferentVersions
-from harness.jobs.spawn import JobFailed
 from harness.jobs.sweep import CasePiece, CaseResult, sweep_jobs
 from harness.measure.bulk.shifts import Piece
 from harness.report.merged import merged
@@ -99,6 +98,8 @@ def sweep(address: str, pieces: Sequence[CasePiece], out: Path) -> int:
         NoCluster: the cluster cannot be used.
         DifferentVersions: its nodes have other versions.
     """
+    from harness.jobs.spawn import JobFailed  # loads torch, and who watches cases on this machine needs little memory
+
     found: dict[int, tuple[str, CaseResult]] = {}
     lost = ""
     with joined(address) as nodes:

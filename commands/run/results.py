@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from commands.cells import NEEDS_MORE, percentile, rate
-from commands.run.plan import PlannedCase
 from harness.files import write_whole
 from harness.report.journal import read_entries
 from harness.report.outcomes import MEASURED, SKIPPED, UNFINISHED, UNSUPPORTED, WELL
+from harness.report.plan import PlannedCase
 from harness.report.record_rows import rows_of
 from harness.report.remarks import remarks
 from harness.report.supervised import CaseState, case_states, supervised_json

@@ -16,7 +16,6 @@ from typing import Any
 
 from commands.run.alone import journal_of_our_own, set_aside, signals_heard
 from commands.run.collecting import collect
-from commands.run.plan import PlannedCase, describe, expected_by_case, groups_of, plan_cases
 from commands.run.process import WatchedProcess
 from commands.run.results import exit_status, render, states_of, write_results
 from commands.run.supervisor import Supervisor
@@ -26,6 +25,7 @@ from harness.jobs.sweep import CASE_VARIABLE
 from harness.report.journal import append_line, read_entries
 from harness.report.outcomes import MEASURED
 from harness.report.pace import Pace
+from harness.report.plan import PlannedCase, describe, describe_supervision, expected_by_case, groups_of, plan_cases
 from harness.report.supervised import CaseState, case_states
 
 OK, FAILED, USAGE_ERROR = 0, 1, 4
@@ -86,7 +86,7 @@ def supervise(known: argparse.Namespace, rest: Sequence[str], command: Sequence[
         earlier = {}
     planned = plan_cases(found, earlier, took_s=_took_s(journal), resumes=known.resume)
     if known.plan:
-        print("\n".join(describe(planned, known.case_timeout)))
+        print("\n".join([*describe(planned), *describe_supervision(planned, known.case_timeout)]))
         return OK
     start = partial(_start, words, journal, known.output_dir)
     try:

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from commands.run.plan import PlannedCase
 from commands.run.process import JournalTail, WatchedProcess
 from harness.host.memory_kills import MemoryReading, killed_for_memory, read_memory
 from harness.report.journal import append_line
 from harness.report.outcomes import FAILED, UNFINISHED, Ending, is_dead, outcome_of_ending
 from harness.report.pace import Pace
+from harness.report.plan import PlannedCase
 from harness.report.supervised import case_states
 
 TICK_S = 0.25

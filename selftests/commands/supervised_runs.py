@@ -9,12 +9,12 @@ import time
 from functools import partial
 from pathlib import Path
 
-from commands.run.plan import plan_cases
 from commands.run.process import WatchedProcess
 from commands.run.supervised import run_plan
 from harness.files import CHECKOUT
 from harness.host.memory_kills import read_memory
 from harness.report.journal import read_entries
+from harness.report.plan import plan_cases
 from harness.report.supervised import case_states
 
 CHILD = Path(__file__).with_name("cases_child.py")

@@ -14,13 +14,13 @@ import pytest
 
 from commands.__main__ import main
 from commands.run.alone import journal_of_our_own, set_aside
-from commands.run.plan import describe, plan_cases
 from harness.files import CHECKOUT
 from harness.host.memory_kills import MemoryReading, killed_for_memory, read_memory
 from harness.report.comparison import read_run
 from harness.report.journal import append_line, read_entries
 from harness.report.outcomes import Ending, needs_new_process, outcome_of_ending, outcome_of_error
 from harness.report.pace import Pace, in_words
+from harness.report.plan import describe, describe_supervision, plan_cases
 from selftests.commands.supervised_runs import NINE, SupervisedRun, a_test, found_of, wait_for
 
 
@@ -167,6 +167,12 @@ def test_two_runs_do_not_write_one_journal(tmp_path):
     assert len(list(tmp_path.glob("out.*Z*.jsonl"))) == 1, "that of the run before is kept"
 
 
+def test_the_watcher_needs_little_memory_of_its_own():
+    code = "import sys, commands.run.command; print('torch' in sys.modules, 'commands.run.supervisor' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
 def test_what_an_earlier_run_left_is_not_read_as_of_this_one(tmp_path):
     out, log = tmp_path / "out.json", tmp_path / "out.logs" / "001-m-eager.txt"
     log.parent.mkdir()
@@ -246,14 +252,14 @@ def test_the_plan_says_what_runs_what_not_and_how_long():
     tests = [a_test(NINE[0]), a_test(NINE[1]), a_test(NINE[3], never="no"), a_test(NINE[6], expected_s=None)]
     tests += [a_test(NINE[4], gap="notyet: the kernel is missing"), a_test(NINE[5], lacks="needs images")]
     planned = plan_cases(found_of(*tests), {}, took_s={NINE[1]: 600.0}, resumes=False)
-    text = "\n".join(describe(planned, None))
+    text = "\n".join([*describe(planned), *describe_supervision(planned, None)])
     assert f"run {NINE[0]}: 1 tests, about 10 s by the durations asked for" in text
     assert f"run {NINE[1]}: 1 tests, about 10 min by an earlier run" in text
     assert f"run {NINE[6]}: 1 tests, of unknown length" in text
     assert "expected to fail: notyet: the kernel is missing" in text
     assert "unsupported 1: no" in text
     assert "skipped 1: needs images" in text
-    assert "4 of 6 cases run in 3 processes: about 11 min, and 1 cases of unknown length" in text
+    assert "4 of 6 cases run: about 11 min, and 1 of unknown length\n3 processes" in text
     assert "1 cases have no deadline" in text
     assert [case.deadline_s(None) for case in planned if case.state is None] == [1800, 6000, 1800, None]
     assert planned[0].deadline_s(7.0) == 7.0

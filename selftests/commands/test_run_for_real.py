@@ -57,6 +57,18 @@ def test_a_process_writes_what_its_watcher_has_to_know(tmp_path):
     assert len(row[1]) == row[0]["rounds"] > 0, "the rounds are in the journal"
 
 
+def test_a_run_of_pytest_says_what_it_would_do_and_does_nothing():
+    outcome = run_here(
+        *("tests_perf/test_latency.py", "tests_perf/test_end_to_end.py", "--model", TINY, "--engine", "eager"),
+        *("--batch-size", "1", "--precision", "fp32,tf32", "--device", "cpu", "--max-test-duration", "0.1", "--plan"),
+    )
+    assert outcome.code == 0, outcome.text
+    assert f"run {NINE[0]}: 2 tests, about 8 s by the durations asked for" in outcome.text
+    assert "unsupported 1: " in outcome.text
+    assert "1 of 2 cases run: about 18 s" in outcome.text
+    assert "passed" not in outcome.text
+
+
 def test_a_case_out_of_memory_ends_its_process_in_order(tmp_path):
     """What memory is left may be too little for the next case, which a new process measures."""
 

@@ -1,4 +1,4 @@
-"""What a supervised run will do: which cases run, in which processes, which do not and why, and about how long."""
+"""What a run will do: which cases run, in which processes, which do not and why, and about how long."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def plan_cases(
     """Return all cases in the order in which they run: those of a model and engine one after the other.
 
     Args:
-        found: what `collecting.collect` returns.
+        found: what `fixtures.one_case` writes.
         earlier: the state of each case in the journal that is resumed.
         took_s: for the cases of earlier runs how many seconds each took.
         resumes: whether what is measured already is left out.
@@ -103,37 +103,39 @@ def expected_by_case(groups: Sequence[Sequence[PlannedCase]]) -> dict[str, float
     }
 
 
-def describe(cases: Sequence[PlannedCase], asked_s: float | None) -> list[str]:
-    """Return the lines of `--plan`.
+def describe(cases: Sequence[PlannedCase]) -> list[str]:
+    """Return the lines that say what runs, what does not and why, and about how long it all takes."""
+    groups = groups_of(cases)
+    expected = expected_by_case(groups)
+    lines = []
+    for case in (case for group in groups for case in group):
+        basis = "an earlier run" if case.is_told_by_earlier else "the durations asked for"
+        length = "of unknown length" if case.expected_s is None else f"about {in_words(case.expected_s)} by {basis}"
+        gap = f"; expected to fail: {case.gap}" if case.gap else ""
+        lines.append(f"run {case.name}: {len(case.tests)} tests, {length}{gap}")
+    kept = [case.state for case in cases if case.state is not None]
+    lines += [f"measured before {state.case}" for state in kept if state.outcome == MEASURED]
+    reasons = Counter((state.outcome, state.reason) for state in kept if state.outcome != MEASURED)
+    lines += [f"{outcome} {count}: {reason}" for (outcome, reason), count in reasons.most_common()]
+    known = [seconds for seconds in expected.values() if seconds is not None]
+    unknown = len(expected) - len(known)
+    total = f": about {in_words(sum(known))}" if known else ""
+    more = f", and {unknown} of unknown length" if unknown else ""
+    return [*lines, f"{len(expected)} of {len(cases)} cases run{total}{more}"]
+
+
+def describe_supervision(cases: Sequence[PlannedCase], asked_s: float | None) -> list[str]:
+    """Return the lines that say in how many processes cases run, and when one is ended.
 
     Args:
         cases: the planned cases.
         asked_s: the deadline of a case in seconds that is asked for, None for the default.
     """
     groups = groups_of(cases)
-    expected = expected_by_case(groups)
-    lines = []
-    for group in groups:
-        lines.append(f"a process for {group[0].parts['model']} on {group[0].parts['engine']}:")
-        for case in group:
-            basis = "an earlier run" if case.is_told_by_earlier else "the durations asked for"
-            length = "of unknown length" if case.expected_s is None else f"about {in_words(case.expected_s)} by {basis}"
-            gap = f"; expected to fail: {case.gap}" if case.gap else ""
-            lines.append(f"  run {case.name}: {len(case.tests)} tests, {length}{gap}")
-    kept = [case for case in cases if case.state is not None]
-    lines += [f"measured before {case.name}" for case in kept if case.state and case.state.outcome == MEASURED]
-    reasons = Counter(
-        (case.state.outcome, case.state.reason) for case in kept if case.state and case.state.outcome != MEASURED
-    )
-    lines += [f"{outcome} {count}: {reason}" for (outcome, reason), count in reasons.most_common()]
-    known = [seconds for seconds in expected.values() if seconds is not None]
-    unknown = len(expected) - len(known)
-    total = f"about {in_words(sum(known))}" if known else "no time known"
-    more = f", and {unknown} cases of unknown length" if unknown else ""
-    lines.append(f"{len(expected)} of {len(cases)} cases run in {len(groups)} processes: {total}{more}")
     deadlines = [case.deadline_s(asked_s) for group in groups for case in group]
-    if set(deadlines) - {None}:
-        lines.append(f"a case is ended after {in_words(max(one for one in deadlines if one is not None))} at the most")
+    lines = [f"{len(groups)} processes, one for each model and engine"]
+    if given := [one for one in deadlines if one is not None]:
+        lines.append(f"a case is ended after {in_words(max(given))} at the most")
     if None in deadlines:
         lines.append(f"{deadlines.count(None)} cases have no deadline: --case-timeout gives one")
     return lines
