@@ -125,7 +125,11 @@ def render(cells: Sequence[MatrixCell], width: int | None = TABLE_WIDTH) -> str:
                 table.add_column(heading)
             for cells_of_line in lines_alike:
                 table.add_row(*cells_of_line)
-            console.print(f"{len(models)} models: {', '.join(models)}" if len(models) > 1 else models[0], style="bold")
+            console.print(
+                f"{len(models)} models: {', '.join(models)}" if len(models) > 1 else models[0],
+                style="bold",
+                markup=False,
+            )
             console.print(table)
         for reason, mark in marks.items():
             count = sum(not cell.runs and _told(cell) == reason for cell in cells)

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from commands.cells import NEEDS_MORE, percentile, rate
 from harness.files import write_whole
@@ -77,7 +78,8 @@ def render(states: Sequence[CaseState], width: int = TABLE_WIDTH) -> str:
         cells = (percentile(row, "p50"), percentile(row, "p99"), rate(row), "" if parity is None else f"{parity:.1f}")
         told = state.reason or ", ".join(remarks(row))
         numbers.append(cells)
-        table.add_row(state.case, state.outcome, *cells, told, style=None if state.outcome == MEASURED else "bold red")
+        words = map(Text, (state.case, state.outcome, *cells, told))  # what an error says may look like markup
+        table.add_row(*words, style=None if state.outcome == MEASURED else "bold red")
     with console.capture() as capture:
         if shown:
             console.print(table)

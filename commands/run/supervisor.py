@@ -22,7 +22,7 @@ from harness.report.pace import Pace
 from harness.report.plan import PlannedCase
 from harness.report.supervised import case_states
 
-TICK_S = 0.25
+TICK_S = 0.5
 USAGE_ERROR = 4
 # The logs in their folder, numbered in the order of their processes.
 LOGS = "[0-9]*-*.txt"

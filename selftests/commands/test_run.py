@@ -14,6 +14,7 @@ import pytest
 
 from commands.__main__ import main
 from commands.run.alone import journal_of_our_own, set_aside
+from commands.run.results import render
 from harness.files import CHECKOUT
 from harness.host.memory_kills import MemoryReading, killed_for_memory, read_memory
 from harness.report.comparison import read_run
@@ -21,6 +22,7 @@ from harness.report.journal import append_line, read_entries
 from harness.report.outcomes import Ending, needs_new_process, outcome_of_ending, outcome_of_error
 from harness.report.pace import Pace, in_words
 from harness.report.plan import describe, describe_supervision, plan_cases
+from harness.report.supervised import CaseState
 from selftests.commands.supervised_runs import NINE, SupervisedRun, a_test, found_of, wait_for
 
 
@@ -207,6 +209,13 @@ def test_the_file_is_one_that_compare_reads_with_its_rounds(run):
     run(*map(a_test, NINE[:2]))
     rows = read_run(run.out).rows
     assert [row.rounds_s for row in rows.values()] == [(0.002,) * 3] * 2
+
+
+def test_what_an_error_says_is_shown_as_it_is():
+    text = render([CaseState("m", "failed", "[enforce fail at alloc.cpp:1] of [/b]"), CaseState("n", "skipped", "[x]")])
+    assert "[enforce fail at alloc.cpp:1] of [/b]" in text
+    assert "skipped 1: [x]" in text
+    assert "2 cases: 1 failed, 1 skipped" in text
 
 
 def test_the_journal_of_all_processes_can_be_recovered_alone(run, tmp_path, capsys):
