@@ -11,6 +11,7 @@ SUBCOMMANDS = {
     "best": ("commands.best.command", "measure a model on every engine and precision, keep the fastest that is right"),
     "compare": ("commands.compare", "say of two runs, row by row, which is faster, and how sure that is"),
     "manifests": ("commands.manifests.command", "check Kubernetes manifests: the schemas, and what they miss"),
+    "peaks": ("commands.peaks", "measure what this machine can do at most in each format, and keep it"),
     "pipeline": ("commands.pipeline.command", "compile or run the Kubeflow pipeline; its tasks call it too"),
     "recover": ("commands.recover", "make a JSON file of the journal of a run that was killed"),
     "run": ("commands.run.command", "a run of pytest over the machines of a cluster, each case on one of its own"),
