@@ -19,9 +19,11 @@ from models.catalog import ModelSpec
 from models.preprocess import generated_images, normalise, placed_size
 from models.tasks.classify import LEAST_SPREAD, spread, sqnr_db
 from models.tasks.detections import Detections
+from models.tasks.gain import by_coordinate, gain
 from models.tasks.matched import matched_pct as matched_pct
 from models.tasks.outputs import Outputs
 from models.tasks.protocol import Agreement, Pixels, Scores, WrongAnswers
+from models.tasks.whole import compare_sets, describe_wrong_sets, is_whole, objects_in
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -66,13 +68,19 @@ class Detect:
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None = None) -> list[Detections]:
         """See `Task.decode`. An answer is the objects of an image."""
+        if is_whole(outputs):
+            return in_pixels(self.spec, objects_in(outputs), sizes)
         return detections(self.spec, outputs, sizes)
+
+    def _likeliest(self, outputs: Outputs) -> list[Detections]:
+        """Return the objects of each image, as many as this project keeps at most."""
+        return _likeliest(self.decode(outputs), _detector(self.spec).suppression.keep)
 
     def packed(self, answers: Sequence[Detections]) -> npt.NDArray[Any]:
         """See `Task.packed`. A row is fp32 [objects, 6]: label, score and corners; rows of zeros fill up the number."""
         keep = _detector(self.spec).suppression.keep
         rows = np.zeros((len(answers), keep, 6), np.float32)
-        for row, one in zip(rows, answers, strict=True):
+        for row, one in zip(rows, _likeliest(answers, keep), strict=True):
             row[: len(one), 0], row[: len(one), 1], row[: len(one), 2:] = one.labels, one.scores, one.boxes
         return rows
 
@@ -83,15 +91,19 @@ class Detect:
     def compare(self, reference: Outputs, found: Outputs) -> Agreement:
         """See `Task.compare`. Every head is compared by itself, and the worst one counts.
 
-        Box codes and logits are different quantities: an engine may return one right and the other not.
+        Box codes and logits are different quantities: an engine may return one right and the other not. Objects are
+        compared as sets, also with those that the reference's heads give.
         """
-        by_head = {}
+        if is_whole(found):
+            return compare_sets(self._likeliest(reference), self._likeliest(found))
+        by_head, gains = {}, {}
         for name in _heads(reference):
             try:
                 by_head[name] = sqnr_db(reference[name], found[name])
             except (WrongAnswers, KeyError) as wrong:
                 raise WrongAnswers(f"head {name}: {wrong}") from None
-        return Agreement(min(by_head.values()), self._same_label_pct(reference, found), by_head)
+            gains[name] = gain(by_coordinate(name, reference[name]), by_coordinate(name, found[name]))
+        return Agreement(min(by_head.values()), self._same_label_pct(reference, found), by_head, gains)
 
     def _same_label_pct(self, reference: Outputs, found: Outputs) -> float:
         """Return the share of the likeliest rows of the reference whose likeliest label is the same, in per cent."""
@@ -105,6 +117,8 @@ class Detect:
 
     def describe_wrong(self, reference: Outputs, found: Outputs) -> str:
         """See `Task.describe_wrong`. It names the worst head, and tells other images' answers from everything else."""
+        if is_whole(found):
+            return describe_wrong_sets(self._likeliest(reference), self._likeliest(found))
         by_head = self.compare(reference, found).heads_sqnr_db
         worst = min(by_head, key=lambda name: by_head[name])
         told = ", ".join(f"{name} {db:.1f} dB" for name, db in by_head.items())
@@ -133,7 +147,7 @@ class Detect:
         Raises:
             WrongAnswers: no image has an object, or all have the same ones.
         """
-        own, wanted = self.decode(found), self.decode(reference)
+        own, wanted = self._likeliest(found), self._likeliest(reference)
         counts = [len(one) for one in own]
         if not any(counts):
             raise WrongAnswers("no object is found in any image: suppression would be timed on nothing")
@@ -152,7 +166,7 @@ class Detect:
             WrongAnswers: there is none in any image.
         """
         proposals = _detector(self.spec).proposals
-        if proposals is None:
+        if proposals is None or is_whole(found):
             return {}
         boxes = proposals(found, _whole(self.spec, len(found)))
         counts = [int(count) for count in (boxes[..., 2:] > boxes[..., :2]).all(dim=2).sum(dim=1)]
@@ -200,6 +214,21 @@ def detections(
     return found
 
 
+def in_pixels(
+    spec: ModelSpec, found: Sequence[Detections], sizes: Sequence[tuple[int, int]] | None
+) -> list[Detections]:
+    """Return objects in pixels of the original images, given those in pixels of the input. See `detections`."""
+    if sizes is None:
+        return list(found)
+    scaled = []
+    for one, (height, width) in zip(found, sizes, strict=True):
+        tall, wide = placed_size(spec.input, height, width)
+        limits = np.array([wide, tall, wide, tall], np.float32)
+        boxes = one.boxes.clip(0, limits) / limits * np.array([width, height, width, height], np.float32)
+        scaled.append(Detections(boxes.astype(np.float32), one.scores, one.labels))
+    return scaled
+
+
 def _detector(spec: ModelSpec) -> Detector:
     from models.detectors import detector_of
 
@@ -213,6 +242,10 @@ def _whole(spec: ModelSpec, images: int) -> Tensor:
 
 def _heads(outputs: Outputs) -> list[str]:
     return [name for name in outputs.names if name != PLACES]
+
+
+def _likeliest(found: Sequence[Detections], keep: int) -> list[Detections]:
+    return [Detections(one.boxes[:keep], one.scores[:keep], one.labels[:keep]) for one in found]
 
 
 def _is_same(one: Detections, other: Detections) -> bool:
