@@ -9,6 +9,7 @@ import torch
 from harness.cases import Case
 from harness.proof import cannot_be_whole
 from harness.proof.answers import short_of
+from harness.triton.export import unsupported as cannot_be_served
 from models.catalog import find_spec, load_catalog
 from models.detectors.whole import WHOLE
 from models.tasks import Outputs, WrongAnswers, task_of
@@ -148,3 +149,9 @@ def test_what_cannot_run_whole_says_why(model, engine, words):
     reason = cannot_be_whole(case, find_spec(model, CATALOG))
     assert reason is None if words is None else words in reason
     assert cannot_be_whole(replace(case, settings=()), find_spec(model, CATALOG)) is None
+
+
+def test_a_server_is_not_asked_for_a_whole_detector():
+    case = Case("ssdlite320_mobilenet_v3_large", "cpu", "fp32", 1, "onnxruntime", settings=("whole",))
+    assert "drop --whole-model" in cannot_be_served(case)
+    assert cannot_be_served(replace(case, settings=())) is None
