@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from commands.child import TERMINATED, run_child
 from harness.engines import absent
 from harness.files import CHECKOUT
 from harness.jobs.pytest_child import pytest_command
@@ -20,6 +20,8 @@ from models.catalog import find_spec as find_model
 
 TESTS = ("tests_perf/test_latency.py", "tests_perf/test_throughput.py", "tests_accuracy/test_parity.py")
 USAGE_ERROR, NOTHING_RAN, INTERRUPTED = 4, 5, INTERRUPTED_STATUS
+# A person or a scheduler wants the run to end: no accident of the case that ran, and nothing is measured after it.
+STOPPED = (INTERRUPTED, TERMINATED)
 # The test of the scores of each task, which needs labelled images.
 LABELLED_TESTS = {"classify": "tests_accuracy/test_imagenet.py", "detect": "tests_accuracy/test_coco.py"}
 # Engines that have an environment of their own: the module that tells whether the engine is here, and the interpreter
@@ -86,27 +88,23 @@ def measure(asked: Asked, engine: str) -> Measured:
         ]
         code = _run(pytest_command(words, python))
         journal = read_journal(path)
+        has_died = code not in STOPPED and is_dead(code)
         if code == USAGE_ERROR and not is_ours:  # here pytest accepts them, so that environment is wrong
             code = INTERNAL_ERROR
-        if is_dead(code) or code == INTERNAL_ERROR:
+        if has_died or code == INTERNAL_ERROR:
             where, why = journal.last or f"{asked.model} {engine}", "its process ended here; what it printed is above"
             died = Missing(where, "died", f"exit status {code}", why)
             journal = replace(journal, missing=(*journal.missing, died))
         journals.append(journal)
-        if not is_dead(code) or journal.last is None:
+        if not has_died or journal.last is None:
             return Measured(code, tuple(journals), is_ours)
 
 
 def _run(command: Sequence[str]) -> int:
-    """Run a command and return its exit status, or `INTERRUPTED` if a person stopped it.
-
-    Ctrl-C reaches pytest as well, which keeps what it has.
-    """
-    process = subprocess.Popen(command, cwd=CHECKOUT)
+    """Run a command and return its exit status, one of `STOPPED` if a person or SIGTERM stopped it."""
     try:
-        return process.wait()
+        return run_child(command)
     except KeyboardInterrupt:
-        process.wait()
         return INTERRUPTED
 
 
