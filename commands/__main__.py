@@ -14,6 +14,7 @@ SUBCOMMANDS = {
     "manifests": ("commands.manifests.command", "check Kubernetes manifests: the schemas, and what they miss"),
     "pipeline": ("commands.pipeline.command", "compile or run the Kubeflow pipeline; its tasks call it too"),
     "recover": ("commands.recover", "make a JSON file of the journal of a run that was killed"),
+    "report": ("commands.report", "make one page of files of results, with every row, its evidence and pictures"),
     "run": (
         "commands.run.command",
         "many cases, none of which takes another with it: supervised here, or over a cluster",

@@ -5,7 +5,7 @@ Everything is read from the files of `--benchmark-json`, of this schema and of t
 
 from harness.report.comparison.pairs import KINDS, Pair, compare_runs
 from harness.report.comparison.ratio import Ratio, compare_accuracies, compare_rounds
-from harness.report.comparison.runs import Run, UnreadableRun, read_run
+from harness.report.comparison.runs import Run, UnreadableRun, read_content, read_run, run_of
 
 __all__ = [
     "KINDS",
@@ -16,5 +16,7 @@ __all__ = [
     "compare_accuracies",
     "compare_rounds",
     "compare_runs",
+    "read_content",
     "read_run",
+    "run_of",
 ]
