@@ -12,6 +12,7 @@ SUBCOMMANDS = {
     "compare": ("commands.compare", "say of two runs, row by row, which is faster, and how sure that is"),
     "list": ("commands.list", "what can run here: models, engines and precisions, and why the others cannot"),
     "manifests": ("commands.manifests.command", "check Kubernetes manifests: the schemas, and what they miss"),
+    "peaks": ("commands.peaks", "measure what this machine can do at most in each format, and keep it"),
     "pipeline": ("commands.pipeline.command", "compile or run the Kubeflow pipeline; its tasks call it too"),
     "recover": ("commands.recover", "make a JSON file of the journal of a run that was killed"),
     "report": ("commands.report", "make one page of files of results, with every row, its evidence and pictures"),
