@@ -123,11 +123,11 @@ _ELSEWHERE = re.compile(
 
 
 def collected():
-    """What this machine can collect, each once, without the file that a run without numbers does not write."""
+    """What this machine can collect, each once, without the files of a run that measures."""
     found = {}
     for one in ALL:
         if one.program == "pytest" and not any(map(_ELSEWHERE.search, one.words)):
-            words = shlex.split(re.sub(r"(^| )--benchmark-json \S+", "", shlex.join(one.words)))
+            words = shlex.split(re.sub(r"(^| )--(benchmark-json|junitxml) \S+", "", shlex.join(one.words)))
             found.setdefault(tuple(words), one)
     return found
 
