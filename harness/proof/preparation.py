@@ -15,7 +15,7 @@ from harness.artefacts import Artefacts, default_artefacts
 from harness.artefacts.saved_model import SavedModel
 from harness.cases import Case
 from harness.devices import Device, open_device
-from harness.engines import Fed, InspectedRunner, build, import_libraries, open_saving, shows_memory
+from harness.engines import Fed, InspectedRunner, build, import_libraries, load, shows_memory
 from harness.progress import ReportPhase, no_report
 from harness.proof.answers import CHECKED_IMAGES, check_answers, in_common, judged, own_answers
 from harness.proof.contradictions import MOST_PENDING_PCT, Contradiction, contradictions
@@ -87,7 +87,7 @@ def prepare(
             runner = build(module, inputs[0], case, device, supplied)
         else:
             saved.require_weights(built.weights_sha256)
-            runner = open_saving(case.engine).load(saved.files(), module, case, device)
+            runner = load(saved.files(), module, case, device)
             runner.submit(runner.put(inputs[0]))
         held.callback(runner.close)
         runner.synchronize()

@@ -141,6 +141,7 @@ class Prepared:
         cost, proof = self.cost, self.proof
         peak = cost.peak_memory_bytes
         heads = {} if proof.agreement is None else proof.agreement.heads_sqnr_db
+        gains = {} if proof.agreement is None else proof.agreement.heads_gain
         return {
             "case": str(self.case),
             **self.case.flat(),
@@ -160,7 +161,7 @@ class Prepared:
                 **proof.evidence.as_dict(),
                 "answers_sqnr_db": None if proof.agreement is None else proof.agreement.sqnr_db,
                 "pending_after_synchronize_pct": proof.pending_pct,
-                **({"heads_sqnr_db": dict(heads)} if heads else {}),
+                **({"heads_sqnr_db": dict(heads), "heads_gain": dict(gains)} if heads else {}),
                 **proof.findings,
             },
             "identity": proof.identity,

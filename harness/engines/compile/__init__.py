@@ -37,6 +37,7 @@ class _Opened:
 # detector of two stages has two runners at once.
 _OPEN: weakref.WeakSet[_Opened] = weakref.WeakSet()
 
+WHY_NOT_WHOLE = "how many boxes there are differs from image to image, so that graphs break and are compiled again"
 WHY_NOT_SAVED = "inductor keeps what it compiled in its own cache"
 # Maps a device to the int8 quantiser for which inductor has kernels on that device (see `pt2e`).
 _IS_X86 = platform.machine() in ("x86_64", "AMD64")

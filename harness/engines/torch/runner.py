@@ -65,6 +65,17 @@ def as_it_is(engine: str, device: Device, precision: str) -> str | None:
     return f"{engine} runs the module as it is, and quantises nothing: use --engine compile, onnxruntime or openvino"
 
 
+def whole_in_torch(case: Case) -> str | None:
+    """Return None, or why a module of torch with suppression of boxes inside it cannot run in the case's precision.
+
+    Source: `torchvision.ops.nms` and `roi_align`, which are not implemented for bf16 on a CPU, and `nms` not for fp16.
+    """
+    if PRECISIONS[case.precision].weights == "float32":
+        return None
+    short = case.precision
+    return f"torchvision's suppression is not implemented in {short}: use --precision fp32 or amp_{short}"
+
+
 def place(module: torch.nn.Module, case: Case, device: Device) -> torch.nn.Module:
     """Move the module to its device, in the case's dtype and the channels-last layout. See `lay_out`."""
     if device.kind in PLAIN_BATCHNORM:
