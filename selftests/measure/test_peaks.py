@@ -24,8 +24,9 @@ TINY_PROBES = (Probe("conv3x3", 16, 4, 2), Probe("conv1x1", 16, 4, 2), Probe("pr
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Short rounds and no waiting for a steady machine: these tests judge no time."""
+    """Short rounds and no waiting for a steady or a quiet machine: these tests judge no time."""
     monkeypatch.setattr(measuring, "LEAST_S", 0.0)
+    monkeypatch.setattr(measuring, "shares_of", lambda before, after: {"runqueue_wait_pct": 1.0})
     monkeypatch.setattr(measuring, "warm_up", lambda runner, batches: [1.0] * 6)
 
 
@@ -108,6 +109,16 @@ def test_the_highest_rate_is_the_peak_and_all_that_was_tried_is_kept(monkeypatch
     rates["conv3x3"], rates["conv1x1"] = 1.0, 1.0
     again = measure_peaks(open_device("cpu"), ["fp32"], ["eager"], found, ladders=ladders, footprints_mib=())
     assert again.peaks["fp32"].tflops == 3.0, "a peak is the highest rate that was reached"
+
+
+def test_a_peak_of_a_shared_machine_takes_no_other_ones_place(monkeypatch):
+    quiet, shared = PEAKS.peaks["fp32"], replace(PEAKS.peaks["fp32"], tflops=9.0, runqueue_wait_pct=80.0)
+    found = [shared, quiet, shared]
+    monkeypatch.setattr(measuring, "measure_probe", lambda *_: found.pop(0))
+    ladders = [(probe,) for probe in TINY_PROBES]
+    peaks = measure_peaks(open_device("cpu"), ["fp32"], ["eager"], ladders=ladders, footprints_mib=())
+    assert peaks.peaks["fp32"] == quiet and peaks.has("fp32")
+    assert not replace(peaks, peaks={"fp32": shared}).has("fp32"), "it would never be measured again"
 
 
 def test_what_a_device_cannot_do_is_tried_and_has_a_reason():
