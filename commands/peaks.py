@@ -61,12 +61,16 @@ def _peaks_of(device: Device, asked: argparse.Namespace, folder: Path) -> Peaks:
     wanted = asked.precision or list(PRECISION_OF.values())
     missing = [name for name in wanted if kept is None or not kept.has(PRECISIONS[name].work)]
     missing = [name for name in missing if asked.precision or device.supports(name) is None]
-    if missing or kept is None or not kept.has_copies:
-        kept = measure_peaks(device, missing, asked.engine, kept, lambda text: print(text, file=sys.stderr, flush=True))
-        path = keep_peaks(folder, kept)
-        print(f"kept in {path}", file=sys.stderr)
-    print(render_peaks(kept))
-    return kept
+    peaks = kept or Peaks(identity)
+    for names in [[name] for name in missing] or ([] if peaks.has_copies else [[]]):
+        peaks = measure_peaks(device, names, asked.engine, peaks, _tell)
+        _tell(f"kept in {keep_peaks(folder, peaks)}")  # after each format: a command that is ended loses one alone
+    print(render_peaks(peaks))
+    return peaks
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def render_peaks(peaks: Peaks) -> str:

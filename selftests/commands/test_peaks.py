@@ -55,6 +55,20 @@ def test_peaks_are_printed_and_kept_and_measured_once(asked, tmp_path, capsys, s
     assert len(asked) == 2
 
 
+def test_a_command_that_is_ended_keeps_the_formats_that_it_has(monkeypatch, tmp_path, same_threads):
+    """The sabotage: it is ended in the second of two formats."""
+
+    def measured(device, precisions, engines, before, report):
+        if precisions != ["fp32"]:
+            raise KeyboardInterrupt
+        return replace(before, peaks=PEAKS.peaks)
+
+    monkeypatch.setattr("commands.peaks.measure_peaks", measured)
+    with pytest.raises(KeyboardInterrupt):
+        main(["peaks", "--device", "cpu", "--precision", "fp32,int8", "--cache-dir", str(tmp_path)])
+    assert list(kept_peaks(tmp_path, identity_of(open_device("cpu"))).peaks) == ["fp32"]
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
