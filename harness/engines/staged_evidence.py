@@ -44,6 +44,8 @@ def merged(features: Evidence, heads: Evidence, work: str, times_ms: Mapping[str
             },
             "stages_ms": dict(times_ms),
         },
+        layers=(),  # a step is more than the two networks
+        busy_us=None,
     )
 
 

@@ -12,6 +12,7 @@ from harness.engines import Evidence, InspectedRunner
 from harness.proof.contradictions import Contradiction
 from models.catalog import ModelSpec
 from models.tasks import Agreement, Outputs, WrongAnswers
+from models.work import Uncounted, Work
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Prepared:
         cost: what preparing the case cost.
         proof: the findings that confirm or deny the label.
         input_bytes_per_image: the bytes of one image as `submit` reads it, None if the engine does not tell.
+        work: what one submit computes and moves, or why that cannot be counted.
         held: releases, in the right order, everything that the case holds.
     """
 
@@ -93,6 +95,7 @@ class Prepared:
     cost: Cost
     proof: Proof
     input_bytes_per_image: float | None = None
+    work: Work | Uncounted = Uncounted("nothing was counted")
     held: ExitStack = field(default_factory=ExitStack)
 
     def require_proof(self) -> None:

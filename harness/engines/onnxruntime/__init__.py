@@ -24,7 +24,8 @@ from harness.engines.evidence import Evidence, Quantisation
 from harness.engines.onnx.export import BATCH_NAME, FILE_NAME, INPUT_NAME, OPSET, exported_onnx, import_exporter
 from harness.engines.onnx.quantise import quantised_onnx
 from harness.engines.onnx.whole import whole_onnx
-from harness.engines.onnxruntime.profiler import Node, dtype_shares, fallbacks, read_nodes
+from harness.engines.onnxruntime.profiler import Node, dtype_shares, fallbacks, node_times, read_nodes
+from harness.engines.torch.layer_times import busy_us, layer_times
 from harness.engines.torch.profiler import matrix_work, profile_step
 from harness.engines.torch.runner import PROFILER_ACTIVITIES, input_dtype
 from harness.host.cores import asked_threads, give_back_cores
@@ -198,9 +199,12 @@ class OnnxRuntimeRunner:
         """
         nodes, is_twin = self._profile_twin(batch)
         share, count, clock = dtype_shares(nodes), sum(node.is_matrix_work for node in nodes), "operator"
+        layers = node_times(nodes)
+        ran_us = sum(layer.time_us for layer in layers)
         if not self._device.is_host:
             activity = PROFILER_ACTIVITIES[self._device.kind]
-            work = matrix_work(profile_step(lambda: self._step(batch), activity))
+            events = profile_step(lambda: self._step(batch), activity)
+            work, layers, ran_us = matrix_work(events), layer_times(events), busy_us(events)
             share, count, clock = work.share_pct, work.count, work.clock
         provider = PROVIDERS[self._device.kind]
         used = self._session.get_provider_options()[provider]
@@ -234,6 +238,8 @@ class OnnxRuntimeRunner:
                 "operators": dict(Counter(node.operator for node in nodes if node.is_matrix_work)),
                 "conditions": self._device.conditions(),
             },
+            layers=layers,
+            busy_us=ran_us,
         )
 
     def _profile_twin(self, batch: Any) -> tuple[list[Node], bool]:
