@@ -118,7 +118,7 @@ def test_commands_are_read_as_a_shell_reads_them(text, found):
 
 # A device, a server, labelled images and weights are not on every machine.
 _ELSEWHERE = re.compile(
-    r"cuda|xpu|ipu|tensorrt|host:|localhost|best|pretrained|--(data|weights|calibration-data|labels|profile|config)\b"
+    r"cuda|xpu|ipu|tensorrt|host:|localhost|best|pretrained|rev=|--(data|weights|calibration-data|labels|profile|config)\b"
 )
 
 
