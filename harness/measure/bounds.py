@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.cases import PRECISIONS
 from harness.engines import Evidence
-from harness.measure.peaks.kept import Peak, Peaks
+from harness.measure.peaks.kept import MOST_WAIT_PCT, Peak, Peaks
 from models.work import Uncounted, Work
 
 COMPUTE, MEMORY, LAUNCH, COPY = "compute", "memory", "launch", "copy"
@@ -81,6 +81,7 @@ def bounds_of(
     batch_s: float | None,
     model_s: float | None,
     peaks: Peaks | None,
+    waited_pct: float = 0.0,
 ) -> Bounds:
     """Return what bounds a row.
 
@@ -91,6 +92,8 @@ def bounds_of(
         batch_s: the seconds of one batch, None where there is no such number.
         model_s: the seconds of one batch in the model alone, for a row whose clock encloses more; None for the others.
         peaks: the peaks of this device with these threads, None without any.
+        waited_pct: for how much of the row's time a thread waited for a core. What a step waits for is then not its
+            own.
     """
     if isinstance(work, Uncounted):
         return Bounds(None, None, None, None, {"why": f"its operations cannot be counted: {work.reason}"})
@@ -113,6 +116,9 @@ def bounds_of(
             share = None
     roof = None if peaks is None or peak is None else _roof(work, size, peak, peaks, batch_s)
     details |= roof or {}
+    if waited_pct > MOST_WAIT_PCT and times.get("idle_pct", 0.0) > MOST_IDLE_PCT:
+        why = f"the machine was shared: a thread waited for a core for {waited_pct:.0f}% of the time"
+        return Bounds(tflops, share, intensity, None, {**details, "why": why})
     bound, why = _bound(batch_s, model_s, times, roof, why_no_peak)
     return Bounds(tflops, share, intensity, bound, {**details, "why": why})
 

@@ -38,8 +38,8 @@ PEAK = Peak("fp32", 1.0, 0.95, 4.0, 9, 12, True, "openvino", "conv3x3", EVIDENCE
 PEAKS = Peaks({"device": "cpu"}, {"fp32": PEAK}, (CopyRate(16, 10.0, 9.0, 9), CopyRate(256, 5.0, 4.0, 9)))
 
 
-def bounds(work=WORK, evidence=EVIDENCE, precision="fp32", batch_s=0.002, model_s=None, peaks=PEAKS):
-    return bounds_of(work, evidence, precision, batch_s, model_s, peaks)
+def bounds(work=WORK, evidence=EVIDENCE, precision="fp32", batch_s=0.002, model_s=None, peaks=PEAKS, waited_pct=0.0):
+    return bounds_of(work, evidence, precision, batch_s, model_s, peaks, waited_pct)
 
 
 def test_a_row_has_its_rate_its_share_and_its_intensity():
@@ -123,6 +123,14 @@ def test_more_memory_in_use_is_copied_at_the_rate_of_more_memory():
 def test_a_step_in_which_mostly_nothing_runs_is_bound_by_launching():
     found = bounds(batch_s=0.004)
     assert found.bound == "launch" and "55% of a step" in found.details["why"]
+
+
+def test_a_step_that_waits_for_a_core_is_not_bound_by_launching():
+    """The sabotage: others have the machine, so that a batch takes twice as long as what the profile shows."""
+    found = bounds(batch_s=0.004, waited_pct=60.0)
+    assert found.bound is None and "waited for a core for 60%" in found.details["why"]
+    assert bounds(batch_s=0.004, waited_pct=10.0).bound == "launch"
+    assert bounds(waited_pct=60.0).bound == "compute"
 
 
 def test_what_contradicts_the_count_is_named():

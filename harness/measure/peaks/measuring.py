@@ -23,6 +23,7 @@ from harness.artefacts import ArtefactCache, Artefacts, Calibration
 from harness.cases import GENERATED, PRECISIONS, Case
 from harness.devices import Device
 from harness.engines import InspectedRunner, build, import_libraries, unsupported
+from harness.host.cores import give_back_cores
 from harness.host.pressure import read_waiting, shares_of
 from harness.measure.peaks.kept import CopyRate, Peak, Peaks, identity_of
 from harness.measure.peaks.probes import DEPTH, LADDERS, Probe, climbing
@@ -96,6 +97,8 @@ def measure_peaks(
     """
     known = before or Peaks(identity_of(device))
     peaks, tried = dict(known.peaks), list(known.tried)
+    # before any engine, whose threads may stay beside those that copy
+    copies = known.copies if known.has_copies else tuple(measure_copies(device, footprints_mib, report))
     with tempfile.TemporaryDirectory(prefix="visionmark-peaks-") as folder:
         for precision in precisions:
             for engine in engines:
@@ -104,7 +107,6 @@ def measure_peaks(
                     peak: Peak | None = found.pop("peak", None)
                     if peak is not None and _is_higher(peak, peaks.get(peak.format)):
                         peaks[peak.format] = peak
-    copies = known.copies if known.has_copies else tuple(measure_copies(device, footprints_mib, report))
     return replace(known, peaks=peaks, copies=copies, tried=tuple(tried))
 
 
@@ -156,6 +158,7 @@ def measure_probe(
     case = Case("peak", device.name, precision, probe.batch, engine)
     example = probe.images(probe.batch)
     artefacts = Artefacts(ArtefactCache(folder), lambda: _calibration(probe))
+    give_back_cores()  # the engine before may have bound this thread to a core
     with device.settings(precision):
         import_libraries(engine, precision)
         try:
