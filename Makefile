@@ -117,7 +117,7 @@ image: ## build the image of DEVICE (cpu, cuda, xpu) with docker, podman or buil
 	@$(IMAGE_TOOL) build -f deploy/docker/$(DEVICE).Dockerfile --build-arg COMMIT=$(COMMIT) $(ARGS) -t visionmark:$(DEVICE) .
 
 bench-harness: $(STAMP) $(HAS_TRITON) ## what the harness itself costs and what the engines gain, printed
-	@for bench in bench_harness bench_engines bench_serving bench_streams bench_bulk; do $(BIN)/python -m benchmarks.$$bench || exit; done
+	@for bench in bench_harness bench_engines bench_serving bench_streams bench_decoding bench_detection bench_bulk bench_training; do $(BIN)/python -m benchmarks.$$bench || exit; done
 
 clean: ## remove environments and caches; results stay
 	rm -rf .venv .venv-ipex .venv-poptorch .venv-triton .pytest_cache .mypy_cache .ruff_cache .cache

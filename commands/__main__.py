@@ -10,10 +10,16 @@ from importlib import import_module
 SUBCOMMANDS = {
     "best": ("commands.best.command", "measure a model on every engine and precision, keep the fastest that is right"),
     "compare": ("commands.compare", "say of two runs, row by row, which is faster, and how sure that is"),
+    "list": ("commands.list", "what can run here: models, engines and precisions, and why the others cannot"),
     "manifests": ("commands.manifests.command", "check Kubernetes manifests: the schemas, and what they miss"),
+    "peaks": ("commands.peaks", "measure what this machine can do at most in each format, and keep it"),
     "pipeline": ("commands.pipeline.command", "compile or run the Kubeflow pipeline; its tasks call it too"),
     "recover": ("commands.recover", "make a JSON file of the journal of a run that was killed"),
-    "run": ("commands.run.command", "a run of pytest over the machines of a cluster, each case on one of its own"),
+    "report": ("commands.report", "make one page of files of results, with every row, its evidence and pictures"),
+    "run": (
+        "commands.run.command",
+        "many cases, none of which takes another with it: supervised here, or over a cluster",
+    ),
     "train": ("commands.train.command", "train a model on labelled images, in one process or several"),
     "telemetry": ("commands.telemetry", "the collector that samples the machine while something is measured"),
 }

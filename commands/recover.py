@@ -7,16 +7,19 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.files import RESULTS, write_whole
-from harness.report.journal import read_runs
+from harness.report.journal import read_entries, read_runs
+from harness.report.outcomes import MEASURED
 from harness.report.recovered import ended_in, recovered_json
+from harness.report.supervised import case_states, is_supervised, supervised_json
 
 OK, NOTHING, USAGE_ERROR = 0, 1, 2
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Write the rows of the last run of a journal into a new file.
+    """Write the rows of the last run of a journal into a new file, or those of all processes of a supervised run.
 
     Returns:
         The exit status: 0; 1 if the run has no row, so that no file is written; 2 for a usage error.
@@ -29,6 +32,8 @@ def main(arguments: Sequence[str]) -> int:
             raise ValueError(f"{journal}: no such file; give a journal, such as {RESULTS / 'journal.jsonl'}")
         if output.exists():
             raise ValueError(f"{output} is there already; give another file with --output")
+        if is_supervised(read_entries(journal)):
+            return _recover_supervised(journal, output)
         runs = read_runs(journal)
     except (OSError, ValueError) as error:
         print(f"visionmark recover: {error}", file=sys.stderr)
@@ -50,6 +55,25 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{gone.outcome}: {gone.case}: {gone.reason}")
     if len(runs) > 1:
         print(f"{len(runs) - 1} earlier runs in {journal.name} are left out: a file is of one run")
+    return OK
+
+
+def _recover_supervised(journal: Path, output: Path) -> int:
+    """Write the rows of all processes of a run of `visionmark run`, which has one journal for them."""
+    entries = read_entries(journal)
+    states = list(case_states(entries).values())
+    last: dict[str, Any] = next((entry for entry in reversed(entries) if "run" in entry), {})
+    rows = sum(len(state.rows) for state in states)
+    if not rows:
+        print(f"{journal}: its run has no row, and no file is written", file=sys.stderr)
+        return NOTHING
+    facts = {"command": last.get("command", []), "journal": str(journal.resolve())}
+    document = supervised_json(states, last.get("run"), facts, last.get("schema"))
+    write_whole(output, json.dumps(document, indent=1) + "\n")
+    print(f"{rows} rows of {len(states)} cases that were begun are in {output}; visionmark run --resume goes on")
+    for state in states:
+        if state.outcome != MEASURED:
+            print(f"{state.outcome}: {state.case}: {state.reason}")
     return OK
 
 

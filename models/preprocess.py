@@ -9,9 +9,11 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -94,7 +96,8 @@ def normalise(images: Tensor, trained_input: InputSpec) -> Tensor:
     """Scale uint8 images `[n, 3, h, w]` to 0..1 and normalise each channel; return float32 of the same shape."""
     mean = torch.tensor(trained_input.mean).view(3, 1, 1)
     std = torch.tensor(trained_input.std).view(3, 1, 1)
-    return images.to(torch.float32).div_(255).sub_(mean).div_(std)
+    # Taken apart into channels here: later steps then run through memory once in order.
+    return images.to(torch.float32, memory_format=torch.contiguous_format).div_(255).sub_(mean).div_(std)
 
 
 def build_transform(spec: ModelSpec) -> Callable[[Image.Image], Tensor]:
@@ -107,11 +110,12 @@ def build_transform(spec: ModelSpec) -> Callable[[Image.Image], Tensor]:
         A function from an RGB image of any size to float32 `[3, height, width]`.
 
     Raises:
-        ValueError: if a torchvision row states another input than the preset of its weights.
+        ValueError: if a torchvision row states another input than the preset of its weights, or if `spec.input` wants
+            torch to resample with a crop mode that it does not have.
     """
-    if spec.source == "torchvision":
-        return cast("Callable[[Image.Image], Tensor]", _torchvision_preset(spec))
-    return _timm_transform(spec.input, normalize=True)
+    pixels = _pixels(spec)
+    # To the bit what the library's own steps give, with a copy less.
+    return lambda image: normalise(pixels(image), spec.input)
 
 
 def build_byte_transform(spec: ModelSpec) -> Callable[[Image.Image], Tensor]:
@@ -120,10 +124,17 @@ def build_byte_transform(spec: ModelSpec) -> Callable[[Image.Image], Tensor]:
     Returns:
         A function from an RGB image of any size to uint8 `[3, height, width]`, the pixels that Pillow resized and cut.
     """
-    if spec.source == "torchvision":
-        return _torchvision_bytes(_torchvision_preset(spec))
-    pixels = _timm_transform(spec.input, normalize=False)
+    pixels = _pixels(spec)
     return lambda image: pixels(image).contiguous()  # as Pillow has them, the channels of a pixel lie side by side
+
+
+def _pixels(spec: ModelSpec) -> Callable[[Image.Image], Tensor]:
+    """Return what resizes and cuts an image: uint8 [3, height, width], in any order in memory."""
+    if spec.input.resampler == "torch":
+        return _torch_pixels(spec)
+    if spec.source == "torchvision":
+        return _torchvision_pixels(_torchvision_preset(spec))
+    return _timm_pixels(spec.input)
 
 
 def preprocessing_identity(spec: ModelSpec) -> dict[str, Setting]:
@@ -134,12 +145,10 @@ def preprocessing_identity(spec: ModelSpec) -> dict[str, Setting]:
     """
     trained_input = spec.input
     height, width = trained_input.size
-    # timm rounds the resized side down; torchvision's presets state it.
-    resize = min(height, width) / trained_input.crop_pct
     settings: dict[str, Setting] = {
         "library": "torchvision" if spec.source == "torchvision" else "timm",
-        "resampler": "Pillow",
-        "resize": round(resize) if spec.source == "torchvision" else math.floor(resize),
+        "resampler": trained_input.resampler,
+        "resize": _resized_side(spec),
         "size": height if height == width else [height, width],
         "crop_pct": trained_input.crop_pct,
         "crop_mode": trained_input.crop_mode,
@@ -153,10 +162,45 @@ def preprocessing_identity(spec: ModelSpec) -> dict[str, Setting]:
     return settings | {"fingerprint": digest[:16]}
 
 
+def can_resample_with_torch(trained_input: InputSpec) -> bool:
+    """Return whether torch can resize an image to this input: cut from its centre, or squashed."""
+    height, width = trained_input.size
+    return trained_input.crop_mode == "squash" or (trained_input.crop_mode == "center" and height == width)
+
+
+def _resized_side(spec: ModelSpec) -> int:
+    """Return to how many pixels the short side is resized: timm rounds down, torchvision's presets state it."""
+    side = min(spec.input.size) / spec.input.crop_pct
+    return round(side) if spec.source == "torchvision" else math.floor(side)
+
+
+def _torch_pixels(spec: ModelSpec) -> Callable[[Image.Image], Tensor]:
+    """Return the resizing and cutting of `spec.input`, done by torch on bytes instead of by Pillow."""
+    from torchvision.transforms import v2
+
+    trained_input = spec.input
+    if not can_resample_with_torch(trained_input):
+        raise ValueError(f"{spec.name}: torch does not resample with the crop mode {trained_input.crop_mode}")
+    interpolation = v2.InterpolationMode(trained_input.interpolation)
+    if trained_input.crop_mode == "squash":
+        sides = [math.floor(side / trained_input.crop_pct) for side in trained_input.size]
+    else:
+        sides = [_resized_side(spec)]
+    resize = v2.Resize(sides, interpolation=interpolation, antialias=True)
+    cut = v2.CenterCrop(list(trained_input.size))
+
+    def pixels(image: Image.Image) -> Tensor:
+        decoded = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        found: Tensor = cut(resize(decoded))
+        return found
+
+    return pixels
+
+
 def _torchvision_preset(spec: ModelSpec) -> Any:
     models = import_module("torchvision.models")
     preset = models.get_model_weights(spec.arch)[spec.network_weights].transforms()
-    if torchvision_input(preset) != spec.input:
+    if torchvision_input(preset) != replace(spec.input, resampler="Pillow"):
         raise ValueError(
             f"{spec.name}: the input {spec.input} is not that of its weights {spec.network_weights}, "
             f"{torchvision_input(preset)}; correct the catalogue row"
@@ -164,7 +208,7 @@ def _torchvision_preset(spec: ModelSpec) -> Any:
     return preset
 
 
-def _timm_transform(trained_input: InputSpec, *, normalize: bool) -> Callable[[Image.Image], Tensor]:
+def _timm_pixels(trained_input: InputSpec) -> Callable[[Image.Image], Tensor]:
     from timm.data import create_transform
 
     transform = create_transform(
@@ -174,12 +218,12 @@ def _timm_transform(trained_input: InputSpec, *, normalize: bool) -> Callable[[I
         std=trained_input.std,
         crop_pct=trained_input.crop_pct,
         crop_mode=trained_input.crop_mode,
-        normalize=normalize,
+        normalize=False,
     )
     return cast("Callable[[Image.Image], Tensor]", transform)
 
 
-def _torchvision_bytes(preset: Any) -> Callable[[Image.Image], Tensor]:
+def _torchvision_pixels(preset: Any) -> Callable[[Image.Image], Tensor]:
     """Return what torchvision's classification preset does before it converts to fp32.
 
     Source: `ImageClassification.forward` in torchvision/transforms/_presets.py.
@@ -191,6 +235,6 @@ def _torchvision_bytes(preset: Any) -> Callable[[Image.Image], Tensor]:
             image, preset.resize_size, interpolation=preset.interpolation, antialias=preset.antialias
         )
         cut: Tensor = functional.pil_to_tensor(functional.center_crop(resized, preset.crop_size))
-        return cut.contiguous()
+        return cut
 
     return pixels

@@ -19,7 +19,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from commands.best.runs import INTERRUPTED, USAGE_ERROR, Asked, Measured, measure
+from commands.best.runs import STOPPED, USAGE_ERROR, Asked, Measured, measure
 from commands.best.table import TABLE_WIDTH, render_best, render_missing
 from harness.engines import engine_names
 from harness.report.choice import OBJECTIVES, Eligibility, fastest, judge, tied
@@ -62,12 +62,12 @@ def main(arguments: Sequence[str]) -> int:
 
     Returns:
         The exit status: 0; 1 if a case failed by accident or no row passes its gate; 4 for a usage error; 130 if
-        interrupted.
+        interrupted; 143 if stopped by SIGTERM.
     """
     worst = 0
     for asked in read_asked(arguments):
         worst = max(worst, best_of(asked))
-        if worst in (USAGE_ERROR, INTERRUPTED):  # a wrong command line or a person's wish concerns all models
+        if worst in (USAGE_ERROR, *STOPPED):  # a wrong command line or a wish to stop concerns all models
             break
     return worst
 
@@ -84,7 +84,7 @@ def best_of(asked: Asked) -> int:
     if status == USAGE_ERROR:
         shutil.rmtree(part)
         return status
-    place = asked.folder if status != INTERRUPTED else asked.folder.with_name(f"{asked.folder.name}-interrupted")
+    place = asked.folder if status not in STOPPED else asked.folder.with_name(f"{asked.folder.name}-interrupted")
     place.mkdir(exist_ok=True)
     names = {new.name for new in part.iterdir()}
     for name in names:
@@ -106,11 +106,11 @@ def _best_in(folder: Path, asked: Asked) -> int:
         measured.append(measure(asked, engine))
         if measured[-1].code == USAGE_ERROR:  # every engine would fail; pytest has said why
             return USAGE_ERROR
-        if measured[-1].code == INTERRUPTED:
+        if measured[-1].code in STOPPED:
             break
-    is_interrupted = measured[-1].code == INTERRUPTED
-    status = report(asked, measured, is_final=not is_interrupted)
-    return INTERRUPTED if is_interrupted else status
+    last = measured[-1].code
+    status = report(asked, measured, is_final=last not in STOPPED)
+    return last if last in STOPPED else status
 
 
 def report(asked: Asked, measured: Sequence[Measured], *, is_final: bool) -> int:

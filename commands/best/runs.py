@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from commands.child import TERMINATED, run_child
 from harness.engines import absent
 from harness.files import CHECKOUT
+from harness.jobs.pytest_child import pytest_command
 from harness.report.journal import Journal, Missing, read_journal
+from harness.report.outcomes import INTERNAL_ERROR, INTERRUPTED_STATUS, is_dead
 from models.catalog import UnknownModel, load_catalog
 from models.catalog import find_spec as find_model
 
 TESTS = ("tests_perf/test_latency.py", "tests_perf/test_throughput.py", "tests_accuracy/test_parity.py")
-INTERNAL_ERROR, USAGE_ERROR, NOTHING_RAN, INTERRUPTED = 3, 4, 5, 130
+USAGE_ERROR, NOTHING_RAN, INTERRUPTED = 4, 5, INTERRUPTED_STATUS
+# A person or a scheduler wants the run to end: no accident of the case that ran, and nothing is measured after it.
+STOPPED = (INTERRUPTED, TERMINATED)
 # The test of the scores of each task, which needs labelled images.
 LABELLED_TESTS = {"classify": "tests_accuracy/test_imagenet.py", "detect": "tests_accuracy/test_coco.py"}
 # Engines that have an environment of their own: the module that tells whether the engine is here, and the interpreter
@@ -76,36 +80,31 @@ def measure(asked: Asked, engine: str) -> Measured:
         name = engine if not journals else f"{engine}-{len(journals) + 1}"
         path = asked.folder / f"{name}.jsonl"
         done = [case for journal in journals for case in journal.opened]
-        command = [
-            *(python, "-m", "pytest", *TESTS, *labelled),
+        words = [
+            *(*TESTS, *labelled),
             *("--model", asked.model, "--engine", engine, "--precision", asked.precision, "--journal", str(path)),
             *("--benchmark-json", str(path.with_suffix(".json"))),
             *("-v", "--no-header", "--no-summary", *asked.rest, *_keyword(asked, done)),
         ]
-        code = _run(command)
+        code = _run(pytest_command(words, python))
         journal = read_journal(path)
-        is_dead = code < 0 or 128 < code < INTERRUPTED or code > INTERRUPTED
+        has_died = code not in STOPPED and is_dead(code)
         if code == USAGE_ERROR and not is_ours:  # here pytest accepts them, so that environment is wrong
             code = INTERNAL_ERROR
-        if is_dead or code == INTERNAL_ERROR:
+        if has_died or code == INTERNAL_ERROR:
             where, why = journal.last or f"{asked.model} {engine}", "its process ended here; what it printed is above"
             died = Missing(where, "died", f"exit status {code}", why)
             journal = replace(journal, missing=(*journal.missing, died))
         journals.append(journal)
-        if not is_dead or journal.last is None:
+        if not has_died or journal.last is None:
             return Measured(code, tuple(journals), is_ours)
 
 
 def _run(command: Sequence[str]) -> int:
-    """Run a command and return its exit status, or `INTERRUPTED` if a person stopped it.
-
-    Ctrl-C reaches pytest as well, which keeps what it has.
-    """
-    process = subprocess.Popen(command, cwd=CHECKOUT)
+    """Run a command and return its exit status, one of `STOPPED` if a person or SIGTERM stopped it."""
     try:
-        return process.wait()
+        return run_child(command)
     except KeyboardInterrupt:
-        process.wait()
         return INTERRUPTED
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from commands.cells import number, percentile, rate
 from harness.report.choice import OBJECTIVES, Eligibility, fastest, tied
 from harness.report.journal import Missing
 from harness.report.record_rows import Record, disagreement
@@ -76,7 +77,7 @@ def render_missing(missing: Sequence[Missing]) -> str:
     """Return what gave no row: each failure with its reason, and the number of skips for each reason."""
     lines = [f"{one.outcome} {one.case}: {one.error}: {one.reason}" for one in missing if one.outcome != "skipped"]
     reasons = Counter(one.reason for one in missing if one.outcome == "skipped")
-    lines += [f"skipped {number}: {reason}" for reason, number in reasons.most_common()]
+    lines += [f"skipped {count}: {reason}" for reason, count in reasons.most_common()]
     return "\n".join(lines)
 
 
@@ -88,36 +89,13 @@ def _cells(row: Record, standing: Eligibility) -> list[str]:
     lost = "" if standing.top1_loss_points is None else f" ({standing.top1_loss_points:+.2f})"
     return [
         row["case"],
-        _rate(row),
-        _percentile(row, "p50"),
-        _percentile(row, "p99"),
-        _number(row["peak_memory_mib"], 0),
-        _number(row["compile_s"], 1),
-        _number(row.get("parity", {}).get("sqnr_db"), 1),
+        rate(row),
+        percentile(row, "p50"),
+        percentile(row, "p99"),
+        number(row["peak_memory_mib"], 0),
+        number(row["compile_s"], 1),
+        number(row.get("parity", {}).get("sqnr_db"), 1),
         "" if score is None else f"{score:.2f}{lost}",
         f"{evidence['engine']}, {dtype} {share:.0f}%",
         "; ".join([*(standing.reasons or ["passes"]), *filter(None, [disagreement(row)]), *remarks(row)]),
     ]
-
-
-def _number(value: float | None, digits: int | None = None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.{(0 if value >= 1000 else 1 if value >= 100 else 2) if digits is None else digits}f}"
-
-
-def _rate(row: Record) -> str:
-    """Return the images per second as text, or how many windows they would need."""
-    rate = row.get("throughput")
-    if rate is None or rate["images_per_second"] is not None:
-        return _number(None if rate is None else rate["images_per_second"])
-    return f"w<{rate['windows'] + rate['missing_windows']}"
-
-
-def _percentile(row: Record, name: str) -> str:
-    """Return the percentile as text, or how many rounds it would need."""
-    latency = row.get("latency")
-    if latency is None:
-        return ""
-    value = latency[f"{name}_ms"]
-    return f"n<{latency['rounds'] + latency[f'{name}_missing_rounds']}" if value is None else _number(value)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from commands.child import TERMINATED, run_child
 from commands.pipeline.asked import WrongParameter, read_parameters
 from commands.pipeline.summary import markdown, metrics_of
-from harness.files import CHECKOUT
 from harness.report.journal import read_journal
 
 PARAMETERS = (
@@ -22,7 +20,6 @@ PARAMETERS = (
     *("benchmark-or-accuracy", "extra-model-args", "device", "engine", "results-location"),
 )
 OUTPUTS = ("results", "summary", "metrics", "exit-code", "executor-input", "executor-output")
-TERMINATED = 128 + signal.SIGTERM
 # What a run writes needs less than this; a claim that has less is found out before anything is measured.
 _PROBE_BYTES = 1 << 20
 
@@ -105,13 +102,8 @@ def _require_room(folder: Path, named: str) -> None:
 
 
 def _run(command: Sequence[str]) -> int:
-    """Run pytest, pass SIGTERM on to it, and return its exit status, as a shell gives it for a signal."""
-    process = subprocess.Popen(command, cwd=CHECKOUT)
-    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-    try:
-        status = process.wait()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    """Run pytest and return its exit status, as a shell gives it for a signal."""
+    status = run_child(command)
     return 128 - status if status < 0 else status
 
 

@@ -1,8 +1,9 @@
-"""`visionmark run --cluster ADDRESS [PYTEST ARGUMENTS]` gives each case of a run a machine of its own.
+"""`visionmark run [PYTEST ARGUMENTS]` runs many cases so that none takes another with it.
 
-All other arguments are pytest's own. Each case is a pytest process on a node of the Ray cluster, which no other case
-shares with it; the records are merged into one file of `--benchmark-json`. The cases of a node that dies are run by
-others.
+On this machine the cases of each model and engine share a pytest process, which is watched: a case that crashes, hangs
+or runs out of memory is told as that, and another process goes on. With `--cluster ADDRESS` each case is a process on a
+node of the Ray cluster, which no other case shares with it; the cases of a node that dies are run by others. The
+records are in one file of `--benchmark-json` in the end.
 """
 
 from __future__ import annotations
@@ -11,45 +12,41 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from harness.files import CHECKOUT, RESULTS, write_whole
+from commands.run.collecting import collect
+from commands.run.supervised import refused, supervise
+from harness.files import RESULTS, write_whole
 from harness.jobs.crews.address import NoCluster
 from harness.jobs.crews.cluster import joined
 from harness.jobs.crews.versions import DifferentVersions
-from harness.jobs.spawn import JobFailed
 from harness.jobs.sweep import CasePiece, CaseResult, sweep_jobs
 from harness.measure.bulk.shifts import Piece
 from harness.report.merged import merged
 
 FAILED, USAGE_ERROR, NOTHING_RAN = 1, 4, 5
-CASES_FILE = "VISIONMARK_CASES_FILE"
 # Characters that are special in the names of folders.
 _SPECIAL = r"[^\w.-]"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run every case on a node of its own and merge the records.
+    """Run every case and write one file of the records.
 
     Returns:
-        0; 1 if a case failed or was lost; 4 for a usage error; 5 if nothing was measured.
+        0; 1 if a case failed, crashed, hung, ran out of memory or was lost; 4 for a usage error; 5 if nothing was
+        measured, or nothing of a value that was named; 130 after Ctrl-C and 143 after SIGTERM.
     """
-    parser = argparse.ArgumentParser(prog="visionmark run", allow_abbrev=False, add_help=True, description=__doc__)
-    parser.add_argument("--cluster", metavar="HOST:PORT", help="the Ray cluster to run on")
-    parser.add_argument("--benchmark-json", type=Path, default=RESULTS / "run.json", help="default: results/run.json")
-    parser.add_argument("--output-dir", type=Path, help="as for pytest; each case has a folder in it")
-    known, rest = parser.parse_known_args(arguments)
-    if known.cluster is None:
-        print("visionmark run: give --cluster HOST:PORT; on this machine alone, run pytest", file=sys.stderr)
-        return USAGE_ERROR
+    known, rest = _parser().parse_known_args(arguments)
     if os.environ.get("OUTPUT_DIR"):  # it makes of a run the one case of the FBNet sample
         print("visionmark run: OUTPUT_DIR describes a single case: unset it, and give --output-dir", file=sys.stderr)
         return USAGE_ERROR
+    if (reason := refused(known, rest)) is not None:
+        print(f"visionmark run: {reason}", file=sys.stderr)
+        return USAGE_ERROR
+    if known.cluster is None:
+        return supervise(known, rest, arguments)
     status, found = collect(rest)
     if status:
         return status
@@ -64,26 +61,34 @@ def main(arguments: Sequence[str]) -> int:
         return USAGE_ERROR
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="visionmark run", allow_abbrev=False, add_help=True, description=__doc__)
+    parser.add_argument("--cluster", metavar="HOST:PORT", help="the Ray cluster to run on; default: this machine")
+    parser.add_argument("--benchmark-json", type=Path, default=RESULTS / "run.json", help="default: results/run.json")
+    parser.add_argument("--output-dir", type=Path, help="as for pytest; each case, or process, has a folder in it")
+    parser.add_argument("--plan", action="store_true", help="say what would run and what not, and measure nothing")
+    parser.add_argument(
+        "--resume", action="store_true", help="leave out what the journal of the file has as measured and proven"
+    )
+    parser.add_argument(
+        "--case-timeout", type=_seconds, metavar="S",
+        help="end a case after so many seconds; default: half an hour, or more where it is asked to measure longer",
+    )  # fmt: skip
+    return parser
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} s is no time in which a case could run")
+    return value
+
+
 def _output(folder: Path | None, name: str) -> list[str]:
     return [] if folder is None else [f"--output-dir={folder.expanduser().resolve() / re.sub(_SPECIAL, '_', name)}"]
-
-
-def collect(arguments: Sequence[str]) -> tuple[int, dict[str, Any]]:
-    """Let pytest collect, and return its exit status and what `fixtures.one_case` writes: the cases and variables."""
-    with tempfile.TemporaryDirectory(prefix="visionmark-run-") as folder:
-        path = Path(folder) / "cases.json"
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", *arguments, "--collect-only", "-q", "-p", "fixtures.one_case"],
-            cwd=CHECKOUT,
-            env={**os.environ, CASES_FILE: str(path), "VISIONMARK_JOURNAL": "off"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            print(done.stdout + done.stderr, file=sys.stderr)
-            return done.returncode, {}
-        return 0, json.loads(path.read_text(encoding="utf-8"))
 
 
 def sweep(address: str, pieces: Sequence[CasePiece], out: Path) -> int:
@@ -93,6 +98,8 @@ def sweep(address: str, pieces: Sequence[CasePiece], out: Path) -> int:
         NoCluster: the cluster cannot be used.
         DifferentVersions: its nodes have other versions.
     """
+    from harness.jobs.spawn import JobFailed  # loads torch, and who watches cases on this machine needs little memory
+
     found: dict[int, tuple[str, CaseResult]] = {}
     lost = ""
     with joined(address) as nodes:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from commands.train.foreign import describe_unknown
 from harness.artefacts import default_folder
 from harness.cases import PRECISIONS
 from harness.devices import device_names, open_device
 from harness.engines import engine_names
 from harness.files import RESULTS
+from harness.host.cores import threads_in
 from harness.measure.training.recipe import BATCH_NORMS, SCHEDULES, Recipe
 from models.catalog import ModelSpec, UnknownModel, find_spec, load_catalog
+from models.other_names import OTHER_NAMES
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--precision", default="fp32", choices=tuple(PRECISIONS))
     how.add_argument("--engine", default="eager", choices=engine_names())
     how.add_argument("--batch-size", type=_count, default=64, help="images of one replica in one step; default: 64")
-    how.add_argument("--threads", type=_count, help="threads of one replica; default: its physical cores")
+    how.add_argument("--threads", type=_count, help="threads of one replica; default: OMP_NUM_THREADS, or its cores")
     how.add_argument("--num-workers", type=_natural, default=0, help="processes of a replica that read images")
     how.add_argument("--seed", type=_natural, default=0)
     long = made.add_argument_group("how long")
@@ -92,11 +96,16 @@ def parser() -> argparse.ArgumentParser:
 def read_order(arguments: Sequence[str]) -> TrainingOrder:
     """Return what is asked. What is wrong ends the process with exit status 2 and a line that says what."""
     made = parser()
-    given = made.parse_args(arguments)
     try:
-        spec = find_spec(given.model, load_catalog())
+        if told := describe_unknown(arguments, made.format_usage()):
+            made.error(told)  # before argparse complains of options that are missing because they are spelt so
+        given = made.parse_args(arguments)
+        threads = given.threads or threads_in(os.environ.get("OMP_NUM_THREADS", ""), "OMP_NUM_THREADS")
+        spec = find_spec(OTHER_NAMES.get(given.model, given.model), load_catalog())
         if reason := open_device(given.device).available():
             made.error(f"no {given.device} device ({reason}); present is cpu")
+        if spec.task != "classify":
+            made.error(f"--model {given.model} is a detector, which learns from boxes: give a classifier")
     except (UnknownModel, ValueError) as error:
         made.error(str(error))
     if given.weights not in ("random", "pretrained") and not Path(given.weights).expanduser().is_file():
@@ -105,9 +114,9 @@ def read_order(arguments: Sequence[str]) -> TrainingOrder:
         made.error("--nodes and --rendezvous HOST:PORT go together: give both, or neither")
     if given.max_restarts and given.replicas * given.nodes == 1:
         made.error("--max-restarts is of several processes: add --replicas N, or start a run again with --resume")
-    folder = Path(given.output_dir or RESULTS / "train" / given.model.replace(":", "_")).expanduser().resolve()
+    folder = Path(given.output_dir or RESULTS / "train" / spec.name.replace(":", "_")).expanduser().resolve()
     recipe = Recipe(
-        model=given.model,
+        model=spec.name,
         data=given.data,
         folder=str(folder),
         cache_dir=str(Path(given.cache_dir).expanduser().resolve() if given.cache_dir else default_folder()),
@@ -148,7 +157,7 @@ def read_order(arguments: Sequence[str]) -> TrainingOrder:
         given.nodes,
         given.rendezvous,
         given.max_restarts,
-        given.threads,
+        threads,
     )
 
 

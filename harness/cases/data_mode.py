@@ -6,7 +6,7 @@ SYNTHETIC_MODE, GENERATED_MODE, REAL_MODE = "synthetic", "generated", "real"
 DATA_MODES = (SYNTHETIC_MODE, GENERATED_MODE, REAL_MODE)
 # The mode of each kind of measurement that has one. Scenarios and served models take images from host memory.
 _MODES = {
-    **dict.fromkeys(("latency", "throughput", "streams"), SYNTHETIC_MODE),
+    **dict.fromkeys(("latency", "throughput", "streams", "versus"), SYNTHETIC_MODE),
     "generated": GENERATED_MODE,
     **dict.fromkeys(("end_to_end", "accuracy"), REAL_MODE),
 }

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 # Bytes in, normalised on the device.
 U8 = "u8"
 
+# A detector whole, with decoding and suppression inside what the engine runs.
+WHOLE = "whole"
 # Partial sums of convolutions and matrix products in half precision.
 HALF_PARTIALS = "hp"
 # `d128`: 128 batches in one submit. `io64`: 64 tiles for input and output. `split:layer1+layer3.0`: pipeline stages.
@@ -18,7 +20,7 @@ _ITERATIONS, _IO_TILES, _SPLITS = re.compile(r"d([1-9]\d*)"), re.compile(r"io([1
 REPLICATING_ENGINES = ("poptorch",)
 
 # For each setting that is a whole word, the options on the command line that select it.
-_WORDS = {U8: "--eight-bit-io", HALF_PARTIALS: "--half-partial"}
+_WORDS = {U8: "--eight-bit-io", WHOLE: "--whole-model", HALF_PARTIALS: "--half-partial"}
 _NUMBERS = ((_ITERATIONS, "--device-iterations"), (_IO_TILES, "--num-io-tiles"), (_WORKERS, "--bulk-workers"))
 
 

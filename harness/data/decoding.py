@@ -3,6 +3,8 @@
 Pillow's `convert("RGB")` is what torchvision and timm use, and the published accuracies were measured with: CMYK is
 converted without a profile, the alpha channel is dropped, and the orientation of EXIF is not applied. It is not used
 for greys of more than eight bits, which it would clip to white.
+
+A plain JPEG file in colour is decoded by simplejpeg, which is faster (see `harness.data.jpeg`).
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import numpy as np
-import PIL
 from PIL import Image
 
 from harness.data.images import ImageFile, UnreadableImage
+from harness.data.jpeg import PlainJpegs, decoder_name
 
-DECODER = f"Pillow {PIL.__version__}"
+DECODER = decoder_name()
+_JPEGS = PlainJpegs()
 _WHITE_IS_ZERO, _PHOTOMETRIC, _BITS_PER_SAMPLE = 0, 262, 258  # of TIFF
 # The formats whose greys of more than eight bits Pillow gives in the range of 16 bits, whichever mode it uses.
 _GREYS_OF_16_BITS = ("PNG", "PPM", "JPEG2000")
@@ -30,8 +33,9 @@ def decode(file: ImageFile) -> Image.Image:
         UnreadableImage: if the file cannot be read or decoded, or if its pixels have no certain meaning as RGB.
     """
     try:
-        with Image.open(BytesIO(file.read())) as image:
-            return _to_rgb(image)
+        data = file.read()
+        with Image.open(BytesIO(data)) as image:  # reads the header alone
+            return _JPEGS.decode(image, data) or _to_rgb(image)
     # Decoders and openers raise whatever a damaged file leads them to: OSError, SyntaxError, ValueError, struct.error,
     # zlib.error, Image.DecompressionBombError, … Which file it was must not be lost.
     except Exception as error:

@@ -5,19 +5,19 @@ A new engine needs a package in this folder and a line in the register below.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
 from harness.artefacts import Artefacts
-from harness.cases import U8, Case
+from harness.cases import U8, WHOLE, Case
 from harness.cases.setting import bulk_workers, option_of
 from harness.devices import Device
 from harness.engines import aot, eager, ipex, onnxruntime, openvino, poptorch, script, tensorrt, trace
 from harness.engines import compile as compile_
 from harness.engines.evidence import Evidence
 from harness.engines.protocol import Engine, Fed, InspectedRunner, Runner, Saving, Training
-from harness.engines.two_stage import build_two_stage
+from harness.engines.two_stage import TwoStageRunner, build_two_stage, load_two_stage, save_two_stage
 from models.detectors import TwoStage
 
 __all__ = [
@@ -32,8 +32,9 @@ __all__ = [
     "copies_in_submit",
     "engine_names",
     "import_libraries",
-    "open_saving",
+    "load",
     "open_training",
+    "save",
     "shows_memory",
     "unsupported",
 ]
@@ -95,16 +96,29 @@ def unsupported(case: Case, device: Device) -> str | None:
 def _unsupported_settings(case: Case) -> str | None:
     """Return None, or which setting the engine of a case does not have.
 
-    Every engine takes bytes, and runs in the workers of a bulk run. One with further settings has a function
-    `supports_settings` that takes the case.
+    Every engine takes bytes, and runs in the workers of a bulk run. One that runs detectors whole has a function
+    `runs_whole`, one with further settings a function `supports_settings`, both of the case.
     """
-    further = [word for word in case.settings if word != U8 and not bulk_workers([word])]
+    if WHOLE in case.settings and (reason := _cannot_be_whole(case)):
+        return reason
+    further = [word for word in case.settings if word not in (U8, WHOLE) and not bulk_workers([word])]
     if not further:
         return None
     supports: Callable[[Case], str | None] | None = getattr(open_engine(case.engine), "supports_settings", None)
     if supports is not None:
         return supports(case)
     return f"{case.engine} has no setting {further[0]}, which is of engine poptorch: drop {option_of(further[0])}"
+
+
+def _cannot_be_whole(case: Case) -> str | None:
+    """Return None, or why the engine of a case does not run detectors whole, with suppression inside."""
+    engine = open_engine(case.engine)
+    runs: Callable[[Case], str | None] | None = getattr(engine, "runs_whole", None)
+    if runs is not None:
+        return runs(case)
+    able = ", ".join(one for one in _ENGINES if hasattr(_ENGINES[one], "runs_whole"))
+    why = getattr(engine, "WHY_NOT_WHOLE", "it has no operator for the suppression of boxes")
+    return f"{case.engine} runs no detector whole: {why}; use --engine {able}, or drop {option_of(WHOLE)}"
 
 
 def import_libraries(name: str, precision: str) -> None:
@@ -154,6 +168,20 @@ def open_saving(name: str) -> Saving:
     if not isinstance(engine, Saving):
         raise ValueError(cannot_save(name))
     return engine
+
+
+def save(name: str, runner: InspectedRunner) -> dict[str, bytes]:
+    """Return the files of a runner that the engine of this name built, of each network of two. See `Saving.save`."""
+    saving = open_saving(name)
+    return save_two_stage(saving, runner) if isinstance(runner, TwoStageRunner) else saving.save(runner)
+
+
+def load(files: Mapping[str, bytes], module: nn.Module, case: Case, device: Device) -> InspectedRunner:
+    """Return a runner of what `save` saved, of the engine of the case. See `Saving.load`."""
+    saving = open_saving(case.engine)
+    if isinstance(module, TwoStage):
+        return load_two_stage(saving, files, module, case, device)
+    return saving.load(files, module, case, device)
 
 
 def cannot_train(name: str, device: Device, precision: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 
@@ -44,6 +44,25 @@ class Quantisation:
 
 
 @dataclass(frozen=True)
+class LayerTime:
+    """The time of one operator, node, layer or kernel of a profiled step.
+
+    Attributes:
+        name: the name, as the engine's profile has it.
+        operator: what it does, as the profile has it, such as `Convolution` or `aten::native_batch_norm`.
+        time_us: the time in microseconds, of all calls together.
+        is_matrix_work: whether it is a convolution or a matrix product.
+        calls: how often it ran.
+    """
+
+    name: str
+    operator: str
+    time_us: float
+    is_matrix_work: bool
+    calls: int = 1
+
+
+@dataclass(frozen=True)
 class Evidence:
     """What one profiled step after warm-up showed.
 
@@ -64,6 +83,8 @@ class Evidence:
         quantisation: the outcome of quantising to int8, None for the other precisions.
         notes: further findings that are specific to the engine.
         denials: in what the engine itself found that the label is not what ran.
+        layers: where the time of the step went; empty where the engine has no times. Not part of `as_dict`.
+        busy_us: how long anything of `layers` ran, in microseconds; None where the engine has no times.
     """
 
     engine: str
@@ -82,14 +103,19 @@ class Evidence:
     quantisation: Quantisation | None = None
     notes: dict[str, Any] = field(default_factory=dict)
     denials: tuple[str, ...] = ()
+    layers: tuple[LayerTime, ...] = ()
+    busy_us: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the evidence as the JSON record holds it.
 
-        The key `tf32`, which is older than `short_formats`, holds only the switches for TF32.
+        The key `tf32`, which is older than `short_formats`, holds only the switches for TF32. The times of the layers
+        are left out: there are hundreds, and what bounds a row is told from them.
         """
         is_tf32 = {name: on for name, on in self.short_formats.items() if not name.startswith("onednn")}
-        return {**asdict(self), "tf32": is_tf32}
+        kept = asdict(replace(self, layers=()))
+        del kept["layers"], kept["busy_us"]
+        return {**kept, "tf32": is_tf32}
 
 
 def shares(time_us: Counter[str]) -> dict[str, float]:

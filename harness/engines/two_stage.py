@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from time import perf_counter
@@ -19,8 +19,9 @@ import torch
 from harness.artefacts import Artefacts, Calibration
 from harness.cases import PRECISIONS, Case
 from harness.devices import Device
-from harness.engines.evidence import Evidence, Quantisation
-from harness.engines.protocol import InspectedRunner
+from harness.engines.evidence import Evidence
+from harness.engines.protocol import InspectedRunner, Saving
+from harness.engines.staged_evidence import merged
 from models.build import state_sha256
 from models.detectors import TwoStage
 from models.detectors.two_stage import ANCHOR_CODES, HEADS, MAPS, OBJECTNESS, PROPOSALS, by_image, extents
@@ -59,6 +60,32 @@ def build_two_stage(
     except BaseException:
         heads.close()
         raise
+    return TwoStageRunner(features, heads, module, PRECISIONS[case.precision].work)
+
+
+def save_two_stage(saving: Saving, runner: TwoStageRunner) -> dict[str, bytes]:
+    """Return the files of both networks, in a folder each. See `Saving.save`."""
+    return {
+        f"{name}/{file}": content
+        for name, network in runner.networks.items()
+        for file, content in saving.save(network).items()
+    }
+
+
+def load_two_stage(
+    saving: Saving, files: Mapping[str, bytes], module: TwoStage, case: Case, device: Device
+) -> TwoStageRunner:
+    """Return a runner of both networks that `save_two_stage` saved. See `Saving.load`."""
+    opened: list[InspectedRunner] = []
+    try:
+        for name, network in (("features", module.features), ("heads", module.heads)):
+            own = {file.partition("/")[2]: content for file, content in files.items() if file.startswith(f"{name}/")}
+            opened.append(saving.load(own, network, case, device))
+    except BaseException:
+        for one in opened:
+            one.close()
+        raise
+    features, heads = opened
     return TwoStageRunner(features, heads, module, PRECISIONS[case.precision].work)
 
 
@@ -113,6 +140,11 @@ class TwoStageRunner:
         self._between, self._names = module.between, module.output_names
         self._work = work
         self._times_s: dict[str, deque[float]] = {part: deque(maxlen=_STEPS) for part in _PARTS}
+
+    @property
+    def networks(self) -> dict[str, InspectedRunner]:
+        """The runner of each network by its name."""
+        return {"features": self._features, "heads": self._heads}
 
     def put(self, images: torch.Tensor) -> StagedBatch:
         """See `Runner.put`."""
@@ -178,57 +210,3 @@ class TwoStageRunner:
         """See `Runner.close`."""
         self._heads.close()
         self._features.close()
-
-
-def merged(features: Evidence, heads: Evidence, work: str, times_ms: Mapping[str, float]) -> Evidence:
-    """Return the evidence of a step of both networks, which denies a label where that of either does.
-
-    Args:
-        features: the evidence of the first network.
-        heads: the evidence of the second network.
-        work: the number format that the precision promises.
-        times_ms: how long each part of a step takes, in milliseconds.
-    """
-    both = {"features": features, "heads": heads}
-    least = min(both.values(), key=lambda one: one.dtype_share_pct.get(work, 0.0))
-    engines = {name: one.engine for name, one in both.items()}
-    idle = [name for name, one in both.items() if not one.matrix_ops]
-    return replace(
-        features,
-        engine=features.engine
-        if features.engine == heads.engine
-        else ", ".join(f"{engine} for the {name}" for name, engine in engines.items()),
-        dtype_share_pct=least.dtype_share_pct,
-        matrix_ops=0 if idle else features.matrix_ops + heads.matrix_ops,
-        clock=features.clock if features.clock == heads.clock else "operator",
-        parameter_devices=_sums(features.parameter_devices, heads.parameter_devices),
-        parameter_dtypes=_sums(features.parameter_dtypes, heads.parameter_dtypes),
-        graphs=_sum(features.graphs, heads.graphs),
-        graph_breaks=_sum(features.graph_breaks, heads.graph_breaks),
-        fallbacks=_sums(features.fallbacks, heads.fallbacks),
-        quantisation=_quantisation(features.quantisation, heads.quantisation),
-        notes={
-            **features.notes,
-            "stages": {
-                name: {"dtype_share_pct": one.dtype_share_pct, "matrix_ops": one.matrix_ops, "notes": one.notes}
-                for name, one in both.items()
-            },
-            "stages_ms": dict(times_ms),
-        },
-    )
-
-
-def _sums(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
-    return dict(Counter(one) + Counter(other))
-
-
-def _sum(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else one + other
-
-
-def _quantisation(one: Quantisation | None, other: Quantisation | None) -> Quantisation | None:
-    """Return what was quantised of both networks; nothing, if either was not."""
-    if one is None or other is None:
-        return None
-    operators = one.operators + other.operators if one.operators and other.operators else 0
-    return Quantisation(operators, (*one.float_layers, *other.float_layers), one.calibration)

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from time import monotonic, perf_counter, sleep
-from typing import Any
+from typing import Any, Protocol
 
 from harness.cases import Duration
 from harness.host.cores import started_on
@@ -40,6 +40,17 @@ END_WITHIN_S = 3.0
 
 class JobFailed(RuntimeError):
     """A job died, hung or failed. The message names the job and gives its traceback."""
+
+
+class StackWriter(Protocol):
+    """A process that writes its stack when it is signalled, as those of `worker.guarded` do."""
+
+    @property
+    def pid(self) -> int | None:
+        """Its id, None if it was not started."""
+
+    def is_alive(self) -> bool:
+        """Return whether it has not ended."""
 
 
 @dataclass
@@ -213,7 +224,7 @@ def end_of(process: SpawnProcess, stacks: Path) -> str:
     return f"{how} (pid {process.pid})\n{written}".rstrip()
 
 
-def stack_of(process: SpawnProcess, stacks: Path) -> str:
+def stack_of(process: StackWriter, stacks: Path) -> str:
     """Return the current stack of a process, which is asked by a signal to write it."""
     if process.pid is None or not process.is_alive():
         return "(it has ended)"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,18 +14,11 @@ from typing import Any
 from harness.files import CHECKOUT
 from harness.jobs.crews.cluster import ClusterNode
 from harness.jobs.crews.crew import PieceJob
+from harness.jobs.pytest_child import pytest_command
 from harness.progress import ReportPhase
 
-# Read by the plugin `fixtures.one_case`: the case whose tests alone are to run.
+# Read by the plugin `fixtures.one_case`: the cases whose tests alone are to run, a line each.
 CASE_VARIABLE = "VISIONMARK_CASE"
-# pytest as a child that ends with the process that starts it, also when that is killed.
-_PYTEST = """
-import sys
-from harness.host.parent_death import die_with_starter
-die_with_starter(int(sys.argv[1]))
-import pytest
-sys.exit(pytest.main(sys.argv[2:]))
-"""
 
 
 @dataclass(frozen=True)
@@ -93,7 +85,7 @@ class ReadySweep:
             out = Path(folder) / "out.json"
             words = (*piece.arguments, "-p", "fixtures.one_case", "-p", "no:cacheprovider", f"--benchmark-json={out}")
             done = subprocess.run(
-                [sys.executable, "-c", _PYTEST, str(os.getpid()), *words],
+                pytest_command(words),
                 cwd=CHECKOUT,
                 env={**os.environ, **piece.variables, CASE_VARIABLE: piece.name, "VISIONMARK_JOURNAL": "off"},
                 stdout=subprocess.PIPE,

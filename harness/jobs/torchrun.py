@@ -71,10 +71,18 @@ class Together:
 
 
 def placements(cores: Sequence[PhysicalCore], replicas: int, threads: int | None) -> list[Placement]:
-    """Return for each process its share of the physical cores, and as many threads, or as many as are asked for."""
-    shares = share_out(cores, replicas)
+    """Return for each process its share of the physical cores, and as many threads, or as many as are asked for.
+
+    On a machine of several NUMA nodes a share that lies on one of them has its memory there too.
+    """
+    are_several = len({core.node for core in cores}) > 1
     return [
-        Placement(tuple(sorted(cpu for core in share for cpu in core.cpus)), threads or len(share)) for share in shares
+        Placement(
+            tuple(sorted(cpu for core in share for cpu in core.cpus)),
+            threads or len(share),
+            share[0].node if are_several and len({core.node for core in share}) == 1 else None,
+        )
+        for share in share_out(cores, replicas)
     ]
 
 
@@ -101,7 +109,7 @@ def run_together(
             "starter": os.getpid(),
             "arguments": [*together.arguments(folder), "-m", program, str(folder / "job.json")],
             "folder": name,
-            "places": [{"cpus": one.cores, "threads": one.threads} for one in places],
+            "places": [{"cpus": one.cores, "threads": one.threads, "node": one.node} for one in places],
             "work": dict(work),
         }
         (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")

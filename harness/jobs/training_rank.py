@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from harness.host.cores import Allotment, allot
 from harness.host.parent_death import die_with_starter
 
 # How long a process waits for another that stands still, before it gives up.
@@ -42,11 +43,11 @@ def _train(job: dict[str, Any], rank: int, local: int, size: int, place: dict[st
 
     from harness.devices import open_device, place_of
     from harness.files import write_whole
-    from harness.host.cores import allot, take
+    from harness.host.cores import take
     from harness.measure.training import Group, Recipe, train
     from models.catalog import find_spec, load_catalog
 
-    take(allot(place["cpus"], place["threads"], "--replicas"))
+    take(allotment_of(place))
     recipe = Recipe(**job["work"]["recipe"])
     device = open_device(recipe.device)
     if not device.is_host:
@@ -66,6 +67,11 @@ def _train(job: dict[str, Any], rank: int, local: int, size: int, place: dict[st
         write_whole(folder / RECORD, json.dumps({**found, "restarts": restarts}))
     torch.distributed.destroy_process_group()
     write_whole(folder / f"done_{rank}", "")
+
+
+def allotment_of(place: dict[str, Any]) -> Allotment:
+    """Return the part of the machine that a process has: its cores and threads, and the memory of its NUMA node."""
+    return allot(place["cpus"], place["threads"], "--replicas", node=place["node"])
 
 
 def _shown(rank: int) -> tuple[Any, Any]:

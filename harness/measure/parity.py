@@ -18,7 +18,10 @@ PARITY_IMAGES = 32
 
 @dataclass(frozen=True)
 class Parity:
-    """The agreement of the answers with the fp32, eager CPU reference, and its floors. See `models.tasks.Agreement`."""
+    """The agreement of the answers with the fp32, eager CPU reference, and its floors. See `models.tasks.Agreement`.
+
+    `gain` is that of the head whose gain is farthest from 1, and None for a model with one output.
+    """
 
     kind: ClassVar[str] = "parity"
 
@@ -26,6 +29,8 @@ class Parity:
     sqnr_floor_db: float
     top1_agreement_pct: float
     top1_agreement_floor_pct: float
+    gain: float | None
+    gain_tolerance: float
     images: int
 
 
@@ -48,10 +53,13 @@ def measure_parity(prepared: Prepared, references: References, timed: TimedRound
     )
     precision = PRECISIONS[prepared.case.precision]
     agreement = task_of(prepared.spec).compare(reference, found[0])
+    is_set = agreement.matched_pct is not None
     return Parity(
         sqnr_db=agreement.sqnr_db,
         sqnr_floor_db=precision.sqnr_floor_db,
         top1_agreement_pct=agreement.top1_agreement_pct,
-        top1_agreement_floor_pct=precision.top1_agreement_floor_pct,
+        top1_agreement_floor_pct=precision.matched_floor_pct if is_set else precision.top1_agreement_floor_pct,
+        gain=max(agreement.heads_gain.values(), key=lambda gain: abs(gain - 1), default=None),
+        gain_tolerance=precision.gain_tolerance,
         images=PARITY_IMAGES,
     )

@@ -66,10 +66,29 @@ def check_answers(task: Task, case: Case, own: Sequence[Outputs], reference: Out
     """
     compared, found = in_common(reference, own)
     agreement = task.compare(compared, found)
-    floor = PRECISIONS[case.precision].sqnr_floor_db
-    if agreement.sqnr_db < floor:
-        raise WrongAnswers(
-            f"answers are {agreement.sqnr_db:.1f} dB from the fp32 reference, the floor of {case.precision} is "
-            f"{floor:.0f} dB: {task.describe_wrong(compared, found)}"
-        )
+    if reason := short_of(agreement, case.precision):
+        raise WrongAnswers(f"{reason}: {task.describe_wrong(compared, found)}")
     return agreement
+
+
+def short_of(agreement: Agreement, precision: str) -> str | None:
+    """Return None, or by what answers are farther from the reference's than the precision allows."""
+    terms = PRECISIONS[precision]
+    if agreement.sqnr_db < terms.sqnr_floor_db:
+        return (
+            f"answers are {agreement.sqnr_db:.1f} dB from the fp32 reference, the floor of {precision} is "
+            f"{terms.sqnr_floor_db:.0f} dB"
+        )
+    if agreement.matched_pct is not None and agreement.matched_pct < terms.matched_floor_pct:
+        return (
+            f"{agreement.matched_pct:.0f}% of the objects match those of the fp32 reference, the floor of {precision} "
+            f"is {terms.matched_floor_pct:.0f}%"
+        )
+    off = {name: gain for name, gain in agreement.heads_gain.items() if abs(gain - 1) > terms.gain_tolerance}
+    if off:
+        worst = max(off, key=lambda name: abs(off[name] - 1))
+        return (
+            f"the head {worst} is {off[worst]:.2f} times as large as the fp32 reference's, and {precision} allows "
+            f"{1 - terms.gain_tolerance:g} to {1 + terms.gain_tolerance:g} times"
+        )
+    return None

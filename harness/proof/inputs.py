@@ -13,8 +13,10 @@ from typing import Any
 import torch
 
 from harness.artefacts import Artefacts, Calibration
-from harness.cases import U8, Case
+from harness.cases import U8, WHOLE, Case
+from harness.cases.setting import option_of
 from models.catalog import ModelSpec
+from models.detectors.whole import whole_of
 from models.normalised import as_bytes, normalised_inside
 from models.tasks import Pixels, task_of
 
@@ -75,6 +77,20 @@ def case_pixels(case: Case, spec: ModelSpec) -> Pixels:
     return own(spec)
 
 
+def cannot_be_whole(case: Case, spec: ModelSpec) -> str | None:
+    """Return None, or the reason why a model that is to run whole cannot."""
+    if WHOLE not in case.settings:
+        return None
+    if spec.task != "detect" or spec.source != "torchvision":
+        return f"{spec.name} is no detector of torchvision, which alone are run whole: drop {option_of(WHOLE)}"
+    if spec.input.crop_mode == "pad" and case.engine != "eager":
+        return (
+            f"{spec.name} clips boxes to the size of each image within its padded input, and a graph would have that "
+            f"of one image as a constant: use --engine eager"
+        )
+    return None
+
+
 def cannot_take_bytes(case: Case, spec: ModelSpec) -> str | None:
     """Return None, or the reason why a case that is to take bytes cannot.
 
@@ -86,7 +102,12 @@ def cannot_take_bytes(case: Case, spec: ModelSpec) -> str | None:
 
 
 def case_module(case: Case, spec: ModelSpec, module: torch.nn.Module) -> torch.nn.Module:
-    """Return the module that the engine of the case builds: the given one, or one around it that takes bytes."""
+    """Return the module that the engine of the case builds: the given one, or one around it.
+
+    The one around it takes bytes, or makes the objects of a detector.
+    """
+    if WHOLE in case.settings:
+        module = whole_of(spec.arch, module, spec.input.size, is_padded=spec.input.crop_mode == "pad")
     return normalised_inside(module, spec.input) if takes_bytes(case) else module
 
 

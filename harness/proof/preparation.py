@@ -15,7 +15,7 @@ from harness.artefacts import Artefacts, default_artefacts
 from harness.artefacts.saved_model import SavedModel
 from harness.cases import Case
 from harness.devices import Device, open_device
-from harness.engines import Fed, InspectedRunner, build, import_libraries, open_saving, shows_memory
+from harness.engines import Fed, InspectedRunner, build, import_libraries, load, shows_memory
 from harness.progress import ReportPhase, no_report
 from harness.proof.answers import CHECKED_IMAGES, check_answers, in_common, judged, own_answers
 from harness.proof.contradictions import MOST_PENDING_PCT, Contradiction, contradictions
@@ -29,6 +29,7 @@ from models.build import Built, build_module, import_source
 from models.catalog import ModelSpec
 from models.preprocess import preprocessing_identity
 from models.tasks import Agreement, Outputs, WrongAnswers, task_of
+from models.work import work_of
 
 # Above this number of images in one submit there is one batch alone: a second would take gigabytes.
 MOST_ROTATED = 4096
@@ -74,6 +75,7 @@ def prepare(
         inputs = case_batches(case, spec, CHECKED_IMAGES, rotation(case.images))
         reference = references.outputs(CHECKED_IMAGES, built.module)
         module = case_module(case, spec, built.module)
+        work = work_of(module, inputs[0])
 
         report("placing" if case.engine == "eager" else "compiling")
         gc.collect()
@@ -85,7 +87,7 @@ def prepare(
             runner = build(module, inputs[0], case, device, supplied)
         else:
             saved.require_weights(built.weights_sha256)
-            runner = open_saving(case.engine).load(saved.files(), module, case, device)
+            runner = load(saved.files(), module, case, device)
             runner.submit(runner.put(inputs[0]))
         held.callback(runner.close)
         runner.synchronize()
@@ -117,7 +119,7 @@ def prepare(
         )
         copied = nbytes_of(batches[0])
         per_image = None if copied is None else copied / case.images
-        return Prepared(case, spec, runner, batches, cost, proof, per_image, held.pop_all())
+        return Prepared(case, spec, runner, batches, cost, proof, per_image, work, held.pop_all())
 
 
 def _prove(

@@ -12,6 +12,7 @@ from harness.engines import Evidence, InspectedRunner
 from harness.proof.contradictions import Contradiction
 from models.catalog import ModelSpec
 from models.tasks import Agreement, Outputs, WrongAnswers
+from models.work import Uncounted, Work
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Prepared:
         cost: what preparing the case cost.
         proof: the findings that confirm or deny the label.
         input_bytes_per_image: the bytes of one image as `submit` reads it, None if the engine does not tell.
+        work: what one submit computes and moves, or why that cannot be counted.
         held: releases, in the right order, everything that the case holds.
     """
 
@@ -93,6 +95,7 @@ class Prepared:
     cost: Cost
     proof: Proof
     input_bytes_per_image: float | None = None
+    work: Work | Uncounted = Uncounted("nothing was counted")
     held: ExitStack = field(default_factory=ExitStack)
 
     def require_proof(self) -> None:
@@ -138,6 +141,7 @@ class Prepared:
         cost, proof = self.cost, self.proof
         peak = cost.peak_memory_bytes
         heads = {} if proof.agreement is None else proof.agreement.heads_sqnr_db
+        gains = {} if proof.agreement is None else proof.agreement.heads_gain
         return {
             "case": str(self.case),
             **self.case.flat(),
@@ -157,7 +161,7 @@ class Prepared:
                 **proof.evidence.as_dict(),
                 "answers_sqnr_db": None if proof.agreement is None else proof.agreement.sqnr_db,
                 "pending_after_synchronize_pct": proof.pending_pct,
-                **({"heads_sqnr_db": dict(heads)} if heads else {}),
+                **({"heads_sqnr_db": dict(heads), "heads_gain": dict(gains)} if heads else {}),
                 **proof.findings,
             },
             "identity": proof.identity,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from harness.report.record_rows import Record
 
 # Failures that are findings: the case is not what its label says, or its answers are not right.
 FINDINGS = {"Contradiction", "WrongAnswers", "AssertionError", "AccuracyFailure"}
+# How the lines begin that a process writes which did not write the line before.
+BEGINNINGS = ('{"run"', '{"planned"', '{"ended"')
 # How many journals of earlier runs are kept beside the present one.
 EARLIER_KEPT = 20
 
@@ -70,6 +73,17 @@ class JournalFile:
             self._file = None
 
 
+def append_line(path: Path, line: Mapping[str, Any]) -> None:
+    """Append one line to a journal that others write as well, also after one that died in the middle of a line.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _opened_again(path) as file:
+        file.write(json.dumps(line) + "\n")
+
+
 def _opened_anew(path: Path) -> TextIOWrapper:
     """Open a new file. One that is there is renamed to a name that no other file has."""
     while True:
@@ -83,8 +97,11 @@ def _opened_anew(path: Path) -> TextIOWrapper:
 def _opened_again(path: Path) -> TextIOWrapper:
     """Open a file to add lines to it. A line in which a process died is ended first, so that the next one is whole."""
     file = path.open("a", encoding="utf-8")
-    if path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n"):
-        file.write("\n")
+    if file.tell():
+        with path.open("rb") as written:
+            written.seek(-1, os.SEEK_END)
+            if written.read(1) != b"\n":
+                file.write("\n")
     return file
 
 
@@ -122,6 +139,7 @@ class Journal:
         opened: the cases in the order in which they were begun.
         schema: the version of the form of the records, None where it is not told.
         command: the command line of pytest, empty where it is not told.
+        rounds_s: for each record its rounds as pytest-benchmark keeps them, in seconds; empty where they are not told.
     """
 
     environment: dict[str, Any] | None
@@ -130,6 +148,7 @@ class Journal:
     opened: tuple[str, ...]
     schema: int | None = None
     command: tuple[str, ...] = ()
+    rounds_s: tuple[tuple[float, ...], ...] = ()
 
     @property
     def last(self) -> str | None:
@@ -143,7 +162,7 @@ def read_journal(path: Path) -> Journal:
     Raises:
         ValueError: if a line is not JSON, other than the last of a run, which a process may have died in.
     """
-    return _journal_of(_entries(path))
+    return _journal_of(read_entries(path))
 
 
 def read_runs(path: Path) -> list[Journal]:
@@ -153,21 +172,26 @@ def read_runs(path: Path) -> list[Journal]:
         ValueError: as for `read_journal`.
     """
     runs: list[list[dict[str, Any]]] = []
-    for entry in _entries(path):
+    for entry in read_entries(path):
         if "run" in entry or not runs:
             runs.append([])
         runs[-1].append(entry)
     return [_journal_of(entries) for entries in runs]
 
 
-def _entries(path: Path) -> list[dict[str, Any]]:
+def read_entries(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a journal as they are, but for one that a process died in; none if there is no file.
+
+    Raises:
+        ValueError: as for `read_journal`.
+    """
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     entries: list[dict[str, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
             entries.append(json.loads(line))
         except ValueError as error:
-            is_last_of_a_run = number == len(lines) or lines[number].startswith('{"run"')
+            is_last_of_a_run = number == len(lines) or lines[number].startswith(BEGINNINGS)
             if not is_last_of_a_run:
                 raise ValueError(f"{path}:{number} is no JSON ({error}); measure anew") from None
     return entries
@@ -178,6 +202,9 @@ def _journal_of(entries: Sequence[Mapping[str, Any]]) -> Journal:
     for entry in entries:
         if "outcome" in entry:
             missing.setdefault(entry["case"], Missing(**entry))
+        elif "ended" in entry:  # who watched the process knows better than what was written in it
+            ended = entry["ended"]
+            missing[ended["case"]] = Missing(ended["case"], ended["outcome"], "", ended["reason"])
     run: Mapping[str, Any] = next((entry for entry in entries if "run" in entry), {})
     return Journal(
         run.get("run"),
@@ -186,6 +213,7 @@ def _journal_of(entries: Sequence[Mapping[str, Any]]) -> Journal:
         tuple(entry["opened"] for entry in entries if "opened" in entry),
         run.get("schema"),
         tuple(run.get("command", ())),
+        tuple(tuple(entry.get("rounds_s", ())) for entry in entries if "row" in entry),
     )
 
 

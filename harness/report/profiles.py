@@ -6,13 +6,14 @@ The meaning of the options is not known here.
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from harness.report.identity import digest_of
 
 # The FBNet sample's name for both durations at once.
 TEST_DURATION = "test_duration"
@@ -77,14 +78,7 @@ def identity_of_row(row: ProfileRow, case: str, terms: Mapping[str, Any], enviro
         terms: what else changes the number: weights, durations, data.
         environment: the result of `describe_environment`.
     """
-    same = {key: environment[key] for key in ("libraries", "variables", "fpmath_mode")}
-    # the governor changes by the minute, and a record says which there was
-    same["devices"] = {
-        name: {key: value for key, value in device.items() if key != "governor"}
-        for name, device in environment["devices"].items()
-    }
-    text = json.dumps([dict(row.columns), case, dict(terms), same], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return digest_of([dict(row.columns), case, dict(terms)], environment)
 
 
 def is_complete(path: Path, identity: str) -> bool:

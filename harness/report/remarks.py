@@ -30,6 +30,12 @@ def remarks(row: Record) -> dict[str, str]:
     if any(record.get("warmup_steady") is False for record in timed.values()):
         found["not warm"] = "not warm: warm-up was ended before its rounds were steady; measure again, longer"
     for kind, record in timed.items():
+        over_pct = record.get("bounds", {}).get("over_peak_pct")
+        if over_pct is not None:
+            found["over the peak"] = (
+                f"over the peak: {kind} reached {over_pct:.0f}% of the peak that is kept, which was measured badly; "
+                "measure it anew (visionmark peaks --again)"
+            )
         slope = record.get("slope_pct")
         if slope is not None and abs(slope) > MOST_SLOPE_PCT:
             word = "slower" if slope > 0 else "faster"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from harness.artefacts import ArtefactCache, key_of, sources_of
-from harness.cases import Case
+from harness.cases import WHOLE, Case
 from harness.data import IMAGENET_CLASSES, class_indices
 from harness.devices import open_device
 from harness.engines.onnx import export as onnx_export
@@ -45,6 +45,8 @@ def unsupported(case: Case) -> str | None:
         return "TensorRT is for CUDA devices"
     if case.precision != "fp32":
         return f"served models are exported in fp32, not in {case.precision}"
+    if WHOLE in case.settings:
+        return "a served detector answers with its raw heads, whose answers are proven per image: drop --whole-model"
     return open_device(case.device).available()
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from harness.triton.control import CALL_S, calling
 from harness.triton.server import Server
 
 METRIC = "visionmark_session"
+_COUNTED_S = 1.0
 
 
 class NoSession(RuntimeError):
@@ -31,6 +34,7 @@ class Statistics:
         input_s: seconds spent on taking the inputs, summed over the requests.
         compute_s: seconds spent on running the model, summed over the requests.
         output_s: seconds spent on giving the outputs, summed over the requests.
+        total_s: seconds from when the server had a request until it sent the answer, summed over the requests.
     """
 
     images: int
@@ -41,6 +45,7 @@ class Statistics:
     input_s: float
     compute_s: float
     output_s: float
+    total_s: float
 
     def since(self, before: Statistics) -> Statistics:
         """Return what was counted after the reading `before`, up to this one."""
@@ -70,7 +75,31 @@ def statistics(server: Server, name: str) -> Statistics:
         input_s=seconds("compute_input"),
         compute_s=seconds("compute_infer"),
         output_s=seconds("compute_output"),
+        total_s=seconds("success"),
     )
+
+
+def statistics_of_next(
+    server: Server, name: str, before: Statistics, clock: Callable[[], float] = monotonic
+) -> Statistics | None:
+    """Return what the server counted for the one request that was answered since `before`.
+
+    An answer is sent before it is counted, so that the server is asked until it has counted it.
+
+    Args:
+        server: the server.
+        name: the model's name on it.
+        before: the reading before the request was sent.
+        clock: tells the time in seconds.
+
+    Returns:
+        What was counted, or None if after a second it is not one request.
+    """
+    until = clock() + _COUNTED_S
+    while True:
+        found = statistics(server, name).since(before)
+        if found.requests >= 1 or clock() >= until:
+            return found if found.requests == 1 else None
 
 
 def server_version(server: Server) -> str:

@@ -8,6 +8,7 @@ is proposed, or all boxes tie.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,20 +21,21 @@ LEAST_DEVIATION = 1e-3
 LOGIT_DEVIATION = 2.0
 
 
-def set_statistics(network: nn.Module, images: Tensor, plain: Sequence[nn.Module] = ()) -> None:
+def set_statistics(network: nn.Module, images: Tensor, plain: Sequence[nn.Module] = (), shift: float = SHIFT) -> None:
     """Give layers that have no statistics of their own those of one batch of images, in one forward pass.
 
-    The output of each frozen batch norm, and of each convolution without a norm that is named, gets a mean of one and a
-    standard deviation of one in every channel.
+    In every channel, the output of each frozen batch norm gets a mean and a standard deviation of one, and that of each
+    convolution without a norm that is named a standard deviation of one and the mean that is given.
 
     Args:
         network: the network in evaluation mode, which is changed in place.
         images: the batch, fp32 [n, 3, h, w], normalised.
         plain: the convolutions without a norm.
+        shift: the mean of their output. The larger it is, the more of each layer is linear, and the less noise grows.
     """
     from torchvision.ops import FrozenBatchNorm2d
 
-    handles = [layer.register_forward_hook(_normalise_output) for layer in plain]
+    handles = [layer.register_forward_hook(partial(_normalise_output, shift)) for layer in plain]
     for layer in network.modules():
         if isinstance(layer, FrozenBatchNorm2d):
             handles.append(layer.register_forward_pre_hook(_take_statistics))
@@ -73,9 +75,9 @@ def _take_statistics(layer: Any, inputs: tuple[Tensor, ...]) -> None:
     layer.bias.fill_(SHIFT)
 
 
-def _normalise_output(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+def _normalise_output(shift: float, layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     deviation, mean = torch.std_mean(output, dim=(0, 2, 3), keepdim=True)
     factor = 1 / deviation.clamp(min=LEAST_DEVIATION)
     layer.weight.mul_(factor.view(-1, 1, 1, 1))
-    layer.bias.sub_(mean.flatten()).mul_(factor.flatten()).add_(SHIFT)
-    return (output - mean) * factor + SHIFT
+    layer.bias.sub_(mean.flatten()).mul_(factor.flatten()).add_(shift)
+    return (output - mean) * factor + shift

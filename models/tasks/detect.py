@@ -18,15 +18,17 @@ from torch import Tensor
 from models.catalog import ModelSpec
 from models.preprocess import generated_images, normalise, placed_size
 from models.tasks.classify import LEAST_SPREAD, spread, sqnr_db
+from models.tasks.decoding import detections, detector_for, filling, in_pixels, likeliest
 from models.tasks.detections import Detections
+from models.tasks.gain import by_coordinate, gain
 from models.tasks.matched import matched_pct as matched_pct
 from models.tasks.outputs import Outputs
 from models.tasks.protocol import Agreement, Pixels, Scores, WrongAnswers
+from models.tasks.whole import compare_sets, describe_wrong_sets, is_whole, objects_in
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from models.detectors import Detector, Suppression
 
 # Outputs that are no answers of their own: where the second stage of a detector looked.
 PLACES = "proposals"
@@ -66,36 +68,46 @@ class Detect:
 
     def decode(self, outputs: Outputs, sizes: Sequence[tuple[int, int]] | None = None) -> list[Detections]:
         """See `Task.decode`. An answer is the objects of an image."""
+        if is_whole(outputs):
+            return in_pixels(self.spec, objects_in(outputs), sizes)
         return detections(self.spec, outputs, sizes)
+
+    def _likeliest(self, outputs: Outputs) -> list[Detections]:
+        """Return the objects of each image, as many as this project keeps at most."""
+        return likeliest(self.decode(outputs), detector_for(self.spec).suppression.keep)
 
     def packed(self, answers: Sequence[Detections]) -> npt.NDArray[Any]:
         """See `Task.packed`. A row is fp32 [objects, 6]: label, score and corners; rows of zeros fill up the number."""
-        keep = _detector(self.spec).suppression.keep
+        keep = detector_for(self.spec).suppression.keep
         rows = np.zeros((len(answers), keep, 6), np.float32)
-        for row, one in zip(rows, answers, strict=True):
+        for row, one in zip(rows, likeliest(answers, keep), strict=True):
             row[: len(one), 0], row[: len(one), 1], row[: len(one), 2:] = one.labels, one.scores, one.boxes
         return rows
 
     def labels(self, outputs: Outputs) -> int:
         """See `Task.labels`. The background is none."""
-        return len(_detector(self.spec).labels)
+        return len(detector_for(self.spec).labels)
 
     def compare(self, reference: Outputs, found: Outputs) -> Agreement:
         """See `Task.compare`. Every head is compared by itself, and the worst one counts.
 
-        Box codes and logits are different quantities: an engine may return one right and the other not.
+        Box codes and logits are different quantities: an engine may return one right and the other not. Objects are
+        compared as sets, also with those that the reference's heads give.
         """
-        by_head = {}
+        if is_whole(found):
+            return compare_sets(self._likeliest(reference), self._likeliest(found))
+        by_head, gains = {}, {}
         for name in _heads(reference):
             try:
                 by_head[name] = sqnr_db(reference[name], found[name])
             except (WrongAnswers, KeyError) as wrong:
                 raise WrongAnswers(f"head {name}: {wrong}") from None
-        return Agreement(min(by_head.values()), self._same_label_pct(reference, found), by_head)
+            gains[name] = gain(by_coordinate(name, reference[name]), by_coordinate(name, found[name]))
+        return Agreement(min(by_head.values()), self._same_label_pct(reference, found), by_head, gains)
 
     def _same_label_pct(self, reference: Outputs, found: Outputs) -> float:
         """Return the share of the likeliest rows of the reference whose likeliest label is the same, in per cent."""
-        candidates, whole = _detector(self.spec).candidates, _whole(self.spec, len(reference))
+        candidates, whole = detector_for(self.spec).candidates, filling(self.spec, len(reference))
         same = []
         with torch.inference_mode():
             for (_, wanted), (_, scores) in zip(candidates(reference, whole), candidates(found, whole), strict=True):
@@ -105,6 +117,8 @@ class Detect:
 
     def describe_wrong(self, reference: Outputs, found: Outputs) -> str:
         """See `Task.describe_wrong`. It names the worst head, and tells other images' answers from everything else."""
+        if is_whole(found):
+            return describe_wrong_sets(self._likeliest(reference), self._likeliest(found))
         by_head = self.compare(reference, found).heads_sqnr_db
         worst = min(by_head, key=lambda name: by_head[name])
         told = ", ".join(f"{name} {db:.1f} dB" for name, db in by_head.items())
@@ -133,7 +147,7 @@ class Detect:
         Raises:
             WrongAnswers: no image has an object, or all have the same ones.
         """
-        own, wanted = self.decode(found), self.decode(reference)
+        own, wanted = self._likeliest(found), self._likeliest(reference)
         counts = [len(one) for one in own]
         if not any(counts):
             raise WrongAnswers("no object is found in any image: suppression would be timed on nothing")
@@ -151,10 +165,10 @@ class Detect:
         Raises:
             WrongAnswers: there is none in any image.
         """
-        proposals = _detector(self.spec).proposals
-        if proposals is None:
+        proposals = detector_for(self.spec).proposals
+        if proposals is None or is_whole(found):
             return {}
-        boxes = proposals(found, _whole(self.spec, len(found)))
+        boxes = proposals(found, filling(self.spec, len(found)))
         counts = [int(count) for count in (boxes[..., 2:] > boxes[..., :2]).all(dim=2).sum(dim=1)]
         if not any(counts):
             raise WrongAnswers("nothing is proposed in any image: the second stage would be timed on nothing")
@@ -165,50 +179,6 @@ def on_canvas(image: Tensor, spec: ModelSpec) -> Tensor:
     """Return an image [3, h, w] at the top left of the input's size, with zeros below and right of it."""
     height, width = spec.input.size
     return torch.nn.functional.pad(image, (0, width - image.shape[2], 0, height - image.shape[1]))
-
-
-def detections(
-    spec: ModelSpec,
-    outputs: Outputs,
-    sizes: Sequence[tuple[int, int]] | None = None,
-    suppression: Suppression | None = None,
-) -> list[Detections]:
-    """Return the objects of each image of a batch, made of the raw outputs of the network's heads.
-
-    Args:
-        spec: the catalogue row of the model.
-        outputs: the raw outputs, fp32 on the host.
-        sizes: the height and width in pixels of each original image, to which the boxes are scaled; None for the
-            input's size.
-        suppression: how boxes become objects; None for what the model was published with.
-    """
-    from models.detectors import suppressed
-
-    detector = _detector(spec)
-    placed = _whole(spec, len(outputs))
-    if sizes is not None:
-        placed = torch.tensor([placed_size(spec.input, *size) for size in sizes])
-    found = []
-    with torch.inference_mode():
-        for index, (boxes, scores) in enumerate(detector.candidates(outputs, placed)):
-            height, width = spec.input.size if sizes is None else sizes[index]
-            limits = placed[index].flip(0).repeat(2).to(torch.float32)
-            within = boxes.clamp(min=0).minimum(limits)
-            box, score, label = suppressed(within, scores, detector.labels, suppression or detector.suppression)
-            scale = torch.tensor([width, height, width, height], dtype=torch.float32)
-            found.append(Detections((box / limits * scale).numpy(), score.numpy(), label.numpy()))
-    return found
-
-
-def _detector(spec: ModelSpec) -> Detector:
-    from models.detectors import detector_of
-
-    return detector_of(spec.arch, spec.input.size)
-
-
-def _whole(spec: ModelSpec, images: int) -> Tensor:
-    """Return the extents of images that fill the input, int64 [n, 2]."""
-    return torch.tensor([spec.input.size] * images)
 
 
 def _heads(outputs: Outputs) -> list[str]:

@@ -25,15 +25,22 @@ def matched_pct(
     for one, other in zip(reference, found, strict=True):
         one, other = _above(one, least_score), _above(other, least_score)
         total += len(one) + len(other)
-        if not len(one) or not len(other):
-            continue
-        overlap = np.where(one.labels[:, None] == other.labels[None], _iou(one.boxes, other.boxes), 0)
-        for index in range(len(other)):
-            at = int(overlap[:, index].argmax())
-            if overlap[at, index] >= LEAST_IOU:
-                pairs += 1
-                overlap[at] = 0
+        pairs += len(paired(one, other))
     return 200 * pairs / total if total else None
+
+
+def paired(reference: Detections, found: Detections) -> list[tuple[int, int]]:
+    """Return the pairs of an image's objects, as the index of the reference's and of the found one; see above."""
+    if not len(reference) or not len(found):
+        return []
+    overlap = np.where(reference.labels[:, None] == found.labels[None], _iou(reference.boxes, found.boxes), 0)
+    pairs = []
+    for index in range(len(found)):
+        at = int(overlap[:, index].argmax())
+        if overlap[at, index] >= LEAST_IOU:
+            pairs.append((at, index))
+            overlap[at] = 0
+    return pairs
 
 
 def _above(found: Detections, score: float) -> Detections:

@@ -35,11 +35,16 @@ class Agreement:
         top1_agreement_pct: the share of images whose likeliest answer is the same, in per cent; of a detector, of the
             likeliest boxes.
         heads_sqnr_db: the ratio of each output of a model with several; the worst of them is `sqnr_db`.
+        heads_gain: for each of those outputs, how many times as large as the reference's it is; see
+            `models.tasks.gain`.
+        matched_pct: of answers that are compared as sets, the share that the reference has too, in per cent; else None.
     """
 
     sqnr_db: float
     top1_agreement_pct: float
     heads_sqnr_db: Mapping[str, float] = field(default_factory=dict)
+    heads_gain: Mapping[str, float] = field(default_factory=dict)
+    matched_pct: float | None = None
 
 
 class Task(Protocol):

@@ -158,6 +158,30 @@ def test_one_who_interrupts_gets_the_table_and_no_choice(tmp_path, monkeypatch, 
     assert not list(tmp_path.glob("*.json"))
 
 
+@pytest.mark.parametrize(("code", "expected"), [(143, 1), (-15, 1), (-9, 2), (139, 2)])
+def test_a_process_that_is_stopped_is_no_accident_and_none_follows_it(tmp_path, monkeypatch, code, expected):
+    """The sabotage: a process that is killed, after which another one goes on; a stopped one has been told to end."""
+    calls = tmp_path / "calls"
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+with open({str(calls)!r}, "a") as file: file.write("x")
+Path(sys.argv[sys.argv.index("--journal") + 1]).write_text('{{"run": {{}}}}\\n{{"opened": "m-cpu-fp32-bs1-eager"}}\\n')
+if len(Path({str(calls)!r}).read_text()) > 1: sys.exit(0)
+os.kill(os.getpid(), {-code}) if {code} < 0 else sys.exit({code})
+"""
+    stand_in = tmp_path / "python"
+    stand_in.write_text(f"#!{sys.executable}\n{script}")
+    stand_in.chmod(0o755)
+    monkeypatch.setattr(runs, "_python_of", lambda engine: (str(stand_in), True))
+    asked = runs.Asked("m", ("eager",), "fp32", None, (), tmp_path, tmp_path)
+    measured = runs.measure(asked, "eager")
+    assert len(calls.read_text()) == expected
+    assert (measured.code in runs.STOPPED) == (expected == 1)
+    died = [one.case for journal in measured.journals for one in journal.missing if one.outcome == "died"]
+    assert died == (["m-cpu-fp32-bs1-eager"] if expected == 2 else [])
+
+
 def test_a_command_line_that_pytest_refuses_ends_at_once(tmp_path):
     outcome = run_best("--model", "nosuch", "--choices", str(tmp_path))
     assert outcome.code == 4, outcome.text
@@ -177,7 +201,7 @@ def names_in(folder):
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize(("code", "status"), [(runs.USAGE_ERROR, 4), (runs.INTERRUPTED, 130)])
+@pytest.mark.parametrize(("code", "status"), [(runs.USAGE_ERROR, 4), (runs.INTERRUPTED, 130), (runs.TERMINATED, 143)])
 def test_results_of_last_time_stay_until_new_ones_are_whole(tmp_path, monkeypatch, code, status):
     folder = results_of_last_time(tmp_path)
     before = names_in(folder)
@@ -185,7 +209,7 @@ def test_results_of_last_time_stay_until_new_ones_are_whole(tmp_path, monkeypatc
     assert best.main(["--model", TINY, "--choices", str(tmp_path)]) == status
     assert names_in(folder) == before
     assert all(path.read_text() == "last time" for path in folder.iterdir())
-    interrupted = {f"{folder.name}-interrupted"} if status == 130 else set()
+    interrupted = {f"{folder.name}-interrupted"} if status in runs.STOPPED else set()
     assert names_in(tmp_path) == {folder.name} | interrupted
 
 

@@ -51,7 +51,9 @@ def test_a_run_that_was_killed_keeps_what_it_had_measured(tmp_path):
     assert found["visionmark"]["environment"]["libraries"]["torch"]
     assert "--batch-size" in found["visionmark"]["command"]
     assert found["visionmark"]["recovered"]["opened"] == [FIRST, SECOND]
-    assert "stats" not in found["benchmarks"][0], "what only pytest-benchmark knew is made up"
+    stats = found["benchmarks"][0]["stats"]
+    assert set(stats) == {"rounds", "data"}, "what only pytest-benchmark knew is made up"
+    assert stats["rounds"] == len(stats["data"]) == found["benchmarks"][0]["extra_info"]["rounds"]
 
 
 def write(path, *lines):

@@ -19,11 +19,17 @@ DATA = ("--model", TINY, "--data", "photographs")
     ("arguments", "words"),
     [
         (["--model", "fbnet_c100", "--data", "x"], "no model 'fbnet_c100' in the catalogue"),
+        (["--model", "ssd300_vgg16", "--data", "x"], "--model ssd300_vgg16 is a detector, which learns from boxes"),
         ([*DATA, "--weights", "nowhere.pth"], "--weights nowhere.pth: no such file"),
         ([*DATA, "--device", "cuda:9"], "no cuda:9 device"),
         ([*DATA, "--steps", "0"], "'0' is no whole number of at least 1"),
         ([*DATA, "--learning-rate", "nan"], "'nan' is no number of at least 0"),
         ([*DATA, "--stop-threshold", "75.9"], "'75.9' is no share from 0 to 1, such as 0.759"),
+        (["--model-name=resnet50v1_5", "--mode=training"], "--model-name: use --model NAME; --mode: none is needed"),
+        ([*DATA, "--mpi_num_processes=2", "-a", "4"], "--mpi_num_processes: use --replicas N; -a: use --threads N"),
+        ([*DATA, "--train_epochs", "10"], "--train_epochs: use --train-epochs"),
+        ([*DATA, "--weight-decoy=0"], "--weight-decoy: there is no such option; did you mean --weight-decay?"),
+        ([*DATA, "--learning-rate", "-1"], "'-1' is no number of at least 0"),
         ([*DATA, "--nodes", "2"], "--nodes and --rendezvous HOST:PORT go together"),
         ([*DATA, "--max-restarts", "1"], "--max-restarts is of several processes"),
     ],
@@ -43,6 +49,18 @@ def test_the_rate_grows_with_the_global_batch_unless_it_is_given(arguments, repl
     asked = read_order([*DATA, *arguments])
     assert asked.recipe.batch == 64
     assert asked.recipe.rate(replicas) == pytest.approx(rate)
+
+
+def test_the_names_of_the_model_zoo_and_its_variable_are_understood(monkeypatch, capsys):
+    monkeypatch.setenv("OMP_NUM_THREADS", "12")
+    asked = read_order(["--model", "resnet50v1_5", "--data", "x"])
+    assert (asked.recipe.model, asked.threads) == ("resnet50", 12)
+    assert asked.recipe.folder.endswith("results/train/resnet50")
+    assert read_order([*DATA, "--threads", "3"]).threads == 3, "what is typed goes before it"
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    with pytest.raises(SystemExit):
+        read_order(DATA)
+    assert "OMP_NUM_THREADS 'many' is no number of threads" in capsys.readouterr().err
 
 
 def test_a_run_writes_its_files_and_says_what_came_of_it(tmp_path, capsys):

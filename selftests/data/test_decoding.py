@@ -1,15 +1,19 @@
 """Pictures of every depth and colour space: the libraries' pixels or unreadable, and every failure names its file."""
 
 import struct
+import sys
 import warnings
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from harness.data import ImageFile, UnreadableImage, decode, split_readable
+from harness.data.jpeg import PlainJpegs
 from harness.measure.pipeline import answers_of_files, first_readable, stage_rates, workers
 from models.tasks import classify as TASK
 from selftests.logits import as_outputs
@@ -111,6 +115,76 @@ def test_the_orientation_of_exif_is_not_applied_as_timm_does_not(tmp_path):
     exif[0x0112] = 6
     file = saved(Image.new("RGB", (20, 10)), tmp_path, "turned.jpg", exif=exif)
     assert decode(file).size == (20, 10)
+
+
+def colourful(width, height, seed=0):
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((width, height))
+    noise = random.integers(-20, 20, (height, width, 3))
+    return Image.fromarray((np.asarray(coarse) + noise).clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+def test_a_plain_jpeg_has_the_pixels_of_pillow_in_every_sampling_and_odd_sizes(tmp_path, subsampling, progressive):
+    """Of each way the first is decoded by both libraries, and the others by simplejpeg alone."""
+    jpegs = PlainJpegs()
+    for index, (width, height) in enumerate([(64, 48), (63, 47), (17, 9), (1, 1), (299, 301)]):
+        image = colourful(width, height, index)
+        file = saved(image, tmp_path, "a.jpg", subsampling=subsampling, progressive=progressive, quality=80 + index)
+        with Image.open(file.path) as opened:
+            found = jpegs.decode(opened, file.read())
+        assert found is not None, "simplejpeg decodes it, and agrees with Pillow"
+        with Image.open(file.path) as opened:
+            np.testing.assert_array_equal(np.asarray(found), np.asarray(opened.convert("RGB")))
+
+
+def test_where_simplejpeg_gives_other_pixels_pillow_goes_on_alone(tmp_path, monkeypatch):
+    """With another libjpeg its pixels could be one level brighter."""
+    asked, own = [], simplejpeg.decode_jpeg
+
+    def brighter(data, colorspace):
+        asked.append(len(data))
+        return own(data, colorspace=colorspace).clip(max=254) + 1
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", brighter)
+    jpegs, file = PlainJpegs(), saved(colourful(40, 30), tmp_path, "a.jpg")
+    for _ in range(3):
+        with Image.open(file.path) as opened:
+            assert jpegs.decode(opened, file.read()) is None
+    assert len(asked) == 1, "once is enough to know"
+
+
+def test_without_simplejpeg_pillow_decodes_it_all(tmp_path, monkeypatch):
+    """An environment of its own, such as that of PopTorch, may not have it."""
+    monkeypatch.setitem(sys.modules, "simplejpeg", None)
+    file = saved(colourful(40, 30), tmp_path, "a.jpg")
+    with Image.open(file.path) as opened:
+        assert PlainJpegs().decode(opened, file.read()) is None
+        np.testing.assert_array_equal(np.asarray(decode(file)), np.asarray(opened.convert("RGB")))
+
+
+@pytest.mark.parametrize("cut", [0.3, 0.6, 0.99])
+def test_a_jpeg_that_is_cut_off_is_unreadable_and_not_half_grey(tmp_path, cut):
+    content = saved(colourful(200, 160), tmp_path, "a.jpg").read()
+    decode(held(content, "whole.jpg"))  # so that simplejpeg is asked first
+    with pytest.raises(UnreadableImage, match=r"set: cut\.jpg: .*truncated"):
+        decode(held(content[: int(len(content) * cut)], "cut.jpg"))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_jpeg_with_damaged_bytes_is_what_pillow_makes_of_it(tmp_path, seed):
+    content = bytearray(saved(colourful(200, 160), tmp_path, "a.jpg").read())
+    for place in np.random.default_rng(seed).integers(len(content) // 3, len(content) - 2, 3):
+        content[place] ^= 0x55
+    try:
+        with Image.open(BytesIO(content)) as opened:
+            expected = np.asarray(opened.convert("RGB"))
+    except OSError:
+        with pytest.raises(UnreadableImage):
+            decode(held(bytes(content), "damaged.jpg"))
+    else:
+        np.testing.assert_array_equal(np.asarray(decode(held(bytes(content), "damaged.jpg"))), expected)
 
 
 class Greys:

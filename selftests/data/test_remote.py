@@ -1,8 +1,12 @@
 """Data sets behind a URL: the proxies of the environment are obeyed, and their failures are told."""
 
+import os
 import re
 import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.request import Request, urlopen
 
 import pytest
 from PIL import Image
@@ -50,27 +54,67 @@ def test_the_proxies_of_the_environment_are_obeyed_and_their_refusal_is_told(tmp
     assert any("images.invalid" in one for one in asked)
 
 
-@pytest.fixture
-def bucket(monkeypatch):
-    """A bucket of Google's emulator, which speaks over a real socket, and a function that puts an object there."""
+@contextmanager
+def google():
+    """Google's emulator."""
     import gcsfs
     from gcp_storage_emulator.server import create_server
 
     server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="visionmark")
     server.start()
     port = server._api._httpd.server_address[1]
-    for name, value in {
-        "STORAGE_EMULATOR_HOST": f"http://127.0.0.1:{port}",
-        "FSSPEC_GS_TOKEN": "anon",
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+        patch.setenv("FSSPEC_GS_TOKEN", "anon")
         # asks over gRPC, which the emulator does not speak
-        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
-    }.items():
-        monkeypatch.setenv(name, value)
-    gcsfs.GCSFileSystem.clear_instance_cache()
-    client = gcsfs.GCSFileSystem()
-    yield lambda name, content: client.pipe(f"visionmark/{name}", content)
-    gcsfs.GCSFileSystem.clear_instance_cache()
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        yield gcsfs.GCSFileSystem()
+        gcsfs.GCSFileSystem.clear_instance_cache()
     server.stop()
+
+
+@contextmanager
+def amazon():
+    """Amazon's S3 as moto plays it."""
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    address = "http://{}:{}".format(*server.get_host_and_port())
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            patch.delenv(name)
+        patch.setenv("AWS_ENDPOINT_URL", address)
+        patch.setenv("AWS_ACCESS_KEY_ID", "a")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        s3fs.S3FileSystem.clear_instance_cache()
+        client = s3fs.S3FileSystem()
+        client.mkdir("visionmark")
+        yield client
+        s3fs.S3FileSystem.clear_instance_cache()
+    urlopen(Request(f"{address}/moto-api/reset", method="POST")).close()  # buckets are the process's, not the server's
+    server.stop()
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A bucket of an emulator, which speaks over a real socket."""
+
+    scheme: str
+    client: object
+
+    def put(self, name, content):
+        self.client.pipe(f"visionmark/{name}", content)
+
+
+@pytest.fixture(params=[("gs", google), ("s3", amazon)], ids=["gs", "s3"])
+def bucket(request):
+    scheme, emulator = request.param
+    with emulator() as client:
+        yield Bucket(scheme, client)
 
 
 def jpeg(tmp_path, colour):
@@ -82,9 +126,9 @@ def jpeg(tmp_path, colour):
 def test_a_bucket_is_fetched_once_and_what_has_changed_in_it_again(tmp_path, bucket):
     """The sabotage: an object that is replaced under its name, one that is new, and one that is gone."""
     for wnid in ("n01440764", "n01443537"):
-        bucket(f"imagenet/{wnid}/a.JPEG", jpeg(tmp_path, "red"))
+        bucket.put(f"imagenet/{wnid}/a.JPEG", jpeg(tmp_path, "red"))
     told = []
-    url = "gs://visionmark/imagenet"
+    url = f"{bucket.scheme}://visionmark/imagenet"
 
     def files():
         data = open_data_set(url, tmp_path / "cache", told.append)
@@ -95,8 +139,8 @@ def test_a_bucket_is_fetched_once_and_what_has_changed_in_it_again(tmp_path, buc
     assert len(told) == 1
     assert files() == first
     assert len(told) == 1, "what has not changed is not fetched again"
-    bucket("imagenet/n01443537/a.JPEG", jpeg(tmp_path, "blue"))
-    bucket("imagenet/n01443537/b.JPEG", jpeg(tmp_path, "green"))
+    bucket.put("imagenet/n01443537/a.JPEG", jpeg(tmp_path, "blue"))
+    bucket.put("imagenet/n01443537/b.JPEG", jpeg(tmp_path, "green"))
     second = files()
     assert "fetching 2 of the 3 objects" in told[-1]
     assert len(second) == 3
@@ -105,8 +149,9 @@ def test_a_bucket_is_fetched_once_and_what_has_changed_in_it_again(tmp_path, buc
 
 
 def test_a_bucket_that_is_not_there_or_is_no_folder_is_one_line(tmp_path, bucket):
-    bucket("imagenet/n01440764/a.JPEG", jpeg(tmp_path, "red"))
-    for url in ("gs://visionmark/nothing", "gs://another/imagenet"):
+    bucket.put("imagenet/n01440764/a.JPEG", jpeg(tmp_path, "red"))
+    for place in ("visionmark/nothing", "another/imagenet"):
+        url = f"{bucket.scheme}://{place}"
         with pytest.raises(NoImages) as caught:
             open_data_set(url, tmp_path / "cache")
         assert url in str(caught.value)

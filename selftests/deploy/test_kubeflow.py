@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
-import threading
 
 import pytest
 import yaml
@@ -218,13 +215,6 @@ def test_results_of_another_run_have_no_verdict(tmp_path):
         verdict(["0", str(path)])
     with pytest.raises(WrongParameter, match="no results of a run"):
         verdict(["0", str(tmp_path / "none")])
-
-
-def test_the_signal_that_stops_a_pod_reaches_the_run():
-    before = signal.getsignal(signal.SIGTERM)
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    assert measuring._run([sys.executable, "-c", "import time; time.sleep(60)"]) == 143
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_wrong_parameters_are_one_line_and_exit_4(capsys, tmp_path):

@@ -9,9 +9,10 @@ import torch
 from harness.artefacts import Calibration, default_artefacts
 from harness.cases import Case
 from harness.devices import open_device
-from harness.engines import Evidence, Fed, build, engine_names, open_engine, unsupported
+from harness.engines import Evidence, Fed, build, engine_names, load, open_engine, save, unsupported
 from harness.engines.evidence import Quantisation
-from harness.engines.two_stage import build_two_stage, merged, region_calibration, regions_of
+from harness.engines.staged_evidence import merged
+from harness.engines.two_stage import build_two_stage, region_calibration, regions_of
 from harness.proof.answers import check_answers, in_common, judged, own_answers
 from harness.proof.contradictions import contradictions
 from harness.proof.reference import reference_outputs
@@ -76,6 +77,28 @@ def test_both_networks_are_quantised_and_what_is_between_is_not(engine, images, 
     assert evidence.quantisation.operators > 50
     assert agreement.sqnr_db > 4
     runner.close()
+
+
+@pytest.mark.parametrize("engine", ["eager", "trace", "openvino"])
+def test_both_networks_are_saved_and_loaded(engine, images, reference):
+    case = case_of(engine)
+    if reason := unsupported(case, CPU):
+        pytest.skip(reason)
+    runner = build(small_two_stage(), images[:2], case, CPU, default_artefacts(SPEC))
+    files = save(engine, runner)
+    wanted = fed_answers(runner, images, reference)
+    runner.close()
+    assert {name.partition("/")[0] for name in files} == {"features", "heads"}
+    loaded = load(files, small_two_stage(), case, CPU)
+    for one, other in zip(wanted, fed_answers(loaded, images, reference), strict=True):
+        for name in one.names:
+            np.testing.assert_allclose(one[name], other[name], rtol=1e-4, atol=1e-4)
+    assert contradictions(case, CPU, loaded.evidence(loaded.put(images[:2]))) == []
+    loaded.close()
+    swapped = {{"features": "heads", "heads": "features"}[name.partition("/")[0]] + "/" + name.partition("/")[2]: one
+               for name, one in files.items()}  # fmt: skip
+    with pytest.raises((RuntimeError, ValueError)):
+        fed_answers(load(swapped, small_two_stage(), case, CPU), images, reference)
 
 
 def eager(module, images):

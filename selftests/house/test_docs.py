@@ -1,12 +1,16 @@
 """What the documents say is what there is."""
 
+import io
 import re
 import subprocess
+from contextlib import redirect_stdout, suppress
 
 import pytest
 
+from commands.__main__ import SUBCOMMANDS
+from commands.__main__ import main as visionmark
 from fixtures.options.table import OPTIONS
-from selftests.inside import ROOT, files_of_checkout
+from selftests.inside import ROOT, files_of_checkout, run_here
 
 README = (ROOT / "README.md").read_text()
 OPTIONS_PAGE = (ROOT / "docs" / "options.md").read_text()
@@ -21,12 +25,35 @@ def test_every_option_and_variable_is_on_the_page_of_options():
             assert f"`{option.variable}`" in OPTIONS_PAGE, option.variable
 
 
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9_-]+")
+# Subcommands whose help is that of each kind.
+KINDS = {"pipeline": ("compile", "run")}
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory):
+    """Every option of pytest, its plugins and the subcommands, from their help."""
+    names = {name for option in OPTIONS.values() for name in option.names}
+    names |= {f"--no-{option.names[0].removeprefix('--')}" for option in OPTIONS.values() if option.negated}
+    text = run_here("--help", cache=tmp_path_factory.mktemp("cache")).text
+    for name in SUBCOMMANDS:
+        for kind in KINDS.get(name, ("",)):
+            out = io.StringIO()
+            with redirect_stdout(out), suppress(SystemExit):
+                visionmark([name, *filter(None, [kind]), "--help"])
+            text += out.getvalue()
+    return names | set(OPTION.findall(text))
+
+
 @pytest.mark.parametrize("page", [README, OPTIONS_PAGE], ids=["README", "options"])
-def test_no_option_is_named_that_is_not_there(page):
-    known = {name for option in OPTIONS.values() for name in option.names}
-    known |= {f"--no-{option.names[0].removeprefix('--')}" for option in OPTIONS.values() if option.negated}
-    for name in set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]+", page)):
-        assert name in known or name.startswith(("--benchmark-", "--collect-only", "--lf")), name
+def test_no_option_is_named_that_is_not_there(page, known):
+    assert set(OPTION.findall(page)) <= known
+
+
+def test_an_option_that_nothing_has_is_found_out(known):
+    """The sabotage: known are the options of each kind, and no more."""
+    assert {"--model", "--lf", "--benchmark-json", "--bound", "--data-claim"} <= known
+    assert not {"--modle", "--warmup"} & known
 
 
 TARGETS = {target for path in DOCUMENTS for target in re.findall(r"(?:`|^    )make ([a-z-]+)", path.read_text(), re.M)}

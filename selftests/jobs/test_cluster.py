@@ -128,11 +128,12 @@ def test_the_files_of_several_nodes_become_one():
         merged([])
 
 
-def on_two_nodes(*words, kill_at=None, watch=None):
+def on_two_nodes(*words, kill_at=None, watch=None, kill_with=None):
     """What a command did on a cluster of two nodes."""
     if find_spec("ray") is None:
         pytest.skip("needs Ray: pip install -r requirements/cluster.txt")
     kill = [] if kill_at is None else ["--kill-at", str(kill_at), "--watch", str(watch)]
+    kill += [] if kill_with is None else ["--kill-with", kill_with]
     done = subprocess.run(
         [sys.executable, "-m", "selftests.jobs.two_nodes", *kill, "--", sys.executable, "-m", *words],
         cwd=ROOT,
@@ -173,14 +174,29 @@ def test_a_node_that_is_killed_in_the_middle_of_a_bulk_run_loses_no_image(tmp_pa
     assert names == [f"{index:06d}.JPEG" for index in range(200)]
 
 
+SWEEP = (
+    *("commands", "run", "--cluster", "ADDRESS", "tests_perf/test_latency.py", "--model", TINY),
+    *("--precision", "fp32", "--engine", "eager", "--batch-size", "1,2,4", "--max-test-duration", "0.2"),
+)
+
+
+@pytest.mark.slow
+def test_the_case_of_a_node_that_dies_is_run_by_another(tmp_path):
+    out = tmp_path / "out.json"
+    done = on_two_nodes(*SWEEP, "--benchmark-json", str(out), kill_with="fixtures.one_case")
+    assert done.returncode == 0, done.stdout
+    assert "killed a node with fixtures.one_case" in done.stdout
+    assert "was lost" in done.stdout
+    rows = [one["extra_info"] for one in json.loads(out.read_text())["benchmarks"]]
+    assert [row["batch"] for row in rows] == [1, 2, 4]
+    assert len({row["node"] for row in rows}) == 1, "the node that was killed had not ended its first case"
+    assert "NOT MEASURED" not in done.stdout
+
+
 @pytest.mark.slow
 def test_each_case_of_a_sweep_has_a_node_and_the_records_are_merged(tmp_path):
     out = tmp_path / "out.json"
-    done = on_two_nodes(
-        *("commands", "run", "--cluster", "ADDRESS", "tests_perf/test_latency.py", "--model", TINY),
-        *("--precision", "fp32", "--engine", "eager", "--batch-size", "1,2,4", "--max-test-duration", "0.2"),
-        *("--benchmark-json", str(out)),
-    )
+    done = on_two_nodes(*SWEEP, "--benchmark-json", str(out))
     assert done.returncode == 0, done.stdout
     rows = [one["extra_info"] for one in json.loads(out.read_text())["benchmarks"]]
     assert [row["batch"] for row in rows] == [1, 2, 4]

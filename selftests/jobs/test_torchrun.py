@@ -16,6 +16,7 @@ import torch
 from harness.host.cores import PhysicalCore
 from harness.jobs.torchrun import Together, placements
 from harness.jobs.torchrun_agent import told
+from harness.jobs.training_rank import allotment_of
 from selftests.inside import ROOT, clean_environment
 from selftests.photographs import write_labelled
 
@@ -84,7 +85,7 @@ def test_two_replicas_train_as_one_of_twice_the_batch_and_count_every_image_once
     assert two["evaluations"][0]["images"] == two["evaluation"]["images"] == 17, "padded, or counted twice"
     assert two["evaluations"][0]["right"] == one["evaluations"][0]["right"]
     assert two["gradient_agreement"] < 1e-4
-    assert two["scaling"] > 0
+    assert min(two["scaling"], two["cpu_efficiency_pct"]) > 0
     assert 0 <= two["communication_pct"] <= 100
     assert "2 replicas" in text
 
@@ -197,6 +198,17 @@ def test_each_replica_has_its_share_of_the_physical_cores():
     assert [place.threads for place in found] == [2, 2, 2, 2]
     assert [place.cores for place in found] == [(0, 1, 8, 9), (2, 3, 10, 11), (4, 5, 12, 13), (6, 7, 14, 15)]
     assert [place.threads for place in placements(cores, 2, 3)] == [3, 3]
+    assert [place.node for place in found] == [0, 0, 1, 1], "the memory of its node too"
+    assert [place.node for place in placements(cores, 3, None)] == [0, None, 1]
+    assert [place.node for place in placements(cores[:4], 2, None)] == [None, None], "one node: nothing to choose"
+
+
+def test_a_replica_takes_the_memory_of_its_node(monkeypatch):
+    monkeypatch.setattr("harness.host.cores.allotment.numa_nodes", lambda root: {0: 1, 1: 0})
+    found = allotment_of({"cpus": [0], "threads": 1, "node": 1})
+    assert (found.cpus, found.threads, found.node) == ((0,), 1, 1)
+    with pytest.raises(ValueError, match="--numa-node 1 has none of the cores"):
+        allotment_of({"cpus": [1], "threads": 1, "node": 1})
 
 
 def test_only_machines_that_meet_elsewhere_use_their_own_address():

@@ -1,9 +1,10 @@
 """A Ray cluster of two nodes on this machine's loopback, one of which may be killed in the middle.
 
-    python -m selftests.jobs.two_nodes [--cpus N] [--kill-at N --watch FOLDER] -- COMMAND …
+    python -m selftests.jobs.two_nodes [--cpus N] [--kill-at N --watch FOLDER | --kill-with WORD] -- COMMAND …
 
 It runs a command in which ADDRESS stands for that of the cluster. With --kill-at, a node with all its processes is
-killed as soon as so many files `predictions-*.csv` are in the folder. Everything is in a network of its own, which has
+killed as soon as so many files `predictions-*.csv` are in the folder; with --kill-with, as soon as a process with this
+word in its command line runs on it. Everything is in a network of its own, which has
 the loopback alone, so that nothing of it can be reached from outside; who may not make one gets exit status 77.
 """
 
@@ -14,7 +15,10 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 NO_NETWORK = 77
 ALONE = "VISIONMARK_ALONE_IN_NETWORK"
@@ -38,12 +42,24 @@ def _can_unshare():
     return subprocess.run(["unshare", "--net", "true"], capture_output=True, check=False).returncode == 0
 
 
+def processes_of(node):
+    """The processes below a node's own."""
+    (raylet,) = (one.process.pid for one in node.all_processes["raylet"])
+    return psutil.Process(raylet).children(recursive=True)
+
+
+def runs_on(node, word):
+    """Whether a process of a node has this word in its command line."""
+    for process in processes_of(node):
+        with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            if word in process.cmdline():
+                return True
+    return False
+
+
 def kill_node(cluster, node):
     """Kill a node as the loss of its machine does: with every process on it."""
-    import psutil
-
-    (raylet,) = (one.process.pid for one in node.all_processes["raylet"])
-    workers = psutil.Process(raylet).children(recursive=True)
+    workers = processes_of(node)
     cluster.remove_node(node, allow_graceful=False)
     for worker in workers:
         if worker.is_running():
@@ -55,6 +71,7 @@ def main():
     parser.add_argument("--cpus", type=int, default=1)
     parser.add_argument("--kill-at", type=int)
     parser.add_argument("--watch", type=Path)
+    parser.add_argument("--kill-with")
     parser.add_argument("command", nargs="+")
     asked = parser.parse_args()
     enter_network()
@@ -69,13 +86,18 @@ def main():
 
     def watch():
         while not over.wait(0.05):
-            if len(list(asked.watch.rglob("predictions-*.csv"))) >= asked.kill_at:
+            if asked.kill_at is None:
+                is_due, when = runs_on(other, asked.kill_with), f"with {asked.kill_with}"
+            else:
+                is_due = len(list(asked.watch.rglob("predictions-*.csv"))) >= asked.kill_at
+                when = f"at {asked.kill_at} blocks"
+            if is_due:
                 kill_node(cluster, other)
-                print(f"killed a node at {asked.kill_at} blocks", flush=True)
+                print(f"killed a node {when}", flush=True)
                 return
 
     try:
-        if asked.kill_at is not None:
+        if asked.kill_at is not None or asked.kill_with is not None:
             threading.Thread(target=watch, daemon=True).start()
         code = subprocess.run(words, check=False).returncode
     finally:

@@ -14,7 +14,7 @@ from models.detectors import Suppression, suppressed
 from models.detectors.torchvision_networks import create
 from models.preprocess import generated_images, normalise, placed_size
 from models.tasks import Detections, Outputs, WrongAnswers, task_of
-from models.tasks.detect import detections
+from models.tasks.decoding import detections
 from models.tasks.matched import matched_pct
 from selftests.detectors import TINY_DETECTOR
 

@@ -1,11 +1,19 @@
 """Images made and images prepared."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from PIL import Image
 
 from models.catalog import find_spec, load_catalog
-from models.preprocess import build_transform, generated_images, normalise, preprocessing_identity
+from models.preprocess import (
+    build_byte_transform,
+    build_transform,
+    generated_images,
+    normalise,
+    preprocessing_identity,
+)
 
 CATALOG = load_catalog()
 
@@ -64,6 +72,38 @@ def test_torchvisions_transform_is_its_preset(photograph):
 
     spec = find_spec("torchvision:resnet50", CATALOG)
     assert torch.equal(build_transform(spec)(photograph), ResNet50_Weights.DEFAULT.transforms()(photograph))
+
+
+RESAMPLED = ["fbnetc_100", "mobilenetv2_100", "efficientnet_b4", "torchvision:resnet50", "inception_v3"]
+
+
+@pytest.mark.parametrize("name", RESAMPLED)
+def test_torch_resamples_to_the_same_picture_but_for_some_levels(name):
+    """A resize without antialiasing, or a cut one pixel aside, differs by tens of levels."""
+    photograph = Image.fromarray(generated_images(1, (375, 500), seed=3)[0].permute(1, 2, 0).numpy())
+    spec = find_spec(name, CATALOG)
+    by_torch = replace(spec, input=replace(spec.input, resampler="torch"))
+    found, pillows = build_byte_transform(by_torch)(photograph), build_byte_transform(spec)(photograph)
+    assert found.dtype == torch.uint8 and found.is_contiguous()
+    difference = (found.to(torch.int16) - pillows).abs()
+    assert int(difference.max()) <= 3
+    assert float((difference > 0).float().mean()) < 0.05
+    assert torch.equal(build_transform(by_torch)(photograph), normalise(found, spec.input))
+    aside = (found.roll(1, dims=2).to(torch.int16) - pillows).abs()
+    assert int(aside.max()) > 30, "the bound tells a picture that is one pixel aside"
+
+
+def test_a_crop_that_torch_has_no_way_to_is_said_and_not_done_otherwise():
+    border = replace(CATALOG["fbnetc_100"].input, crop_mode="border", resampler="torch")
+    with pytest.raises(ValueError, match="crop mode border"):
+        build_byte_transform(replace(CATALOG["fbnetc_100"], input=border))
+
+
+def test_the_fingerprint_tells_the_resampler():
+    spec = CATALOG["fbnetc_100"]
+    by_torch = preprocessing_identity(replace(spec, input=replace(spec.input, resampler="torch")))
+    assert by_torch["resampler"] == "torch"
+    assert by_torch["fingerprint"] != preprocessing_identity(spec)["fingerprint"]
 
 
 def test_the_fingerprint_tells_preprocessing_apart():

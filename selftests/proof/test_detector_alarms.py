@@ -162,14 +162,34 @@ def test_what_documents_call_a_detector_names_a_row(alias):
 
 
 @pytest.mark.slow
-def test_a_detector_of_two_stages_is_not_saved(tmp_path):
-    """A quick neighbour is `test_two_stage.py`: its runner has nothing that --save could ask for."""
-    outcome = product_run(
-        eager.build,
-        *("--save", str(tmp_path / "model")),
-        tests=TESTS[:1],
-        batch="1",
-        model="fasterrcnn_fbnetv3a",
+def test_a_detector_of_two_stages_is_saved_and_loaded(tmp_path):
+    """A quick neighbour is in `test_two_stage.py`."""
+    arguments = (
+        *TESTS[:1],
+        *("--model", "fasterrcnn_fbnetv3a", "--engine", "eager", "--precision", "fp32", "--batch-size", "1"),
+        *("--device", "cpu", "--max-test-duration", "0.2"),
     )
-    assert outcome.code == 1
-    assert "a detector of two stages is two: drop --save" in outcome.text
+    for option in ("--save", "--load"):
+        outcome = run_here(*arguments, option, str(tmp_path / "model"))
+        assert outcome.code == 0, outcome.text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scale", [1.0, 1.5])
+def test_a_whole_detector_is_proven_by_boxes_that_match(scale, tmp_path):
+    """A quick neighbour is `test_whole.py`."""
+    path = tmp_path / "out.json"
+    plugin = Replacing("eager", with_changes(heads=lambda heads: heads | {"boxes": heads["boxes"] * scale}))
+    plugin.runs_whole = lambda case: None
+    outcome = run_here(
+        *TESTS[:1],
+        *("--model", "ssdlite320_mobilenet_v3_large", "--engine", "eager", "--precision", "fp32", "--batch-size", "1"),
+        *("--device", "cpu", "--max-test-duration", "0.2", "--whole-model", "--benchmark-json", str(path)),
+        plugin=plugin,
+    )
+    if scale != 1:
+        assert outcome.code == 1 and "of the objects match" in outcome.text, outcome.text
+        return
+    assert outcome.code == 0, outcome.text
+    (row,) = (one["extra_info"] for one in json.loads(path.read_text())["benchmarks"])
+    assert row["case"].endswith("-eager-whole") and row["evidence"]["matched_pct"] > 95

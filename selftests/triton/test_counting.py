@@ -11,7 +11,7 @@ from harness.triton import served as served_module
 from harness.triton.readings import Statistics
 from harness.triton.served import QUIET_S, settled_statistics
 
-NOTHING = Statistics(0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0)
+NOTHING = Statistics(0, 0, 0, 0, 0.0, 0.0, 0.0, 0.0, 0.0)
 SERVED = SimpleNamespace(server=None, name="model")
 
 

@@ -8,7 +8,7 @@ from fixtures.serving.table import render_serving
 from fixtures.summary import tables_of
 from harness.triton.clients import Traffic
 from harness.triton.cross_check import compare
-from harness.triton.overhead import IN_PROCESS, SERVED_WAYS, Overhead
+from harness.triton.overhead import HOPS, IN_PROCESS, SERVED_WAYS, Overhead
 from harness.triton.perf_analyzer import Opinion
 from harness.triton.photographs import Photographs
 
@@ -48,6 +48,16 @@ def test_how_long_each_way_waited_for_a_core_is_printed_beside_what_it_adds():
     assert "3.00 to 3.00 3.00 5.50" in words_of(text)
 
 
+def test_the_hops_of_each_way_are_printed_with_the_one_that_adds_most():
+    """Where the server tells nothing, as one that somebody else runs, there is no such table."""
+    times_s = {IN_PROCESS: [0.010] * 24, "grpc": [0.012] * 24, "http": [0.013] * 24}
+    told = [{"transport": 0.0015, "queue": 0.0001, "input": 0.0002, "compute": 0.0103, "output": 0.0003}] * 24
+    _, text = render_serving([record_of(Overhead.of(times_s, hops_s={"grpc": told}))], is_colour=False)
+    assert "gRPC 1.50 0.10 0.20 10.30 0.30 transport 1.50" in words_of(text)
+    assert "HTTP" not in text
+    assert len(render_serving([record_of(Overhead.of(times_s))], is_colour=False)) == 1
+
+
 def test_too_few_turns_print_no_number():
     found = Overhead.of({IN_PROCESS: [0.01] * 3, "grpc": [0.02] * 3, "http": [0.02] * 3})
     (text,) = render_serving([record_of(found)], is_colour=False)
@@ -69,11 +79,12 @@ def test_nothing_is_cut_off_for_a_long_name():
     check = compare([Opinion(99.0, 10.1)] * 3, [Opinion(100.0, 10.0)] * 3, Traffic("grpc", "sync", 4), 1, unmeasured=2)
     base_s = [0.010] * 24
     waits_ms = {way: [123.5] * 24 for way in (IN_PROCESS, *SERVED_WAYS)}
-    adds = Overhead.of({IN_PROCESS: base_s, **{way: [0.112] * 24 for way in SERVED_WAYS}}, waits_ms)
+    hops_s = {way: [dict.fromkeys(HOPS, 0.1023)] * 24 for way in SERVED_WAYS}
+    adds = Overhead.of({IN_PROCESS: base_s, **{way: [0.112] * 24 for way in SERVED_WAYS}}, waits_ms, hops_s)
     shown = Photographs(50000, 50000, 77.5, 77.5, 104.2, 51.0)
     for measurement in (check, adds, shown):
-        (text,) = render_serving([record_of(measurement, case=name)], is_colour=False)
-        assert "…" not in text and name in text
+        for text in render_serving([record_of(measurement, case=name)], is_colour=False):
+            assert "…" not in text and name in text
 
 
 def test_photographs_are_printed_with_the_accuracies_of_both():

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from harness.cases import Duration
-from harness.triton.overhead import IN_PROCESS, Overhead, wants_turn
+from harness.triton import readings
+from harness.triton.overhead import IN_PROCESS, Overhead, hops_of, wants_turn
+from harness.triton.readings import statistics_of_next
 from harness.triton.turns import ADDS, CANNOT_TELL, MOST_TURNS, SAVES, balanced_orders, paired_difference
+from selftests.triton.test_counting import NOTHING
 
 NOISE = np.random.default_rng(0)
 
@@ -107,3 +111,34 @@ def test_the_wait_for_a_core_is_that_of_its_way_and_none_where_one_request_of_it
     found = Overhead.of(times_s, waits_ms)
     assert (found.in_process_runqueue_ms, found.grpc_runqueue_ms) == pytest.approx((0.5, 2.0))
     assert found.http_runqueue_ms is None and found.shared_memory_runqueue_ms is None
+
+
+def hops(transport_s, compute_s, queue_s=0.0001):
+    counted = replace(NOTHING, requests=1, queue_s=queue_s, compute_s=compute_s, total_s=queue_s + compute_s)
+    return hops_of(transport_s + counted.total_s, counted)
+
+
+def test_the_hop_that_adds_most_is_named_with_what_it_adds():
+    """Running the model counts by what it takes longer than in process, or it would be named always."""
+    base_s = [0.010] * 12
+    times_s = {IN_PROCESS: base_s, "grpc": [0.012] * 12, "http": [0.016] * 12}
+    told = {"grpc": [hops(0.0014, 0.0105)] * 12, "http": [hops(0.001, 0.0149)] * 12}
+    found = Overhead.of(times_s, hops_s=told)
+    assert (found.grpc_costliest, found.grpc_costliest_ms) == ("transport", pytest.approx(1.4))
+    assert (found.grpc_compute_ms, found.grpc_queue_ms) == pytest.approx((10.5, 0.1))
+    assert (found.http_costliest, found.http_costliest_ms) == ("compute", pytest.approx(4.9))
+    assert found.shared_memory_costliest is None
+    told["grpc"][3] = None
+    assert Overhead.of(times_s, hops_s=told).grpc_costliest is None, "of one request it is not known"
+
+
+def test_a_request_that_is_not_counted_alone_has_no_hops(monkeypatch):
+    """A server counts a request after it has answered it, and another client's requests must not be taken for ours."""
+    counts = iter([0, 0, 1])
+    monkeypatch.setattr(readings, "statistics", lambda server, name: replace(NOTHING, requests=next(counts)))
+    assert statistics_of_next(None, "net", NOTHING, clock=lambda: 0.0).requests == 1
+    monkeypatch.setattr(readings, "statistics", lambda server, name: replace(NOTHING, requests=2))
+    assert statistics_of_next(None, "net", NOTHING, clock=lambda: 0.0) is None
+    times = iter([0.0, 0.5, 2.0])
+    monkeypatch.setattr(readings, "statistics", lambda server, name: NOTHING)
+    assert statistics_of_next(None, "net", NOTHING, clock=lambda: next(times)) is None

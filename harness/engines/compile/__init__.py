@@ -41,6 +41,7 @@ class _Opened:
 # detector of two stages has two runners at once.
 _OPEN: weakref.WeakSet[_Opened] = weakref.WeakSet()
 
+WHY_NOT_WHOLE = "how many boxes there are differs from image to image, so that graphs break and are compiled again"
 WHY_NOT_SAVED = "inductor keeps what it compiled in its own cache"
 
 

@@ -11,7 +11,7 @@ from harness.artefacts import Artefacts
 from harness.cases import Case
 from harness.devices import Device, place_of
 from harness.engines.torch.layout import Layout
-from harness.engines.torch.runner import StepFindings, TorchRunner, as_it_is, lay_out, place
+from harness.engines.torch.runner import StepFindings, TorchRunner, as_it_is, lay_out, place, whole_in_torch
 from harness.engines.torch.scripts import FILE_NAME, LAYOUT_NAME, executed_engine, saved_layout
 from harness.engines.torch.training import StepTerms, TorchTrainingStep, place_for_training
 from harness.engines.torch.training import trains as torch_trains
@@ -20,6 +20,11 @@ from harness.engines.torch.training import trains as torch_trains
 def supports(device: Device, precision: str) -> str | None:
     """See `Engine.supports`: every precision of the device except int8."""
     return as_it_is("eager", device, precision)
+
+
+def runs_whole(case: Case) -> str | None:
+    """Return None, or the reason why a detector with suppression inside cannot run. See `harness.engines`."""
+    return whole_in_torch(case)
 
 
 def build(

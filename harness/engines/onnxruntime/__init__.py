@@ -17,13 +17,15 @@ import numpy as np
 import torch
 
 from harness.artefacts import Artefact, Artefacts
-from harness.cases import PRECISIONS, Case
+from harness.cases import PRECISIONS, WHOLE, Case
 from harness.devices import Device, place_of
 from harness.engines.arrays import in_fp32
 from harness.engines.evidence import Evidence, Quantisation
 from harness.engines.onnx.export import BATCH_NAME, FILE_NAME, INPUT_NAME, OPSET, exported_onnx, import_exporter
 from harness.engines.onnx.quantise import quantised_onnx
-from harness.engines.onnxruntime.profiler import Node, dtype_shares, fallbacks, read_nodes
+from harness.engines.onnx.whole import whole_onnx
+from harness.engines.onnxruntime.profiler import Node, dtype_shares, fallbacks, node_times, read_nodes
+from harness.engines.torch.layer_times import busy_us, layer_times
 from harness.engines.torch.profiler import matrix_work, profile_step
 from harness.engines.torch.runner import PROFILER_ACTIVITIES, input_dtype
 from harness.host.cores import asked_threads, give_back_cores
@@ -67,6 +69,16 @@ def supports(device: Device, precision: str) -> str | None:
     return _missing_provider(provider)
 
 
+def runs_whole(case: Case) -> str | None:
+    """Return None, or the reason why a detector with suppression inside cannot run. See `harness.engines`."""
+    if case.precision == "fp32":
+        return None
+    return (
+        f"onnxruntime runs whole detectors in fp32 alone, and not in {case.precision}: a quantiser takes the "
+        f"arithmetic of boxes for layers, and no suppression is computed in short formats"
+    )
+
+
 def _missing_provider(provider: str) -> str | None:
     import onnxruntime
 
@@ -88,7 +100,9 @@ def build(
     """See `Engine.build`. The exported, and for int8 quantised, file is kept in the cache for the next run."""
     dtype = getattr(torch, PRECISIONS[case.precision].weights)
     placed = module.to(dtype)
-    if PRECISIONS[case.precision].calibrated:
+    if WHOLE in case.settings:
+        artefact = whole_onnx(placed, example, case.model, artefacts)
+    elif PRECISIONS[case.precision].calibrated:
         artefact = quantised_onnx(placed, example, case.model, artefacts)
     else:
         artefact = exported_onnx(placed, example.to(input_dtype(example, case)), case.model, artefacts)
@@ -185,9 +199,12 @@ class OnnxRuntimeRunner:
         """
         nodes, is_twin = self._profile_twin(batch)
         share, count, clock = dtype_shares(nodes), sum(node.is_matrix_work for node in nodes), "operator"
+        layers = node_times(nodes)
+        ran_us = sum(layer.time_us for layer in layers)
         if not self._device.is_host:
             activity = PROFILER_ACTIVITIES[self._device.kind]
-            work = matrix_work(profile_step(lambda: self._step(batch), activity))
+            events = profile_step(lambda: self._step(batch), activity)
+            work, layers, ran_us = matrix_work(events), layer_times(events), busy_us(events)
             share, count, clock = work.share_pct, work.count, work.clock
         provider = PROVIDERS[self._device.kind]
         used = self._session.get_provider_options()[provider]
@@ -221,6 +238,8 @@ class OnnxRuntimeRunner:
                 "operators": dict(Counter(node.operator for node in nodes if node.is_matrix_work)),
                 "conditions": self._device.conditions(),
             },
+            layers=layers,
+            busy_us=ran_us,
         )
 
     def _profile_twin(self, batch: Any) -> tuple[list[Node], bool]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.engines.evidence import shares
+from harness.engines.evidence import LayerTime, shares
 
 _MATRIX_NODE = re.compile(r"Conv(?!ert)|Gemm|MatMul|Attention")
 _DTYPES = {
@@ -90,6 +90,11 @@ def dtype_shares(nodes: Iterable[Node]) -> dict[str, float]:
         if node.is_matrix_work:
             time_us[node.dtype] += node.time_us
     return shares(time_us)
+
+
+def node_times(nodes: Iterable[Node]) -> tuple[LayerTime, ...]:
+    """Return the time of each node. They run one after the other."""
+    return tuple(LayerTime(node.name, node.operator, node.time_us, node.is_matrix_work) for node in nodes)
 
 
 def fallbacks(nodes: Iterable[Node], provider: str) -> dict[str, int]:

@@ -24,7 +24,7 @@ from harness.artefacts import Artefacts
 from harness.cases import PRECISIONS, Case
 from harness.devices import Device, place_of
 from harness.engines.arrays import in_fp32
-from harness.engines.evidence import Evidence, Quantisation, shares
+from harness.engines.evidence import Evidence, LayerTime, Quantisation, shares
 from harness.engines.openvino.graph import converted, quantised, read_graph
 from harness.engines.openvino.plugin import plugin_of, put_on
 from harness.host.cores import asked_threads, current, give_back_cores
@@ -208,7 +208,8 @@ class OpenVinoRunner:
         request.set_tensor(_INPUT, batch)
         request.infer()
         request.infer()
-        nodes = [node for node in request.get_profiling_info() if node.node_type.startswith(_MATRIX_NODES)]
+        profile = request.get_profiling_info()
+        nodes = [node for node in profile if node.node_type.startswith(_MATRIX_NODES)]
         time_us: Counter[str] = Counter()
         for node in nodes:
             time_us[_executed_dtype(node.exec_type)] += round(node.real_time.total_seconds() * 1e6)
@@ -245,6 +246,8 @@ class OpenVinoRunner:
                 "kernels": dict(Counter(node.exec_type for node in nodes)),
                 "runtime_precisions": runtime_precisions(self._compiled),
             },
+            layers=(layers := _layer_times(profile)),
+            busy_us=sum(layer.time_us for layer in layers),
         )
 
     def compilations(self) -> int:
@@ -269,6 +272,16 @@ def runtime_precisions(compiled: Any) -> dict[str, int]:
         if info["layerType"].astype(str).startswith(_MATRIX_NODES):
             found[info["runtimePrecision"].astype(str)] += 1
     return dict(found)
+
+
+def _layer_times(profile: Any) -> tuple[LayerTime, ...]:
+    """Return the time of each node that ran. They run one after the other."""
+    timed = ((node, node.real_time.total_seconds() * 1e6) for node in profile)
+    return tuple(
+        LayerTime(node.node_name, node.node_type, time_us, node.node_type.startswith(_MATRIX_NODES))
+        for node, time_us in timed
+        if time_us > 0
+    )
 
 
 def _executed_dtype(kernel: str) -> str:

@@ -13,6 +13,8 @@ from harness.devices import Device
 from harness.engines.torch.runner import StepFindings, TorchRunner, as_it_is, autocast, lay_out, place, put
 from harness.engines.torch.scripts import executed_engine, forget_scripts, load_script, save_script
 
+WHY_NOT_WHOLE = "torchvision's forward is scripted with its own transform alone, which resizes images again"
+
 
 def supports(device: Device, precision: str) -> str | None:
     """See `Engine.supports`: every precision of the device except int8."""

@@ -20,7 +20,7 @@ import torch
 from harness.artefacts import Artefact, Artefacts, key_of, sources_of
 from harness.cases import PRECISIONS, Case
 from harness.devices import Device
-from harness.engines.evidence import Evidence, Quantisation
+from harness.engines.evidence import Evidence, LayerTime, Quantisation
 from harness.engines.onnx.export import FILE_NAME, INPUT_NAME, export_key, exported_onnx, import_exporter
 from harness.engines.onnx.quantise import quantised_onnx
 from harness.engines.tensorrt.bf16 import write_bf16
@@ -198,7 +198,8 @@ class TensorRtRunner:
         from a second context of the same engine, because a context that had a profiler stays slower.
         """
         layers = self._inspect()
-        work = work_of(layers, self._profile(batch))
+        times_ms = self._profile(batch)
+        work = work_of(layers, times_ms)
         matrix = [layer for layer in layers if layer.is_matrix_work]
         floating = tuple(layer.name for layer in matrix if layer.dtype != "int8")
         return Evidence(
@@ -221,6 +222,11 @@ class TensorRtRunner:
                 "kernels": dict(Counter(layer.kernel for layer in matrix)),
                 "conditions": self._device.conditions(),
             },
+            layers=tuple(
+                LayerTime(layer.name, layer.kind, 1e3 * times_ms.get(layer.name, 0.0), layer.is_matrix_work)
+                for layer in layers
+            ),
+            busy_us=1e3 * sum(times_ms.values()),
         )
 
     def _inspect(self) -> list[Layer]:

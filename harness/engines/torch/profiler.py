@@ -74,7 +74,7 @@ def matrix_work(events: list[Event]) -> MatrixWork:
             time_us[_op_dtype(op)] += op["dur"]
             count[_op_dtype(op)] += 1
         return MatrixWork(shares(time_us), dict(count), "operator")
-    dtype_of = _dtype_by_launch(events, innermost)
+    dtype_of = dtype_by_launch(events, innermost)
     for kernel in kernels:
         launched_as = dtype_of.get(kernel.get("args", {}).get("External id"))
         if launched_as is None and not is_matrix_kernel(kernel["name"]):
@@ -132,7 +132,7 @@ def innermost_matrix_ops(events: list[Event]) -> list[Event]:
     return inner
 
 
-def _dtype_by_launch(events: list[Event], innermost: list[Event]) -> dict[int, str]:
+def dtype_by_launch(events: list[Event], innermost: list[Event]) -> dict[int, str]:
     """Map the external id of each operator inside an innermost matrix operator to the dtype of the matrix operator."""
     spans = sorted((op["tid"], op["ts"], op["ts"] + op["dur"], _op_dtype(op)) for op in innermost)
     found: dict[int, str] = {}

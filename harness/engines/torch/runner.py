@@ -6,7 +6,7 @@ import copy
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from harness.cases import PRECISIONS, Case
 from harness.devices import Device, place_of
 from harness.engines.evidence import Evidence, MatrixWork, Quantisation
 from harness.engines.torch.batchnorm import replace_fused_batchnorm
+from harness.engines.torch.layer_times import busy_us, layer_times
 from harness.engines.torch.layout import CHANNELS_LAST, CONTIGUOUS, GIVEN, Layout, known_layout, timed_layout
 from harness.engines.torch.profiler import Event, matrix_work, memory_format, profile_step
 from harness.host.cores import asked_threads, torch_threads
@@ -62,6 +63,17 @@ def as_it_is(engine: str, device: Device, precision: str) -> str | None:
     if (reason := not_a_torch_device(engine, device)) or not PRECISIONS[precision].calibrated:
         return reason
     return f"{engine} runs the module as it is, and quantises nothing: use --engine compile, onnxruntime or openvino"
+
+
+def whole_in_torch(case: Case) -> str | None:
+    """Return None, or why a module of torch with suppression of boxes inside it cannot run in the case's precision.
+
+    Source: `torchvision.ops.nms` and `roi_align`, which are not implemented for bf16 on a CPU, and `nms` not for fp16.
+    """
+    if PRECISIONS[case.precision].weights == "float32":
+        return None
+    short = case.precision
+    return f"torchvision's suppression is not implemented in {short}: use --precision fp32 or amp_{short}"
 
 
 def place(module: torch.nn.Module, case: Case, device: Device) -> torch.nn.Module:
@@ -263,7 +275,8 @@ class TorchRunner:
 
         with self._profiling():
             events = profile_step(step, PROFILER_ACTIVITIES[self._device.kind])
-        return evidence_of(self.module, self._device, self._layout, self._work(step, events), self._prove(events))
+        found = evidence_of(self.module, self._device, self._layout, self._work(step, events), self._prove(events))
+        return replace(found, layers=layer_times(events), busy_us=busy_us(events))
 
     def close(self) -> None:
         """See `Runner.close`."""

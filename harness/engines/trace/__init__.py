@@ -12,15 +12,33 @@ import torch
 from torch.jit._trace import TopLevelTracedModule
 
 from harness.artefacts import Artefacts
-from harness.cases import Case
+from harness.cases import PRECISIONS, Case
 from harness.devices import Device
-from harness.engines.torch.runner import StepFindings, TorchRunner, as_it_is, autocast, lay_out, place, put
+from harness.engines.torch.runner import (
+    StepFindings,
+    TorchRunner,
+    as_it_is,
+    autocast,
+    lay_out,
+    place,
+    put,
+    whole_in_torch,
+)
 from harness.engines.torch.scripts import executed_engine, forget_scripts, load_script, save_script
 
 
 def supports(device: Device, precision: str) -> str | None:
     """See `Engine.supports`: every precision of the device except int8."""
     return as_it_is("trace", device, precision)
+
+
+def runs_whole(case: Case) -> str | None:
+    """Return None, or the reason why a detector with suppression inside cannot run. See `harness.engines`."""
+    if PRECISIONS[case.precision].autocast is not None:
+        return (
+            f"a trace has no casts for suppression, which runs in one format: use --engine eager for {case.precision}"
+        )
+    return whole_in_torch(case)
 
 
 def build(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from harness.host.cgroups import group_folders
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
@@ -17,30 +18,10 @@ def cpu_quota(root: Path = Path("/")) -> float | None:
 
     Source: Linux, Documentation/admin-guide/cgroup-v2.rst ("cpu.max") and scheduler/sched-bwc.rst.
     """
-    found = [quota for folder in _folders(root) for quota in (_version_2(folder), _version_1(folder)) if quota]
+    found = [
+        quota for folder in group_folders("cpu", root) for quota in (_version_2(folder), _version_1(folder)) if quota
+    ]
     return min(found, default=None)
-
-
-def _folders(root: Path) -> Iterator[Path]:
-    """Yield the folder of each control group that may limit the process.
-
-    Inside a container the path in /proc may be the host's while its own group is mounted at the top, so all the folders
-    up to the mount count.
-    """
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    mounts = root / "sys/fs/cgroup"
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        tops = (mounts / controllers, mounts / "cpu") if controllers else (mounts, mounts / "unified")
-        group = PurePosixPath(path)
-        for top in dict.fromkeys(tops):
-            for inside in (group, *group.parents):
-                yield top / str(inside).lstrip("/")
 
 
 def _version_2(folder: Path) -> float | None:

@@ -196,7 +196,7 @@ def floors_of(spec: ModelSpec, sample: Sample, gate: Gate) -> tuple[Floor | None
     is_whole = sample.data.is_validation_set and len(sample.images) == len(sample.data.images)
     scores = spec.published if is_whole else {}
     own, own50 = (
-        None if pct is None else Floor(pct, f"{pct:g}% by {name}")
+        None if pct is None else Floor(pct, f"by {name}")
         for name, pct in (("--min-map", gate.min_map_pct), ("--min-map50", gate.min_map50_pct))
     )
     return floor_of(own, scores.get("ap"), spec, sample), floor_of(own50, scores.get("ap50"), spec, sample)

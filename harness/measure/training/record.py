@@ -32,6 +32,8 @@ def share_of(parts: Parts, course: Course, began_s: float, ended_s: float) -> di
         "pid": os.getpid(),
         "cpus": sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
         "threads": torch.get_num_threads(),
+        "numa_node": current().node,
+        "memory": current().memory,
         "images": (course.position - course.began_at) * parts.recipe.batch,
         "began_s": began_s,
         "ended_s": ended_s,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import torch
@@ -15,10 +15,12 @@ from harness.engines.torch.training import StepBatch, TorchTrainingStep
 from harness.measure.training.group import Group
 from harness.proof import Contradiction
 
-# How often each kind of step is timed after a run. The best of them counts.
-STEPS = 3
+# How often each kind of step is timed after a run, the best of which counts; more often where steps are short.
+LEAST_STEPS, MOST_STEPS, ENOUGH_S = 3, 20, 15.0
 # How far averaged gradients may be from the mean of the replicas' own, as a share of the latter: the order of a sum.
 MOST_DIFFERENCE = 1e-3
+# Seconds of wall time and of CPU time.
+StepTimes = tuple[float, float]
 
 
 @contextmanager
@@ -92,13 +94,26 @@ def cost_of_sharing(step: TorchTrainingStep, batch: StepBatch, group: Group, ima
     """
     if group.size == 1:
         return {}
-    together_s = _best_s(step, batch, group)
-    with _apart(step):
-        apart_s = _best_s(step, batch, group)
+    together: list[StepTimes] = []
+    apart: list[StepTimes] = []
+    alone: list[StepTimes] = []
+    began = perf_counter()
+    # in turns, because the speed of a shared machine drifts; the first process decides for all when it is enough
+    while group.share(_wants_more(len(together), perf_counter() - began)):
         group.barrier()
-        alone_s = _best_s(step, batch, None) if group.is_first else 0.0
+        together.append(_times(step, batch))
+        with _apart(step):
+            group.barrier()
+            apart.append(_times(step, batch))
+            group.barrier()
+            if group.is_first:
+                alone.append(_times(step, batch))
     group.barrier()
-    slowest = [max(column) for column in zip(*group.gather((together_s, apart_s, alone_s)), strict=True)]
+    best = [tuple(map(min, zip(*times, strict=True))) if times else (0.0, 0.0) for times in (together, apart, alone)]
+    (together_s, together_cpu_s), (apart_s, _), (alone_s, alone_cpu_s) = best
+    found = group.gather((together_s, apart_s, alone_s, alone_cpu_s))
+    slowest = [max(column) for column in zip(*found, strict=True)]
+    cpu_s = sum(group.gather(together_cpu_s))
     one_per_second = images / group.size / slowest[2]
     all_per_second = images / slowest[0]
     return {
@@ -108,16 +123,17 @@ def cost_of_sharing(step: TorchTrainingStep, batch: StepBatch, group: Group, ima
         "on_device_images_per_second": all_per_second,
         "scaling": all_per_second / one_per_second,
         "efficiency_pct": 100 * all_per_second / one_per_second / group.size,
+        "cpu_efficiency_pct": 100 * group.size * slowest[3] / cpu_s,
     }
 
 
-def _best_s(step: TorchTrainingStep, batch: StepBatch, group: Group | None) -> float:
-    times = []
-    for _ in range(STEPS):
-        if group is not None:
-            group.barrier()
-        began = perf_counter()
-        step.submit(batch)
-        step.synchronize()
-        times.append(perf_counter() - began)
-    return min(times)
+def _wants_more(steps: int, elapsed_s: float) -> bool:
+    return steps < LEAST_STEPS or (steps < MOST_STEPS and elapsed_s < ENOUGH_S)
+
+
+def _times(step: TorchTrainingStep, batch: StepBatch) -> StepTimes:
+    """Return the wall time and the CPU time of one step of this process, in seconds."""
+    began, cpu_began = perf_counter(), process_time()
+    step.submit(batch)
+    step.synchronize()
+    return perf_counter() - began, process_time() - cpu_began

@@ -59,7 +59,8 @@ def compare_runs(
         The pairs, in the order of the first side's rows, and the rows that only one side has.
     """
     keys = list(dict.fromkeys(key for run in (*first, *second) for key in run.rows))
-    keys = [key for key in keys if key[1] != "parity"]  # how near answers are is part of the other rows' proof
+    # how near answers are is part of the other rows' proof, and what two sides in turns gave is a comparison already
+    keys = [key for key in keys if key[1] not in ("parity", "versus")]
     pairs, alone = [], []
     for key in keys:
         sides = [[(run, run.rows[key]) for run in side if key in run.rows] for side in (first, second)]

@@ -68,7 +68,7 @@ def compare_rounds(
     ratio = statistics.fmean(second) - statistics.fmean(first)
     low, high = (ratio, ratio) if math.isnan(ends.low) else (float(ends.low), float(ends.high))
     bound = math.log1p(bound_pct / 100)
-    verdict = _verdict(low, high, bound)
+    verdict = verdict_of(low, high, bound)
     reason = ""
     if verdict == "cannot tell":
         rounds = min(sum(map(len, first_s)), sum(map(len, second_s)))
@@ -124,7 +124,8 @@ def _blocks(runs_s: Sequence[Sequence[float]], centre: Callable[[Sequence[float]
     return [math.log(centre(rounds_s[int(i * size) : int((i + 1) * size)])) for i in range(BLOCKS)]
 
 
-def _verdict(low: float, high: float, bound: float) -> Comparative:
+def verdict_of(low: float, high: float, bound: float) -> Comparative:
+    """Return what an interval of the logarithm of a time ratio says, given the logarithm of the practical bound."""
     if low > bound:
         return "slower"
     if high < -bound:
@@ -133,11 +134,24 @@ def _verdict(low: float, high: float, bound: float) -> Comparative:
 
 
 def _missing(ratio: float, half: float, bound: float, rounds: int, is_of_runs: bool) -> str:
-    """Return about how many rounds would decide: the interval narrows with the root of their number."""
+    """Return what would decide: more runs, or about how many rounds."""
     if is_of_runs:
         return "the runs of a side differ too much; give more runs"
+    return missing(ratio, half, bound, rounds, "rounds")
+
+
+def missing(ratio: float, half: float, bound: float, count: int, what: str) -> str:
+    """Return about how many would decide: the interval narrows with the root of their number.
+
+    Args:
+        ratio: the logarithm of the time ratio.
+        half: half the width of its interval.
+        bound: the logarithm of the practical bound.
+        count: how many there are, for the interval as it is.
+        what: what is counted, such as rounds.
+    """
     gap = abs(abs(ratio) - bound)
-    needed = rounds * (half / gap) ** 2 if gap else math.inf
+    needed = count * (half / gap) ** 2 if gap else math.inf
     if needed > _MOST_ROUNDS:
-        return "the ratio lies at the bound; no number of rounds decides it"
-    return f"needs about {math.ceil(needed):,} rounds, has {rounds:,}"
+        return f"the ratio lies at the bound; no number of {what} decides it"
+    return f"needs about {math.ceil(needed):,} {what}, has {count:,}"

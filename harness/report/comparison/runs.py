@@ -51,8 +51,8 @@ class Run:
     rows: Mapping[RowKey, MeasuredRow]
 
 
-def read_run(path: Path) -> Run:
-    """Read a file of `--benchmark-json`.
+def read_content(path: Path) -> dict[str, Any]:
+    """Read a file of `--benchmark-json` as it is.
 
     Raises:
         UnreadableRun: the file is absent, is no JSON, or no run of this suite.
@@ -66,6 +66,12 @@ def read_run(path: Path) -> Run:
     own = content.get("visionmark") if isinstance(content, dict) else None
     if not isinstance(own, dict) or not isinstance(content.get("benchmarks"), list):
         raise UnreadableRun(f"{path} holds no run of visionmark; give a file that pytest wrote by --benchmark-json")
+    return dict(content)
+
+
+def run_of(path: Path, content: Mapping[str, Any]) -> Run:
+    """Return the run of a file that `read_content` has read."""
+    own = content["visionmark"]
     rows: dict[RowKey, MeasuredRow] = {}
     for benchmark in content["benchmarks"]:
         record = benchmark.get("extra_info") or {}
@@ -73,6 +79,15 @@ def read_run(path: Path) -> Run:
             continue
         rows[_key(record)] = MeasuredRow(record, _rounds_s(benchmark, record, own.get("schema", 1)))
     return Run(path, own.get("environment") or {}, rows)
+
+
+def read_run(path: Path) -> Run:
+    """Read a file of `--benchmark-json`.
+
+    Raises:
+        UnreadableRun: the file is absent, is no JSON, or no run of this suite.
+    """
+    return run_of(path, read_content(path))
 
 
 def _key(record: Record) -> RowKey:

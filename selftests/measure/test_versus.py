@@ -1,0 +1,124 @@
+"""The record of two sides in turns: what is left out, what is kept where a side dies, and what is denied."""
+
+import pytest
+
+from harness.jobs.sides import program
+from harness.measure.taking_turns import SideBlock, SideDied, take_turns
+from harness.measure.versus import VersusTerms, measure_versus
+from harness.proof import Contradiction
+from harness.report.comparison import judge_turns
+
+FACTS = {"case": "m-cpu-fp32-bs2-eager", "identity": {"weights_sha256": "a"}, "environment": {}}
+
+
+class PlayedSide:
+    """A side whose times are given: a round of block n takes `seconds(n)`, and block n waits `wait(n)` percent."""
+
+    step_s = 0.1
+
+    def __init__(self, name, seconds, wait=lambda n: 0.0, idle=0.0, dies_at=None):
+        self.name, self.seconds, self.wait, self.idle, self.dies_at = name, seconds, wait, idle, dies_at
+        self.facts = {**FACTS, "played": name}
+        self.blocks = -1  # the first block is not counted
+        self.has_ended = False
+
+    def block(self, rounds, untimed):
+        if self.blocks == self.dies_at:
+            raise SideDied(f"{self.name} was killed by SIGKILL (pid 1)\nlast words")
+        found = SideBlock([self.seconds(self.blocks)] * rounds, self.wait(self.blocks), self.idle)
+        self.blocks += 1
+        return found
+
+    def end(self):
+        if self.dies_at is not None:
+            raise SideDied("it is gone")
+        self.has_ended = True
+
+
+def once(kind, target, next_arguments, batches=None):
+    assert kind == "versus"
+    while (arguments := next_arguments(0.0)) is not None:
+        target(*arguments)
+    assert all(count > 0 for count in batches())
+    return [1.0]
+
+
+def terms(most_s=60.0):
+    return VersusTerms("engine=trace", 3.0, most_s, lambda ratios, is_over: judge_turns(ratios, 3, is_over=is_over))
+
+
+def measured(first, second, most_s=60.0):
+    return measure_versus([first, second], terms(most_s), 2, once)
+
+
+def test_both_sides_have_their_full_record():
+    first, second = PlayedSide("first", lambda n: 0.1), PlayedSide("second", lambda n: 0.2)
+    found = measured(first, second)
+    assert (found.verdict, found.ratio, found.blocks) == ("slower", pytest.approx(2.0), 32)
+    assert (found.first["p50_ms"], found.second["p50_ms"]) == (pytest.approx(100), pytest.approx(200))
+    assert (found.first["rounds"], found.first["played"], found.second["played"]) == (48, "first", "second")
+    assert found.images == 2 * found.batches == 2 * 32 * found.rounds_a_block
+    sides = [block["side"] for block in found.each_block]
+    assert sides.count("first") == sides.count("second") == 16
+    for at in range(0, 32, 4):
+        assert sides[at] == sides[at + 3] != sides[at + 1] == sides[at + 2]
+    assert first.has_ended and second.has_ended
+    found.require_both()
+
+
+def test_blocks_in_which_others_had_the_cores_are_left_out():
+    """A program that comes and goes holds up the first side alone, which uses all cores."""
+    is_busy = lambda n: n % 6 < 3  # noqa: E731
+    first = PlayedSide("first", lambda n: 0.3 if is_busy(n) else 0.1, lambda n: 60.0 if is_busy(n) else 1.0)
+    found = measured(first, PlayedSide("second", lambda n: 0.16 + 1e-3 * (n // 6 % 3)))
+    assert found.verdict == "slower"
+    assert found.ratio_low <= 1.61 <= found.ratio_high
+    assert found.blocks_shared and not found.is_shared
+
+
+def test_a_machine_that_is_always_shared_decides_only_what_is_shared_alike():
+    alike = [PlayedSide(name, lambda n: 0.1, lambda n: 50.0) for name in ("first", "second")]
+    found = measured(*alike, most_s=0.0005)
+    assert (found.is_shared, found.blocks_shared) == (True, found.blocks)
+    turns = take_turns(alike, 0.0, terms().judge, 1, clock=iter(range(100)).__next__)
+    assert turns.is_shared
+    unlike = [PlayedSide("first", lambda n: 0.1, lambda n: 50.0), PlayedSide("second", lambda n: 0.1, lambda n: 20.0)]
+    found = measured(*unlike, most_s=0.0005)
+    assert found.verdict == "cannot tell"
+    assert found.reason == "other programs made the first side wait for 50% of its time, the second 20%"
+
+
+@pytest.mark.parametrize("dies_at", [-1, 0, 5])
+def test_a_side_that_dies_is_named_and_the_others_numbers_are_kept(dies_at):
+    first, second = PlayedSide("first", lambda n: 0.1), PlayedSide("second", lambda n: 0.1, dies_at=dies_at)
+    found = measured(first, second)
+    assert found.verdict == "cannot tell"
+    assert found.reason == f"second was killed by SIGKILL (pid 1), after {found.blocks} blocks"
+    assert (found.second is None) == (dies_at <= 0)
+    assert (found.first is None) == (found.blocks == 0)
+    assert first.has_ended, "the one that lives is asked for its proof"
+    with pytest.raises(SideDied, match=r"SIGKILL .*after \d+ blocks\nlast words$"):
+        found.require_both()
+
+
+def test_a_side_that_runs_while_the_other_is_timed_is_denied():
+    spinning = PlayedSide("the second side", lambda n: 0.1, idle=97.0)
+    with pytest.raises(Contradiction, match="the second side used 97% of a core while the other was timed"):
+        measured(PlayedSide("first", lambda n: 0.1), spinning)
+
+
+@pytest.mark.parametrize(("busy", "naps"), [(3, 4), (10**6, 200)])
+def test_a_side_answers_when_its_threads_stand_still(monkeypatch, busy, naps):
+    """Threads that spin for a while are waited for, and those that spin for ever are not."""
+    clock = {"wall": 0.0, "used": 0.0, "naps": 0}
+
+    def nap(seconds):
+        clock["naps"] += 1
+        clock["wall"] += seconds
+        clock["used"] += seconds if clock["naps"] <= busy else 0.0
+
+    monkeypatch.setattr(program, "perf_counter", lambda: clock["wall"])
+    monkeypatch.setattr(program, "process_time", lambda: clock["used"])
+    monkeypatch.setattr(program, "sleep", nap)
+    program._stand_still()
+    assert clock["naps"] == pytest.approx(naps, abs=1)

@@ -1,0 +1,14 @@
+"""Which of two sides is faster, and by how much: the case as selected, and the second side of --against."""
+
+import pytest
+
+from harness.measure.versus import measure_versus
+
+pytestmark = pytest.mark.data_mode("synthetic")
+
+
+def test_versus(case, sides, versus_terms, timed, versus_phase, keep, versus_facts):
+    """Two processes that run blocks of batches in turns, one standing still while the other is timed."""
+    measured = measure_versus(sides, versus_terms, case.images, timed, versus_phase)
+    keep(measured, versus_facts)
+    measured.require_both()
