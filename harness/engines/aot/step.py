@@ -46,10 +46,12 @@ class StepReader:
     def prove(self, events: list[Event]) -> StepFindings:
         """Return what else the step shows: whether the package ran, and whether its parameters are frozen."""
         engine = "aot"
-        if innermost_matrix_ops(events):
-            engine = "eager"
-        elif self._device.is_host and not self._package.folded():
-            engine = "aot without frozen parameters"
+        if self._device.is_host:
+            by_torch = len(innermost_matrix_ops(events))
+            if not self._package.folded():
+                engine = "aot without frozen parameters"
+            elif by_torch and by_torch >= self._work.count:  # all of the work came through torch's dispatcher
+                engine = "eager"
         calibration = self._package.facts.get("calibration")
         left = tuple(self._package.facts.get("float_layers", ()))
         operators = self._work.count_by_dtype.get("int8", 0)
