@@ -134,7 +134,7 @@ def compare_gains() -> Iterator[str]:
                     f"{model}, batch {batch}: {engine} {precision} over {base[0]} {base[1]} "
                     f"{rates[0]:.2f} over {rates[1]:.2f} images/s = {rates[0] / rates[1]:.2f} (as it is)"
                 )
-        for prepared in steps.values():
+        for prepared in reversed(steps.values()):  # each puts back the switches that it found
             prepared.require_no_recompilation()
             prepared.close()
 

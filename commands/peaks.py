@@ -59,14 +59,18 @@ def _peaks_of(device: Device, asked: argparse.Namespace, folder: Path) -> Peaks:
     identity = identity_of(device)
     kept = None if asked.again else kept_peaks(folder, identity)
     wanted = asked.precision or list(PRECISION_OF.values())
-    missing = [name for name in wanted if kept is None or PRECISIONS[name].work not in kept.peaks]
+    missing = [name for name in wanted if kept is None or not kept.has(PRECISIONS[name].work)]
     missing = [name for name in missing if asked.precision or device.supports(name) is None]
-    if missing or kept is None:
-        kept = measure_peaks(device, missing, asked.engine, kept, lambda text: print(text, file=sys.stderr, flush=True))
-        path = keep_peaks(folder, kept)
-        print(f"kept in {path}", file=sys.stderr)
-    print(render_peaks(kept))
-    return kept
+    peaks = kept or Peaks(identity)
+    for names in [[name] for name in missing] or ([] if peaks.has_copies else [[]]):
+        peaks = measure_peaks(device, names, asked.engine, peaks, _tell)
+        _tell(f"kept in {keep_peaks(folder, peaks)}")  # after each format: a command that is ended loses one alone
+    print(render_peaks(peaks))
+    return peaks
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def render_peaks(peaks: Peaks) -> str:
@@ -90,7 +94,9 @@ def render_peaks(peaks: Peaks) -> str:
         console.print(table)
     lines = [capture.get().rstrip()]
     for one in peaks.copies:
-        lines.append(f"copying with {one.footprint_mib:g} MiB in use: {one.gb_per_second:.1f} GB/s")
+        told = ", while others had the machine: measure it again" if one.is_disturbed else ""
+        lines.append(f"copying with {one.footprint_mib:g} MiB in use: {one.gb_per_second:.1f} GB/s{told}")
+    lines += [f"{denial}: measure it again" for one in peaks.peaks.values() if (denial := one.denial())]
     reasons = dict.fromkeys(
         f"{one['precision']} on {one['engine']}: {one['reason']}" for one in peaks.tried if one["reason"]
     )

@@ -48,16 +48,16 @@ class Precision:
 # The floors lie below what the formats reach and above what a mistake reaches. Measured over the catalogue with random
 # weights on a CPU: fp32 96 to 119 dB, fp16 33 to 49 dB, bf16 16 to 31 dB. The answers to another image are at about
 # -3 dB; fp32 that was computed in a shorter format falls below 50 dB. What detectors reach is in docs/detection.md.
-# Noise that leaves the deviation of answers as it is lowers their gain, at int8's floor to 0.8, at bf16's to 0.95.
+# A head that is sound has a gain of 1 in every precision; the tolerances are room for chance.
 PRECISIONS: dict[str, Precision] = {
     p.name: p
     for p in (
-        Precision("fp32", "float32", None, False, "fp32", 60.0, 96.0, 0.02, 90.0),
+        Precision("fp32", "float32", None, False, "fp32", 60.0, 96.0, 0.02, 85.0),
         Precision("tf32", "float32", None, True, "tf32", 28.0, 85.0, 0.05, 80.0),
         Precision("bf16", "bfloat16", None, False, "bf16", 10.0, 70.0, 0.1, 60.0),
         Precision("fp16", "float16", None, False, "fp16", 28.0, 85.0, 0.05, 80.0),
         Precision("amp_bf16", "float32", "bfloat16", False, "bf16", 10.0, 70.0, 0.1, 60.0),
         Precision("amp_fp16", "float32", "float16", False, "fp16", 28.0, 85.0, 0.05, 80.0),
-        Precision("int8", "float32", None, False, "int8", 4.0, 60.0, 0.25, 50.0),
+        Precision("int8", "float32", None, False, "int8", 4.0, 60.0, 0.15, 50.0),
     )
 }

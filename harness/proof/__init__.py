@@ -2,7 +2,6 @@
 
 from harness.proof.contradictions import Contradiction
 from harness.proof.inputs import (
-    cannot_be_whole,
     cannot_take_bytes,
     case_artefacts,
     case_images,
@@ -23,7 +22,6 @@ __all__ = [
     "Prepared",
     "Proof",
     "References",
-    "cannot_be_whole",
     "cannot_take_bytes",
     "case_artefacts",
     "case_images",

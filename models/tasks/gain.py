@@ -1,18 +1,16 @@
 """How large a head's answers are, measured against the reference's: what noise does not change and a scale does.
 
 The ratio of signal to noise takes an answer that is half as large again for one with noise. The gain tells the two
-apart: noise of a short format leaves it at 1, however much of it there is, and a wrong scale is the gain itself.
+apart: noise of a short format leaves it at 1, however much of it there is, and a wrong scale shows in it at any noise.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from models.detectors.rfcn import BINS, BOX_MAPS
 from models.detectors.two_stage import ANCHOR_CODES, CODES
-
-Array = npt.NDArray[np.float32]
+from models.tasks.outputs import Array
 
 # Below this share of a head's signal, a part of it tells too little for a gain of its own.
 LEAST_SHARE = 0.01
@@ -41,8 +39,10 @@ def by_coordinate(name: str, head: Array) -> Array:
 def gain(reference: Array, found: Array) -> float:
     """Return how many times as large as the reference's answers the found ones are: that of the part farthest from 1.
 
-    It is the slope of the line through the answers, both less their means over the images: the reference has no error,
-    so that noise in what was found does not flatten it.
+    Two measures of it are taken, of answers less their means over the images: the slope of the line through them, which
+    noise that is added leaves as it is, and the ratio of their deviations, which noise leaves as it is that takes the
+    place of signal. Noise pulls the first down and the second up, so that 1 lies between them; a scale moves both. The
+    gain is what lies between them and is nearest to 1.
 
     Args:
         reference: the reference's answers, [n, parts, numbers], that differ between images.
@@ -53,5 +53,7 @@ def gain(reference: Array, found: Array) -> float:
     signal = np.einsum("npi,npi->p", centred, centred, dtype=np.float64)
     shared = np.einsum("npi,npi->p", centred, own, dtype=np.float64)
     tells = signal >= LEAST_SHARE * signal.sum()
-    slopes = shared[tells] / signal[tells]
-    return float(slopes[np.abs(slopes - 1).argmax()])
+    power = np.einsum("npi,npi->p", own, own, dtype=np.float64)
+    measures = np.stack([shared[tells] / signal[tells], np.sqrt(power[tells] / signal[tells])])
+    nearest = np.clip(1.0, measures.min(axis=0), measures.max(axis=0))
+    return float(nearest[np.abs(nearest - 1).argmax()])

@@ -78,7 +78,7 @@ def test_the_reasons_are_those_of_collection(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--model", "resnet5O"], "no model 'resnet5O' in the catalogue; did you mean"),
+        (["--model", "resnet5O"], "no model 'resnet5O' in the catalogue (did you mean"),
         (["--engine", "egaer"], "--engine 'egaer' is none of eager,"),
         (["--precision", "fp8"], "--precision 'fp8' is none of fp32,"),
         (["--device", "ipu"], "no ipu device ("),

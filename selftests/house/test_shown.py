@@ -118,16 +118,16 @@ def test_commands_are_read_as_a_shell_reads_them(text, found):
 
 # A device, a server, labelled images and weights are not on every machine.
 _ELSEWHERE = re.compile(
-    r"cuda|xpu|ipu|tensorrt|host:|localhost|best|pretrained|--(data|weights|calibration-data|labels|profile|config)\b"
+    r"cuda|xpu|ipu|tensorrt|host:|localhost|best|pretrained|rev=|--(data|weights|calibration-data|labels|profile|config)\b"
 )
 
 
 def collected():
-    """What this machine can collect, each once, without the file that a run without numbers does not write."""
+    """What this machine can collect, each once, without the files of a run that measures."""
     found = {}
     for one in ALL:
         if one.program == "pytest" and not any(map(_ELSEWHERE.search, one.words)):
-            words = shlex.split(re.sub(r"(^| )--benchmark-json \S+", "", shlex.join(one.words)))
+            words = shlex.split(re.sub(r"(^| )--(benchmark-json|junitxml) \S+", "", shlex.join(one.words)))
             found.setdefault(tuple(words), one)
     return found
 

@@ -78,13 +78,21 @@ def test_the_peak_of_another_format_is_no_peak_of_this_one():
         {"evidence": {**EVIDENCE.as_dict(), "matrix_ops": 0}},
         {"evidence": {}},
         {"format": "bf16", "evidence": {**EVIDENCE.as_dict(), "dtype_share_pct": {"bf16": 100.0}}},
+        {"runqueue_wait_pct": 35.0, "cpu_pressure_pct": 90.0},
     ],
-    ids=["computed in bf16", "computed nothing", "no evidence", "named bf16"],
+    ids=["computed in bf16", "computed nothing", "no evidence", "named bf16", "shared machine"],
 )
-def test_a_peak_that_was_measured_in_another_format_than_it_says_counts_for_nothing(lie):
+def test_a_peak_of_another_format_than_it_says_or_of_a_shared_machine_counts_for_nothing(lie):
     found = bounds(peaks=replace(PEAKS, peaks={"fp32": replace(PEAK, **lie)}))
     assert (found.share_of_peak_pct, found.bound) == (None, None)
     assert "fp32" in found.details["why"] and "peaks --again" in found.details["why"]
+
+
+def test_others_on_other_cores_deny_no_peak():
+    """The pressure of the whole machine counts only where the kernel does not tell what this process waited."""
+    assert replace(PEAK, runqueue_wait_pct=2.0, cpu_pressure_pct=90.0).denial() is None
+    assert replace(PEAK, runqueue_wait_pct=None, cpu_pressure_pct=90.0).denial() is not None
+    assert replace(PEAK, runqueue_wait_pct=None, cpu_pressure_pct=None).denial() is None
 
 
 def test_a_row_above_the_peak_has_no_share_and_is_told():
@@ -107,6 +115,9 @@ def test_more_memory_in_use_is_copied_at_the_rate_of_more_memory():
     assert PEAKS.copy_of(17 * 2**20).footprint_mib == 256
     assert PEAKS.copy_of(2**40).footprint_mib == 256
     assert replace(PEAKS, copies=()).copy_of(1) is None
+    disturbed = (replace(PEAKS.copies[0], runqueue_wait_pct=60.0), PEAKS.copies[1])
+    assert replace(PEAKS, copies=disturbed).copy_of(2**20).footprint_mib == 256
+    assert PEAKS.has_copies and not replace(PEAKS, copies=disturbed).has_copies
 
 
 def test_a_step_in_which_mostly_nothing_runs_is_bound_by_launching():

@@ -24,8 +24,9 @@ TINY_PROBES = (Probe("conv3x3", 16, 4, 2), Probe("conv1x1", 16, 4, 2), Probe("pr
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """Short rounds and no waiting for a steady machine: these tests judge no time."""
+    """Short rounds and no waiting for a steady or a quiet machine: these tests judge no time."""
     monkeypatch.setattr(measuring, "LEAST_S", 0.0)
+    monkeypatch.setattr(measuring, "shares_of", lambda before, after: {"runqueue_wait_pct": 1.0})
     monkeypatch.setattr(measuring, "warm_up", lambda runner, batches: [1.0] * 6)
 
 
@@ -110,6 +111,16 @@ def test_the_highest_rate_is_the_peak_and_all_that_was_tried_is_kept(monkeypatch
     assert again.peaks["fp32"].tflops == 3.0, "a peak is the highest rate that was reached"
 
 
+def test_a_peak_of_a_shared_machine_takes_no_other_ones_place(monkeypatch):
+    quiet, shared = PEAKS.peaks["fp32"], replace(PEAKS.peaks["fp32"], tflops=9.0, runqueue_wait_pct=80.0)
+    found = [shared, quiet, shared]
+    monkeypatch.setattr(measuring, "measure_probe", lambda *_: found.pop(0))
+    ladders = [(probe,) for probe in TINY_PROBES]
+    peaks = measure_peaks(open_device("cpu"), ["fp32"], ["eager"], ladders=ladders, footprints_mib=())
+    assert peaks.peaks["fp32"] == quiet and peaks.has("fp32")
+    assert not replace(peaks, peaks={"fp32": shared}).has("fp32"), "it would never be measured again"
+
+
 def test_what_a_device_cannot_do_is_tried_and_has_a_reason():
     found = measure_peaks(open_device("cpu"), ["tf32"], ["eager"], ladders=[TINY_PROBES], footprints_mib=())
     assert found.peaks == {} and "tf32" in found.tried[0]["reason"]
@@ -131,7 +142,8 @@ def test_peaks_are_found_again_and_those_of_other_threads_are_not(tmp_path, monk
     identity = identity_of(open_device("cpu"))
     kept = replace(PEAKS, identity=identity)
     keep_peaks(tmp_path, kept)
-    assert kept_peaks(tmp_path, identity_of(open_device("cpu"))) == kept
+    found = kept_peaks(tmp_path, identity_of(open_device("cpu")))
+    assert found.peaks["fp32"].tflops == 1.0 and found.copies == PEAKS.copies
     other = {**identity, "threads": identity["threads"] + 1}
     assert kept_peaks(tmp_path, other) is None
     file_of(tmp_path, identity).rename(file_of(tmp_path, other))

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from harness.cases import Case
-from harness.proof import cannot_be_whole
 from harness.proof.answers import short_of
+from harness.proof.inputs import cannot_be_whole
 from harness.triton.export import unsupported as cannot_be_served
 from models.catalog import find_spec, load_catalog
 from models.detectors.whole import WHOLE

@@ -99,7 +99,8 @@ def test_a_detector_that_answers_wrong_rings(sabotage):
 def test_a_sound_detector_is_measured_and_its_heads_and_objects_are_recorded(tmp_path):
     path = tmp_path / "out.json"
     tests = (*TESTS, "tests_perf/test_end_to_end.py")
-    outcome = product_run(eager.build, "--dummy", "--num-inputs", "8", "--benchmark-json", str(path), tests=tests)
+    asked = ("--dummy", "--num-inputs", "8", "--max-test-duration", "60")  # so long that nothing is cut short
+    outcome = product_run(eager.build, *asked, "--benchmark-json", str(path), tests=tests)
     assert outcome.code == 0, outcome.text
     assert "4 passed" in outcome.text
     rows = {one["extra_info"]["measurement"]: one["extra_info"] for one in json.loads(path.read_text())["benchmarks"]}

@@ -102,24 +102,28 @@ def test_five_hundred_rows_with_two_thousand_rounds_each_are_under_six_megabytes
 def test_thinned_rounds_keep_their_extremes_and_all_are_counted():
     times_s = [0.01] * 400_000
     times_s[123_456], times_s[7] = 0.5, 0.001
-    (drawn,) = drawn_rounds([{"times_s": times_s, "of": "batch"}])
+    (drawn,) = drawn_rounds([{"times_s": times_s, "of": "batch", "per": "batch"}])
     assert len(drawn["times_ms"]) == len(drawn["at"]) <= MOST_ROUNDS
     assert {at: time_ms for at, time_ms in zip(drawn["at"], drawn["times_ms"], strict=True) if time_ms != 10.0} == {
         7: 1.0,
         123_456: 500.0,
     }
     assert sum(drawn["bins"]["counts"]) == drawn["total"] == 400_000
-    whole, none = drawn_rounds([{"times_s": [0.01, 0.02], "of": "batch"}, None])
+    whole, none = drawn_rounds([{"times_s": [0.01, 0.02], "of": "batch", "per": "batch"}, None])
     assert (whole["at"], whole["bins"], none) == (None, None, None)
 
 
 def test_rounds_are_of_what_was_timed(tmp_path):
     served = record("served", rounds_ms=[1.0, 2.0], rounds_s=[9.0])
-    windows = file_of(record("throughput", rounds_s=[1.0, 2.0]), schema=2)
-    first, second = report(tmp_path, file_of(served), windows)["rows"]
-    assert (first["rounds"]["of"], first["rounds"]["times_ms"]) == ("request", [1.0, 2.0])
-    assert "rounds_ms" not in first["record"], "they would be there twice"
-    assert second["rounds"]["of"] == "window"
+    windows = [file_of(record("throughput", rounds_s=[1.0, 2.0]), schema=schema) for schema in (2, 3)]
+    found = [row["rounds"] for row in report(tmp_path, file_of(served), *windows)["rows"]]
+    assert [(one["of"], one["per"]) for one in found] == [
+        ("request", "request"),
+        ("window", "window"),
+        ("window", "batch"),
+    ]
+    assert found[0]["times_ms"] == [1.0, 2.0]
+    assert "rounds_ms" not in report(tmp_path, file_of(served))["rows"][0]["record"], "they would be there twice"
     assert report(tmp_path, file_of(record("parity", rounds_s=[1.0])))["rows"][0]["rounds"] is None
 
 

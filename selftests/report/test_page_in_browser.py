@@ -310,6 +310,20 @@ def test_filters_leave_the_rows_that_have_all_that_is_asked(browser, made):
     assert browser.cases() == everything
 
 
+def test_scores_of_other_images_are_in_no_picture_together(browser, tmp_path):
+    rows = [one for key, numbers in list(SPEEDS.items())[:4] for one in mobilenet(*key, *numbers)]
+    scores = [row["extra_info"] for row in rows if row["group"] == "accuracy"]
+    for score, sample in zip(scores, ("a" * 64, "b" * 64, "b" * 64, "b" * 64), strict=True):
+        score |= {"sample_sha256": sample, "images": 500}
+    path = tmp_path / "samples.html"
+    path.write_text(page_html(gathered([write(tmp_path, "samples", file_of(*rows))], bound_pct=3.0)), encoding="utf-8")
+    assert browser.open(path) == ([], [])
+    drawn = dict(browser.pictures()["speed against right"])
+    assert set(drawn) == {"front", *(f"engine {name}" for name in ("compile", "openvino", "onnxruntime")), None}
+    told = browser.run("return [...document.querySelectorAll('select[name=judged] option')].map((one) => one.text)")
+    assert told == ["top-1, % of 500 images (sample bbbbbb)", "SQNR against fp32, dB"]
+
+
 def test_every_kind_of_row_has_its_table(browser, made):
     browser.show(made[0])
     tables = browser.run("return [...document.querySelectorAll('[data-table]')].map((one) => one.dataset.table)")

@@ -26,6 +26,8 @@ FOLDER = "peaks"
 VERSION = 1
 # What limits a GPU and is set by its administrator. Other conditions of a device are switches of a case.
 _LIMITS = ("power_limit_w", "application_clock_mhz", "is_mig_enabled")
+# A thread that waits for a core for a fifth of the time takes a quarter longer: what it then reaches is no peak.
+MOST_WAIT_PCT = 20.0
 # One precision for each number format in which there is a peak.
 PRECISION_OF = {one.work: one.name for one in reversed(PRECISIONS.values()) if one.autocast is None}
 
@@ -45,6 +47,8 @@ class Peak:
         engine: the engine that ran it.
         probe: what was run.
         evidence: the engine's own evidence of a profiled step, as in a record.
+        runqueue_wait_pct: for how much of its rounds a thread waited for a core; None where the kernel does not tell.
+        cpu_pressure_pct: the same of any process of the machine.
     """
 
     format: str
@@ -57,13 +61,20 @@ class Peak:
     engine: str
     probe: str
     evidence: dict[str, Any]
+    runqueue_wait_pct: float | None = None
+    cpu_pressure_pct: float | None = None
 
     def denial(self) -> str | None:
-        """Return None, or what in the evidence denies that the peak is one of its format."""
+        """Return None, or what denies that this is the machine's peak in this format: what ran, or what ran beside."""
         share = self.evidence.get("dtype_share_pct", {}).get(self.format, 0.0)
         least = LEAST_TF32_SHARE_PCT if self.format == "tf32" else LEAST_SHARE_PCT
         if not self.evidence.get("matrix_ops") or share < least:
             return f"the peak of {self.format} was measured with {share:.0f}% of its time in {self.format}"
+        if _waited_pct(self) > MOST_WAIT_PCT:
+            return (
+                f"the peak of {self.format} was measured while others had the machine: it waited for a core for "
+                f"{_waited_pct(self):.0f}% of its time"
+            )
         return None
 
 
@@ -76,12 +87,21 @@ class CopyRate:
         gb_per_second: 10^9 bytes read and written a second, in the fastest round.
         median_gb_per_second: the same in the median round.
         rounds: the number of timed rounds.
+        runqueue_wait_pct: for how much of its rounds a thread waited for a core; None where the kernel does not tell.
+        cpu_pressure_pct: the same of any process of the machine.
     """
 
     footprint_mib: float
     gb_per_second: float
     median_gb_per_second: float
     rounds: int
+    runqueue_wait_pct: float | None = None
+    cpu_pressure_pct: float | None = None
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether others had the machine meanwhile, so that it is no rate of the machine."""
+        return _waited_pct(self) > MOST_WAIT_PCT
 
 
 @dataclass(frozen=True)
@@ -106,13 +126,24 @@ class Peaks:
         What fits into a cache is copied faster than what does not. For more than was measured it is the largest.
         """
         wanted_mib = footprint_bytes / 2**20
-        large = [one for one in self.copies if one.footprint_mib >= wanted_mib]
-        return large[0] if large else self.copies[-1] if self.copies else None
+        known = [one for one in self.copies if not one.is_disturbed]
+        large = [one for one in known if one.footprint_mib >= wanted_mib]
+        return large[0] if large else known[-1] if known else None
 
     @property
-    def digest(self) -> str:
-        """What the file is named by."""
-        return digest_of(self.identity)
+    def has_copies(self) -> bool:
+        """Whether there are rates of copying, and nothing disturbed them."""
+        return bool(self.copies) and not any(one.is_disturbed for one in self.copies)
+
+    def has(self, kind: str) -> bool:
+        """Return whether there is a peak of this format that nothing denies."""
+        return kind in self.peaks and self.peaks[kind].denial() is None
+
+
+def _waited_pct(of: Peak | CopyRate) -> float:
+    """Return what was waited for a core: by this process, or where the kernel does not tell, by any."""
+    found = of.cpu_pressure_pct if of.runqueue_wait_pct is None else of.runqueue_wait_pct
+    return found or 0.0
 
 
 def identity_of(device: Device) -> dict[str, Any]:

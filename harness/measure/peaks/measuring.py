@@ -23,6 +23,7 @@ from harness.artefacts import ArtefactCache, Artefacts, Calibration
 from harness.cases import GENERATED, PRECISIONS, Case
 from harness.devices import Device
 from harness.engines import InspectedRunner, build, import_libraries, unsupported
+from harness.host.pressure import read_waiting, shares_of
 from harness.measure.peaks.kept import CopyRate, Peak, Peaks, identity_of
 from harness.measure.peaks.probes import DEPTH, LADDERS, Probe, climbing
 from harness.progress import ReportPhase, no_report
@@ -101,11 +102,17 @@ def measure_peaks(
                 for found in _climb(device, precision, engine, Path(folder), ladders, report):
                     tried.append(found)
                     peak: Peak | None = found.pop("peak", None)
-                    best = peaks.get(PRECISIONS[precision].work)
-                    if peak is not None and (best is None or peak.tflops > best.tflops):
+                    if peak is not None and _is_higher(peak, peaks.get(peak.format)):
                         peaks[peak.format] = peak
-    copies = known.copies or tuple(measure_copies(device, footprints_mib, report))
+    copies = known.copies if known.has_copies else tuple(measure_copies(device, footprints_mib, report))
     return replace(known, peaks=peaks, copies=copies, tried=tuple(tried))
+
+
+def _is_higher(peak: Peak, other: Peak | None) -> bool:
+    """Return whether a peak takes the place of another: one that is denied never does of one that is not."""
+    if other is None or (peak.denial() is None) != (other.denial() is None):
+        return other is None or peak.denial() is None
+    return peak.tflops > other.tflops
 
 
 def _climb(
@@ -159,7 +166,9 @@ def measure_probe(
         with _closed_after(runner, device):
             batch = runner.put(example)
             warm_s = warm_up(runner, [batch])
+            before = read_waiting()
             rounds = _timed(lambda: runner.submit(batch), runner.synchronize, clock)
+            waited = shares_of(before, read_waiting()) if device.is_host else {}
             evidence = runner.evidence(batch)
             denials = contradictions(case, device, evidence)
     if evidence.matrix_ops < DEPTH:
@@ -177,6 +186,7 @@ def measure_probe(
         engine=engine,
         probe=str(probe),
         evidence=evidence.as_dict(),
+        **waited,
     )
 
 
@@ -198,11 +208,19 @@ def measure_copies(
 def _copy_rate(device: Device, footprint_mib: int, clock: Clock) -> CopyRate:
     source = device.put(torch.ones(footprint_mib * 2**20 // 8, dtype=torch.float32))
     target = torch.empty_like(source)
-    # the first time touches the memory, and is no rate of copying
-    _, rounds = (_timed(lambda: target.copy_(source), device.synchronize, clock) for _ in range(2))
+    _timed(lambda: target.copy_(source), device.synchronize, clock)  # touches the memory, which is no rate of copying
+    before = read_waiting()
+    rounds = _timed(lambda: target.copy_(source), device.synchronize, clock)
+    waited = shares_of(before, read_waiting()) if device.is_host else {}
     moved = 2 * source.nbytes
     device.release()
-    return CopyRate(footprint_mib, moved / rounds.fastest_s / 1e9, moved / rounds.median_s / 1e9, len(rounds.times_s))
+    return CopyRate(
+        footprint_mib=footprint_mib,
+        gb_per_second=moved / rounds.fastest_s / 1e9,
+        median_gb_per_second=moved / rounds.median_s / 1e9,
+        rounds=len(rounds.times_s),
+        **waited,
+    )
 
 
 def _timed(submit: Callable[[], Any], synchronize: Callable[[], None], clock: Clock) -> Rounds:

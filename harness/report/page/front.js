@@ -19,11 +19,15 @@ const RIGHT = [
   ["SQNR against fp32, dB", (entry) => entry.rows.parity, "sqnr_db"],
 ];
 
+/** Which images a score is of: scores of other images say nothing of each other. Empty where they are always the same. */
+function sampleOf({sample_sha256: sample, images}) {
+  return sample ? ` of ${images} images (sample ${sample.slice(0, 6)})` : "";
+}
+
 /** The points of some entries for each way in which they are judged: [name, [{entry, speed, right, …}]]. */
 function pointsOf(entries) {
-  return RIGHT.map(([name, holderOf, path]) => [
-    name,
-    entries.flatMap((entry) => {
+  return RIGHT.flatMap(([name, holderOf, path]) => {
+    const all = entries.flatMap((entry) => {
       const row = holder(entry, SPEED, "images_per_second");
       const judged = holderOf(entry);
       const speed = row && at(row.record, "images_per_second");
@@ -35,14 +39,16 @@ function pointsOf(entries) {
           entry,
           speed,
           right,
+          judged: name + sampleOf(judged.record),
           speed_low: ends[0].low ?? speed,
           speed_high: ends[0].high ?? speed,
           right_low: ends[1].low ?? right,
           right_high: ends[1].high ?? right,
         },
       ];
-    }),
-  ]).filter(([, points]) => points.length > 1);
+    });
+    return [...Map.groupBy(all, (point) => point.judged)].sort(([, one], [, other]) => other.length - one.length);
+  }).filter(([, points]) => points.length > 1);
 }
 
 function speedAgainstRight(entries, redraw) {

@@ -7,7 +7,7 @@ function drawRounds({index, record, rounds}, place) {
   const made = chart({
     title: `${name}: every ${rounds.of} in its order${thinned}`,
     x_axis_label: rounds.of,
-    y_axis_label: `ms a ${rounds.of}`,
+    y_axis_label: `ms a ${rounds.per}`,
   });
   const data = source(times);
   through(made, data, "x", "y", {line_color: COLOURS[0], line_alpha: 0.35});
@@ -31,7 +31,7 @@ function drawRounds({index, record, rounds}, place) {
   const {low_ms: low, width_ms: width, counts} = rounds.bins;
   const spread = chart({
     title: `${name}: distribution of ${rounds.total}`,
-    x_axis_label: `ms a ${rounds.of}`,
+    x_axis_label: `ms a ${rounds.per}`,
     y_axis_label: "how many",
   });
   const boxes = spread.quad({

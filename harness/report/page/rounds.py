@@ -21,14 +21,16 @@ def rounds_s_of(benchmark: Mapping[str, Any], schema: int) -> dict[str, Any] | N
     """Return the rounds of a benchmark of pytest-benchmark's file, or None where there are not several.
 
     Returns:
-        `times_s`, in the order in which they were measured, and `of`: what a round is, a batch or a window.
+        `times_s`, in the order in which they were measured; `of`, what a round is, such as a batch or a window; and
+        `per`, what takes such a time: of a window it is one of its batches, but of an earlier schema all of it.
     """
     record = benchmark.get("extra_info") or {}
     times_s = list((benchmark.get("stats") or {}).get("data") or ())
-    what = "window" if record.get("measurement") in WINDOWS and schema < SECONDS_A_BATCH else "batch"
+    what = "window" if record.get("measurement") in WINDOWS else "batch"
+    per = what if schema < SECONDS_A_BATCH else "batch"
     if record.get("rounds_ms"):  # what a load generator timed by itself
-        times_s, what = [time_ms / 1e3 for time_ms in record["rounds_ms"]], "request"
-    return {"times_s": times_s, "of": what} if len(times_s) > 1 else None
+        times_s, what, per = [time_ms / 1e3 for time_ms in record["rounds_ms"]], "request", "request"
+    return {"times_s": times_s, "of": what, "per": per} if len(times_s) > 1 else None
 
 
 def drawn_rounds(rounds: Sequence[Mapping[str, Any] | None]) -> list[dict[str, Any] | None]:
@@ -39,19 +41,21 @@ def drawn_rounds(rounds: Sequence[Mapping[str, Any] | None]) -> list[dict[str, A
 
     Returns:
         For each row `times_ms`, to six digits; `at`, the numbers of these rounds counted from 0, None where all are
-        there; `total`, how many were measured; `of`, what a round is; and `bins`, how all rounds are distributed:
-        `low_ms`, `width_ms` and the `counts`, None where the rounds are too few.
+        there; `total`, how many were measured; `of` and `per` as they were given; and `bins`, how all rounds are
+        distributed: `low_ms`, `width_ms` and the `counts`, None where the rounds are too few.
     """
     having = sum(one is not None for one in rounds)
     most = max(LEAST_ROUNDS, MOST_ROUNDS // max(having, 1))
-    return [None if one is None else _drawn(one["times_s"], one["of"], most) for one in rounds]
+    return [
+        None if one is None else {**_drawn(one["times_s"], most), "of": one["of"], "per": one["per"]} for one in rounds
+    ]
 
 
-def _drawn(times_s: Sequence[float], what: str, most: int) -> dict[str, Any]:
+def _drawn(times_s: Sequence[float], most: int) -> dict[str, Any]:
     at = None if len(times_s) <= most else _extremes(times_s, most)
     kept = times_s if at is None else [times_s[index] for index in at]
     times_ms = [float(f"{time_s * 1e3:.{DIGITS}g}") for time_s in kept]
-    return {"times_ms": times_ms, "at": at, "total": len(times_s), "of": what, "bins": _bins(times_s)}
+    return {"times_ms": times_ms, "at": at, "total": len(times_s), "bins": _bins(times_s)}
 
 
 def _bins(times_s: Sequence[float]) -> dict[str, Any] | None:
