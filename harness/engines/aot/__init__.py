@@ -50,7 +50,9 @@ from harness.engines.torch.scripts import LAYOUT_NAME, saved_layout
 
 
 def supports(device: Device, precision: str) -> str | None:
-    """See `Engine.supports`: every precision of the device, and int8 where inductor has a quantiser for the device."""
+    """See `Engine.supports`: the device's precisions without autocast; int8 where inductor has a quantiser for it."""
+    if PRECISIONS[precision].autocast:
+        return "torch.export leaves autocast's casts out of a program, which then runs in fp32: use bf16 or fp16"
     if (reason := not_a_torch_device("aot", device)) or not PRECISIONS[precision].calibrated:
         return reason
     return cannot_quantise("aot", device)
