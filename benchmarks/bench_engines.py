@@ -203,11 +203,11 @@ def time_cached_build(model: str, precision: str, engine: str) -> str:
 
 
 EVERY: list[tuple[str, str]] = [
-    *(("fp32", engine) for engine in ("trace", "compile", "onnxruntime", "openvino")),
-    *(("bf16", engine) for engine in ("compile", "openvino")),
+    *(("fp32", engine) for engine in ("trace", "compile", "aot", "onnxruntime", "openvino")),
+    *(("bf16", engine) for engine in ("compile", "aot", "openvino")),
     *(("int8", engine) for engine in ("compile", "onnxruntime", "openvino")),
 ]
-BUILDS = [(precision, engine) for precision, engine in EVERY if engine in ("compile", "onnxruntime", "openvino")]
+BUILDS = [(precision, engine) for precision, engine in EVERY if engine in ("compile", "aot", "onnxruntime", "openvino")]
 COMPARISONS: dict[str, list[Callable[[], Any]]] = {
     "onnxruntime": [partial(compare_with_bare_session, model, batch) for model in MODELS for batch in BATCHES],
     "openvino": [partial(compare_with_benchmark_app, model, batch) for model in MODELS for batch in BATCHES],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 
@@ -81,7 +82,8 @@ def _read(path: Path) -> Mapping[str, object]:
         if path.suffix == ".safetensors":
             found = import_module("safetensors.torch").load_file(path)
         else:
-            with torch.serialization.safe_globals([argparse.Namespace]):  # the `args` of timm's training runs
+            allowing = getattr(torch.serialization, "safe_globals", None)  # not in the torch of Graphcore's SDK
+            with allowing([argparse.Namespace]) if allowing else nullcontext():  # the `args` of timm's training runs
                 found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # SafetensorError, UnpicklingError, EOFError, …: Exception is all that they share
         # torch's own text speaks of an argument that the user cannot give

@@ -21,10 +21,12 @@ class Xpu:
     def __init__(self, index: int | None = None) -> None:
         self.index = index or 0
         self.name = "xpu" if index is None else f"xpu:{index}"
-        self._copies = CopyStream(torch.xpu, f"xpu:{self.index}", self.index)
+        self._copies = CopyStream(getattr(torch, "xpu", None), f"xpu:{self.index}", self.index)
 
     def available(self) -> str | None:
         """See `Device.available`. The reason quotes torch."""
+        if not hasattr(torch, "xpu"):  # as in the torch of Graphcore's SDK, which asks for every device that there is
+            return f"torch {torch.__version__} has no XPU support"
         if not torch.xpu._is_compiled():
             return "this torch was built without XPU support"
         if not torch.xpu.is_available():

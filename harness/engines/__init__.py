@@ -13,8 +13,8 @@ from harness.artefacts import Artefacts
 from harness.cases import U8, WHOLE, Case
 from harness.cases.setting import bulk_workers, option_of
 from harness.devices import Device
+from harness.engines import aot, eager, ipex, onnxruntime, openvino, poptorch, script, tensorrt, trace
 from harness.engines import compile as compile_
-from harness.engines import eager, ipex, onnxruntime, openvino, poptorch, script, tensorrt, trace
 from harness.engines.evidence import Evidence
 from harness.engines.protocol import Engine, Fed, InspectedRunner, Runner, Saving, Training
 from harness.engines.two_stage import TwoStageRunner, build_two_stage, load_two_stage, save_two_stage
@@ -45,6 +45,7 @@ _ENGINES: dict[str, Engine] = {
     "trace": trace,
     "script": script,
     "compile": compile_,
+    "aot": aot,
     "onnxruntime": onnxruntime,
     "openvino": openvino,
     "ipex": ipex,

@@ -21,8 +21,8 @@ from harness.devices import open_device
 from harness.devices.cpu import Cpu
 from harness.engines import compile as compile_
 from harness.engines import onnxruntime, openvino
-from harness.engines.compile import pt2e
 from harness.engines.onnx import quantise
+from harness.engines.torch import pt2e
 from harness.engines.torch import runner as torch_runner
 from harness.engines.torch.runner import TorchRunner, place
 from models.catalog import find_spec, load_catalog

@@ -33,7 +33,12 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+def slowly(case):
+    """The case, marked where a compiler of C++ takes long: `aot` has quicker tests of its own."""
+    return pytest.param(case, marks=[pytest.mark.slow] if case.engine == "aot" else [])
+
+
+@pytest.mark.parametrize("case", map(slowly, CASES), ids=str)
 def test_an_engine_runs_what_it_says_and_answers_right(case):
     device = open_device(case.device)
     reason = unsupported(case, device)
@@ -84,7 +89,9 @@ def test_an_index_is_part_of_the_devices_name():
     assert open_device("cuda:1").index == 1
 
 
-@pytest.mark.parametrize("engine", engine_names())
+@pytest.mark.parametrize(
+    "engine", [pytest.param("aot", marks=pytest.mark.slow), *(one for one in engine_names() if one != "aot")]
+)
 def test_closing_a_case_lets_its_model_go(engine):
     case = Case(TINY, "cpu", "fp32", 2, engine)
     if reason := unsupported(case, open_device("cpu")):

@@ -7,8 +7,8 @@ import torch
 
 from harness.devices import open_device
 from harness.engines import ipex
-from harness.engines.ipex import onednn_log
-from harness.engines.ipex.onednn_log import Primitive, executed_primitives, parse_log
+from harness.engines.torch import library_log
+from harness.engines.torch.library_log import Primitive, executed_primitives, parse_log
 from harness.engines.torch.runner import TorchRunner
 from selftests.inside import ROOT, TINY, run_here
 from selftests.proof.test_alarms import assert_rings, product_run
@@ -137,5 +137,5 @@ def test_bf16_that_ipex_left_in_fp32_rings(monkeypatch):
 
 
 def test_an_empty_log_proves_nothing(monkeypatch):
-    monkeypatch.setattr(onednn_log, "parse_log", lambda text: [])
+    monkeypatch.setattr(library_log, "parse_log", lambda text: [])
     assert ipex.executed_work(lambda: None, []).count == 0

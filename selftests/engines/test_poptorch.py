@@ -135,16 +135,6 @@ def test_the_table_is_that_of_an_installed_package(monkeypatch):
             assert parameters_of(getattr(getattr(package, owner) if owner else package, method)) == parameters, name
 
 
-NEWER_THAN_TORCH_2_0 = ("torch.compiler", "torch.export", "torch.xpu", "torch.accelerator", "torch.library.custom_op")
-
-
-def test_the_files_of_the_ipu_use_no_torch_that_its_environment_lacks():
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Attribute):
-                assert not ast.unparse(node).startswith(NEWER_THAN_TORCH_2_0), f"{path.name}:{node.lineno}"
-
-
 def test_a_right_program_is_proven_and_every_iteration_and_replica_is(tmp_path):
     case = replace(CASE, replicas=2, settings=("d2", "hp"))
     assert case.images == 8 and case.processes == 1
@@ -274,6 +264,24 @@ def test_a_busy_ipu_and_a_batch_that_does_not_fit_are_typed_failures(tmp_path):
     fake.machine.taken, fake.machine.most_images = 0, 2
     with pytest.raises(program.IpuOutOfMemory, match="4 images a submit do not fit .*; give a smaller --batch-size"):
         built(CASE, tmp_path)
+    assert fake.machine.taken == 0
+
+
+def test_a_batch_that_does_not_fit_names_the_report_of_the_tiles_memory(tmp_path):
+    fake.machine.most_images = 2
+    with pytest.raises(program.IpuOutOfMemory) as caught:
+        built(CASE, tmp_path)
+    (written,) = tmp_path.rglob("profile.pop")
+    assert f"{written} has the memory of each tile" in str(caught.value)
+    assert not list(tmp_path.rglob("*.popef")), "a program that does not fit is kept"
+    fake.machine.sabotage = frozenset({"unreported"})
+    with pytest.raises(program.IpuOutOfMemory, match="the SDK wrote no report of the tiles' memory into"):
+        built(CASE, tmp_path)
+    assert not written.exists(), "the report of an earlier run would be taken for that of this one"
+    fake.machine.sabotage = frozenset()
+    artefacts = Artefacts(ArtefactCache(tmp_path), pytest.fail, report_dir=tmp_path / "asked")
+    with pytest.raises(program.IpuOutOfMemory, match=f"{tmp_path / 'asked'}.*profile.pop has the memory"):
+        engine.build(net(), torch.cat([IMAGES] * 4)[: CASE.images], CASE, open_device("ipu"), artefacts)
     assert fake.machine.taken == 0
 
 

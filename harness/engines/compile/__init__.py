@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import gc
 import logging
-import platform
 import weakref
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -20,9 +18,15 @@ import torch
 from harness.artefacts import Artefact, Artefacts
 from harness.cases import PRECISIONS, Case
 from harness.devices import Device
-from harness.engines.compile.pt2e import float_layers, import_quantiser, quantised_program
 from harness.engines.evidence import Quantisation
 from harness.engines.torch.profiler import Event, matrix_work, packed_operators, ran_inductor
+from harness.engines.torch.pt2e import (
+    QUANTISER_OF,
+    cannot_quantise,
+    float_layers,
+    import_quantiser,
+    quantised_program,
+)
 from harness.engines.torch.runner import Answer, StepFindings, TorchRunner, lay_out, not_a_torch_device, place, put
 from harness.engines.torch.scripts import executed_engine
 from harness.engines.torch.training import StepTerms, TorchTrainingStep, place_for_training
@@ -39,20 +43,13 @@ _OPEN: weakref.WeakSet[_Opened] = weakref.WeakSet()
 
 WHY_NOT_WHOLE = "how many boxes there are differs from image to image, so that graphs break and are compiled again"
 WHY_NOT_SAVED = "inductor keeps what it compiled in its own cache"
-# Maps a device to the int8 quantiser for which inductor has kernels on that device (see `pt2e`).
-_IS_X86 = platform.machine() in ("x86_64", "AMD64")
-_QUANTISERS = {"xpu": "xpu", **({"cpu": "x86"} if _IS_X86 else {})}
 
 
 def supports(device: Device, precision: str) -> str | None:
     """See `Engine.supports`: every precision of the device, and int8 where inductor has a quantiser for the device."""
     if (reason := not_a_torch_device("compile", device)) or not PRECISIONS[precision].calibrated:
         return reason
-    if device.kind not in _QUANTISERS:
-        return f"inductor has no int8 quantiser for {device.name}: use --engine tensorrt on NVIDIA GPUs"
-    if find_spec("torchao") is None:
-        return "compile quantises by torchao, which is not installed: pip install -r requirements/engines.txt"
-    return None
+    return cannot_quantise("compile", device)
 
 
 def import_libraries(precision: str) -> None:
@@ -77,7 +74,7 @@ def build(
     if PRECISIONS[case.precision].calibrated:
         to_device = partial(put, case=case, device=device, layout=layout)
         program, artefact = quantised_program(
-            placed, to_device(example), case.model, _QUANTISERS[device.kind], layout.name, to_device, artefacts
+            placed, to_device(example), case.model, QUANTISER_OF[device.kind], layout.name, to_device, artefacts
         )
     graphs = _records_graphs(device)
     options: dict[str, Any] = {"triton.cudagraphs": True} if graphs else {}

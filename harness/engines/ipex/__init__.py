@@ -18,8 +18,8 @@ from harness.artefacts import Artefacts
 from harness.cases import PRECISIONS, Case
 from harness.devices import Device
 from harness.engines.evidence import MatrixWork, shares
-from harness.engines.ipex.onednn_log import executed_primitives
 from harness.engines.torch.layout import CHANNELS_LAST, Layout
+from harness.engines.torch.library_log import executed_primitives
 from harness.engines.torch.profiler import Event, innermost_matrix_ops
 from harness.engines.torch.runner import StepFindings, TorchRunner, autocast, put
 from harness.engines.torch.scripts import executed_engine, forget_scripts

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,13 +22,23 @@ from harness.cases import HALF_PARTIALS, PRECISIONS, Case
 from harness.cases.setting import device_iterations, io_tiles, pipeline_splits
 from harness.devices import Device
 from harness.engines.poptorch.options import described, program_options
-from harness.engines.poptorch.program import GRAPH_NAME, Overlapped, PopTorchRunner, Program, require_graph
+from harness.engines.poptorch.program import (
+    GRAPH_NAME,
+    IpuError,
+    IpuOutOfMemory,
+    Overlapped,
+    PopTorchRunner,
+    Program,
+    require_graph,
+)
 
 HAS_OWN_ALLOCATOR = True
 # A submit copies its input from the host: nothing lies on an IPU before the clock starts.
 COPIES_IN_SUBMIT = True
 WHY_NOT_SAVED = "its program is kept in --cache-dir"
 _MOST_IPUS = 64
+# The file that Poplar writes into the folder of a report, or into one below it.
+_PROFILE = "profile.pop"
 
 
 def absent() -> str | None:
@@ -111,11 +122,17 @@ def build(
         poptorch=library.__version__,
         hardware=library.ipuHardwareVersion(),
     )
+    reports = (artefacts.report_dir or artefacts.cache.folder / "popvision") / re.sub(r"[^\w.-]", "_", str(case))
     try:
         if artefacts.report_dir is not None:
-            _report(compiled, artefacts.report_dir / re.sub(r"[^\w.-]", "_", str(case)), batch)
+            _report(compiled, reports, batch)
         artefact = artefacts.cache.obtain(key, make)
         loaded = compiled(artefact.folder)
+    except IpuOutOfMemory as error:
+        artefacts.report("compiling once more for the report of the tiles' memory")
+        told = _tile_memory(compiled, reports)
+        _rejoin(library, placed, layers)
+        raise IpuOutOfMemory(f"{error}; {told}") from None
     except BaseException:
         _rejoin(library, placed, layers)
         raise
@@ -134,6 +151,23 @@ def _report(compiled: Callable[[Path, Path], Program], folder: Path, batch: torc
         one.run(batch)
     finally:
         one.close()
+
+
+def _tile_memory(compiled: Callable[[Path, Path], Program], folder: Path) -> str:
+    """Compile a program that does not fit once more, with the SDK's report, and tell where that report is.
+
+    PopTorch's own error does not hold the path: PopTorch only logs it.
+    """
+    for earlier in folder.rglob(_PROFILE):
+        earlier.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    # it may not fit now either; the report is written before that is told
+    with tempfile.TemporaryDirectory() as scratch, suppress(IpuError):
+        compiled(Path(scratch), folder).close()
+    written = sorted(folder.rglob(_PROFILE))
+    if written:
+        return f"{written[0]} has the memory of each tile, for the PopVision Graph Analyser"
+    return f"the SDK wrote no report of the tiles' memory into {folder}"
 
 
 def _split(library: Any, module: torch.nn.Module, case: Case) -> tuple[str, ...]:

@@ -7,17 +7,20 @@ kernels.
 from __future__ import annotations
 
 import logging
+import platform
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from harness.artefacts import Artefact, Artefacts, key_of, sources_of
+from harness.artefacts import Artefact, Artefacts, key_of
 from harness.artefacts.calibration import calibration_batches
+from harness.devices import Device
 
 FILE_NAME = "model.pt2"
 _ROOM = "torchao.quantization.pt2e.quantizer"
@@ -27,11 +30,23 @@ _QUANTISERS = {
     "x86": ("x86_inductor_quantizer", "X86InductorQuantizer", "get_default_x86_inductor_quantization_config"),
     "xpu": ("xpu_inductor_quantizer", "XPUInductorQuantizer", "get_default_xpu_inductor_quantization_config"),
 }
+_IS_X86 = platform.machine() in ("x86_64", "AMD64")
+# Maps a device to the quantiser for which inductor has kernels on that device.
+QUANTISER_OF = {"xpu": "xpu", **({"cpu": "x86"} if _IS_X86 else {})}
+
+
+def cannot_quantise(engine: str, device: Device) -> str | None:
+    """Return None, or the reason why an engine that compiles by inductor has no int8 on a device."""
+    if device.kind not in QUANTISER_OF:
+        return f"inductor has no int8 quantiser for {device.name}: use --engine tensorrt on NVIDIA GPUs"
+    if find_spec("torchao") is None:
+        return f"{engine} quantises by torchao, which is not installed: pip install -r requirements/engines.txt"
+    return None
 
 
 def import_quantiser() -> None:
     """Import what quantising and loading a quantised program need."""
-    with _quietly():
+    with quietly():
         import_module("torchao.quantization.pt2e.quantize_pt2e")
         for place, _, _ in _QUANTISERS.values():
             import_module(f"{_ROOM}.{place}")
@@ -68,7 +83,7 @@ def quantised_program(
     def make(folder: Path) -> None:
         artefacts.report(f"calibrating on {calibration.images} images")
         pt2e = import_module("torchao.quantization.pt2e.quantize_pt2e")
-        with _quietly(), torch.no_grad():
+        with quietly(), torch.no_grad():
             prepared = pt2e.prepare_pt2e(_export(module, example).module(), _open_quantiser(quantiser))
             for images in calibration_batches(calibration.load()):
                 prepared(put(images))
@@ -79,7 +94,7 @@ def quantised_program(
         "pt2e quantised",
         module,
         libraries=("torchao", "timm", "torchvision"),
-        sources=sources_of(__file__),
+        sources=[__file__],
         model=model,
         quantiser=quantiser,
         layout=layout,
@@ -88,7 +103,7 @@ def quantised_program(
     )
     artefact = artefacts.cache.obtain(key, make)
     import_module("torch.ao.quantization.fx._decomposed")  # registers the operators that the file uses
-    with _quietly():
+    with quietly():
         return torch.export.load(artefact.folder / FILE_NAME).module(), artefact
 
 
@@ -125,7 +140,7 @@ def _open_quantiser(name: str) -> Any:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Silence the deprecation warnings of export and quantiser, and the messages about missing GPUs on import."""
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
     with warnings.catch_warnings():
