@@ -101,6 +101,7 @@ def test_a_run_measures_the_peaks_that_are_missing_once_and_its_rows_have_shares
     assert len(asked) == 1, "what is kept is not measured again"
 
 
+@pytest.mark.slow
 def test_a_run_without_peaks_of_its_threads_prints_no_share(asked, tmp_path):
     """The sabotage: the peaks of two threads, for a run of one."""
     identity = identity_of(open_device("cpu"))
