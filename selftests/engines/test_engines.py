@@ -38,7 +38,7 @@ def slowly(case):
     return pytest.param(case, marks=[pytest.mark.slow] if case.engine == "aot" else [])
 
 
-@pytest.mark.parametrize("case", map(slowly, CASES), ids=str)
+@pytest.mark.parametrize("case", tuple(map(slowly, CASES)), ids=str)
 def test_an_engine_runs_what_it_says_and_answers_right(case):
     device = open_device(case.device)
     reason = unsupported(case, device)

@@ -100,7 +100,8 @@ def test_two_streams_run_in_one_window_and_add_up(tmp_path):
     assert sum(one["images"] for one in row["each"]) == row["images"]
     assert sum(one["rounds"] for one in row["each"]) == row["rounds"]
     assert all(one["rounds"] > 1 for one in row["each"])
-    assert 1 <= row["wall_s"] < 2 + row["max_ms"] / 1e3
+    batch_s = row["max_ms"] / 1e3  # durations are kept to within one batch
+    assert 1 - batch_s <= row["wall_s"] < 2 + batch_s
     here = current()
     assert [one["threads"]["intra_op"] for one in row["each_prepared"]] == [max(1, here.threads // 2)] * 2
     first, second = (set(one["cores"]) for one in row["each_prepared"])
