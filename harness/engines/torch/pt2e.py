@@ -84,7 +84,11 @@ def quantised_program(
         artefacts.report(f"calibrating on {calibration.images} images")
         pt2e = import_module("torchao.quantization.pt2e.quantize_pt2e")
         with quietly(), torch.no_grad():
-            prepared = pt2e.prepare_pt2e(_export(module, example).module(), _open_quantiser(quantiser))
+            exported = _export(module, example).module()
+            try:
+                prepared = pt2e.prepare_pt2e(exported, _open_quantiser(quantiser))
+            except ValueError as error:  # a pattern of layers that torchao does not know
+                raise RuntimeError(f"PT2E cannot mark what to quantise in {model}: {error}") from error
             for images in calibration_batches(calibration.load()):
                 prepared(put(images))
             program = _export(pt2e.convert_pt2e(prepared), example)
