@@ -6,7 +6,6 @@ network up to its raw heads. What evaluating a detector takes is in `benchmarks.
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,8 +15,16 @@ from typing import Any
 
 import torch
 
-from benchmarks.bench_engines import CATALOG, Window, bare_session, compare_engines, in_turns, open_case, suite_window
-from harness.host.cores import set_threads
+from benchmarks.bench_engines import (
+    CATALOG,
+    Window,
+    bare_session,
+    compare_engines,
+    in_turns,
+    open_case,
+    print_comparisons,
+    suite_window,
+)
 from models.catalog import find_spec
 
 MODEL, BATCH = "ssd_mobilenet_v1_075", 1
@@ -74,16 +81,5 @@ COMPARISONS: dict[str, list[Callable[[], Any]]] = {
 }
 
 
-def main() -> None:
-    """Print the comparisons that are named on the command line, or all."""
-    set_threads()
-    for name in sys.argv[1:] or COMPARISONS:
-        print(name, flush=True)
-        for compare in COMPARISONS[name]:
-            lines = compare()
-            for line in [lines] if isinstance(lines, str) else lines:
-                print("  " + line, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    print_comparisons(COMPARISONS)

@@ -106,21 +106,29 @@ def compare_with_bare_session(model: str, batch: int) -> str:
     )
 
 
-def app_median_s(xml: Path, batch: int, size: tuple[int, int]) -> float:
-    """Return the median seconds of one inference, as OpenVINO's benchmark_app reports it with as many threads."""
+def app_median_s(xml: Path, batch: int, size: tuple[int, int], hint: str = "f32", seconds: int = APP_S) -> float:
+    """Return the median seconds of one inference, as OpenVINO's benchmark_app reports it with as many threads.
+
+    Args:
+        xml: the model.
+        batch: the number of images in an inference.
+        size: height and width in pixels.
+        hint: the precision that the app asks for, by its own name.
+        seconds: for how long it runs.
+    """
     (script,) = (
         str(file.locate())
         for file in importlib.metadata.files("openvino") or ()
         if re.fullmatch(r".*bin/benchmark_app", str(file))
     )
     command = [sys.executable, script, "-m", str(xml), "-d", "CPU", "-api", "sync", "-hint", "none", "-nstreams", "1"]
-    command += ["-nthreads", str(torch.get_num_threads()), "-infer_precision", "f32", "-t", str(APP_S)]
+    command += ["-nthreads", str(torch.get_num_threads()), "-infer_precision", hint, "-t", str(seconds)]
     command += ["-shape", f"[{batch},3,{size[0]},{size[1]}]"]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = re.search(r"Median:\s+([\d.]+) ms", text)
+    found = re.search(r"Median:\s+([\d.]+) (us|ms)", text)  # microseconds below one millisecond
     if found is None:
         raise RuntimeError(f"benchmark_app printed no median:\n{text}")
-    return float(found[1]) / 1e3
+    return float(found[1]) / {"us": 1e6, "ms": 1e3}[found[2]]
 
 
 def compare_with_benchmark_app(model: str, batch: int) -> str:
@@ -217,16 +225,16 @@ COMPARISONS: dict[str, list[Callable[[], Any]]] = {
 }
 
 
-def main() -> None:
+def print_comparisons(comparisons: dict[str, list[Callable[[], Any]]]) -> None:
     """Print the comparisons that are named on the command line, or all."""
     set_threads()
-    for name in sys.argv[1:] or COMPARISONS:
+    for name in sys.argv[1:] or comparisons:
         print(name, flush=True)
-        for compare in COMPARISONS[name]:
+        for compare in comparisons[name]:
             lines = compare()
             for line in [lines] if isinstance(lines, str) else lines:
                 print("  " + line, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    print_comparisons(COMPARISONS)

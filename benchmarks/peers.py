@@ -12,7 +12,6 @@ the folder that the variable PEERS_DIR names: `pytorch-image-models`, a checkout
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import math
 import os
@@ -30,7 +29,7 @@ from time import perf_counter
 
 import torch
 
-from benchmarks.bench_engines import CATALOG, default_eager, open_case, suite_window
+from benchmarks.bench_engines import CATALOG, app_median_s, default_eager, open_case, suite_window
 from harness.host.cores import set_threads
 from harness.host.pressure import read_waiting, shares_of
 from models.catalog import ModelSpec, find_spec
@@ -113,22 +112,8 @@ def openvino_apps(folder: Path, spec: ModelSpec, batch: int, seconds: float) -> 
         ("int8-openvino", "int8", "f32"),
     ):
         xml = newest(folder / row, "model.xml")
-        yield Contestant(
-            "benchmark_app", False, precision, partial(benchmark_app_s, xml, hint, batch, spec.input.size, seconds)
-        )
-
-
-def benchmark_app_s(xml: Path, hint: str, batch: int, size: tuple[int, int], seconds: float) -> float:
-    """Return the median seconds of one inference as OpenVINO's benchmark_app prints it."""
-    (script,) = (
-        str(file.locate())
-        for file in importlib.metadata.files("openvino") or ()
-        if re.fullmatch(r".*bin/benchmark_app", str(file))
-    )
-    command = [sys.executable, script, "-m", str(xml), "-d", "CPU", "-api", "sync", "-hint", "none", "-nstreams", "1"]
-    command += ["-nthreads", str(torch.get_num_threads()), "-infer_precision", hint, "-t", str(max(1, round(seconds)))]
-    command += ["-shape", f"[{batch},3,{size[0]},{size[1]}]"]
-    return float(_found(r"Median:\s+([\d.]+) ms", _output(command))) / 1e3
+        measure = partial(app_median_s, xml, batch, spec.input.size, hint, max(1, round(seconds)))
+        yield Contestant("benchmark_app", False, precision, measure)
 
 
 def onnxruntime_tests(folder: Path, batch: int, seconds: float) -> Iterator[Contestant]:
@@ -246,7 +231,7 @@ def take_turns(contestants: Sequence[Contestant], turns: int) -> tuple[dict[Cont
                 continue
             try:
                 found[contestant].append(contestant.measure())
-            except AbsentPeer as error:
+            except (AbsentPeer, RuntimeError, subprocess.CalledProcessError) as error:
                 reasons.append(f"{contestant.name} {contestant.precision}: {error}")
                 del found[contestant]
         print(f"turn {turn + 1} of {turns}", file=sys.stderr, flush=True)
