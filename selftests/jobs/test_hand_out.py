@@ -45,7 +45,7 @@ def test_what_a_dead_worker_had_is_done_by_another_and_nothing_twice(at):
     (loss,) = done.losses
     assert loss.worker == "worker 1"
     assert "SIGKILL" in loss.reason
-    assert 2 <= loss.size <= 4, "one or two items of two images were in its hands"
+    assert 2 <= loss.size <= 6, "one to three items of two images were in its hands"
     assert loss.replaced_s is not None
     assert {shift.name for shift in done.shifts} >= {"worker 1", "worker 2", "worker 3"}
     assert Counter(index for _, index in crew.given).most_common(1)[0][1] == 2, "only what was lost is given again"

@@ -7,6 +7,7 @@ import signal
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import sleep
 
 import psutil
 import pytest
@@ -18,11 +19,15 @@ from harness.jobs.spawn import JobFailed
 from selftests.jobs.crews import Item
 
 ITEMS = [Item(index) for index in range(12)]
+ARRIVES_WITHIN_S = 1.0
 
 
 @dataclass(frozen=True)
 class Doubles:
-    """Doubles the index of an item. The first process that gets item 5 is killed, with a folder to remember it in."""
+    """Doubles the index of an item. The first process that gets item 5 is killed, with a folder to remember it in.
+
+    Item 0 takes as long as it takes the items after it to arrive.
+    """
 
     folder: Path | None = None
     is_broken: bool = False
@@ -47,6 +52,8 @@ class Doubling:
         self.expected[piece.index] = "in time"
 
     def work(self, piece):
+        if piece.index == 0:
+            sleep(ARRIVES_WITHIN_S)
         if self.job.folder is not None and piece.index == 5:
             try:
                 (self.job.folder / "killed").touch(exist_ok=False)
@@ -81,7 +88,8 @@ def test_a_process_that_is_killed_is_replaced_and_its_piece_is_done_once(tmp_pat
         done = hand_out.run(ITEMS, lambda piece, worker, run: kept.update({(piece.index, run[0]): 1}))
         hand_out.finish()
     assert kept == Counter({(item.index, 2 * item.index): 1 for item in ITEMS})
-    assert any(turn.run[1] == "in time" for shift in done.shifts for turn in shift.turns), "none knew what comes next"
+    (first,) = [shift for shift in done.shifts if shift.turns and shift.turns[0].index == 0]
+    assert first.turns[2].run[1] == "in time", "item 0's worker did not know at its second item which one follows"
     (loss,) = done.losses
     assert "was killed by SIGKILL (pid" in loss.reason
     assert "worker 1 doubling" in phases

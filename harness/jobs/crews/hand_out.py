@@ -19,8 +19,9 @@ from harness.progress import ReportPhase
 # A worker hangs if a piece takes it this many times as long as the longest piece so far, and `HANGS_AFTER_S` at least.
 HANGS_AFTER_PIECES = 20
 FIRST_PIECE_WITHIN_S = 900.0
-# While there is plenty of work a worker has a second piece in its hands, so that it never waits for the next.
-DEPTH = 2
+# While there is plenty of work a worker has three pieces in its hands: the one that it is at, the next, and one on the
+# way, so that it never waits, and knows when it begins a piece which one follows.
+DEPTH = 3
 # A piece that was in the hands of so many workers when they died is what they die of.
 DEADLY_AFTER = 2
 HEAR_S = 0.5
@@ -191,7 +192,7 @@ class HandOut:
         able = [worker for worker in self._workers.values() if not worker.is_waited_for]
         for depth in range(1, DEPTH + 1):
             for worker in able:
-                is_plenty = depth == 1 or len(todo) > DEPTH * len(able)
+                is_plenty = depth == 1 or len(todo) > (DEPTH - 1) * len(able)
                 if todo and is_plenty and len(worker.in_hand) < depth:
                     piece = todo.popleft()
                     worker.in_hand.append((piece, self._clock()))
