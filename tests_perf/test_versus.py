@@ -8,7 +8,7 @@ pytestmark = pytest.mark.data_mode("synthetic")
 
 
 def test_versus(case, sides, versus_terms, timed, versus_phase, keep, versus_facts):
-    """Two processes that run blocks of batches in turns, one standing still while the other is timed."""
-    measured = measure_versus(sides, versus_terms, case.images, timed, versus_phase)
+    """Two processes run blocks of batches in turns, one still while the other is timed, and both are started anew."""
+    measured = measure_versus(sides.ready, sides.renew, versus_terms, case.images, timed, versus_phase)
     keep(measured, versus_facts)
     measured.require_both()

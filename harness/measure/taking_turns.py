@@ -1,6 +1,7 @@
 """Two sides in turns: blocks of rounds in balanced order, until a rule decides or the time is over.
 
-The clock, the sides and the rule are given, so that nothing here waits for anything but a block of a side.
+Several times in between both sides are started anew, because two processes of one side differ by themselves. The clock,
+the sides and the rule are given, so that nothing here waits for anything but a block of a side.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from random import Random
 from time import perf_counter
 from typing import Any, Protocol
@@ -22,6 +25,9 @@ LEAST_ROUNDS = 3
 UNTIMED_SHARE = 0.1
 # Four blocks in one of these orders, each as often as the other, so that a steady drift is the same for both sides.
 ORDERS = ((0, 1, 1, 0), (1, 0, 0, 1))
+BLOCKS_OF_FOUR = 4
+# In so many starts of both sides the time is over. More of them would spend it on getting ready.
+STARTS = 8
 # A block that waited longer for a core, in percent of its time, shows the other programs of the machine. A machine that
 # does nothing else makes a thread wait for a few hundredths.
 MOST_SHARED_PCT = 10.0
@@ -66,6 +72,14 @@ class TurnSide(Protocol):
             SideDied: the process of the side has ended, hangs or failed.
         """
 
+    def end(self) -> None:
+        """Check that its last answer was right and that nothing was compiled in the turns, and end it.
+
+        Raises:
+            Contradiction, WrongAnswers: it was not so.
+            SideDied: the process of the side has ended, hangs or failed.
+        """
+
 
 class Finding(Protocol):
     """What is said of two sides: a verdict, and the time ratio with its interval."""
@@ -91,9 +105,13 @@ class Finding(Protocol):
         """What is missing where the verdict is `cannot tell`."""
 
 
-# Given the logarithm of the time ratio of each four blocks, and whether the time is over, says what they decide, or
-# None if this is no planned look at them.
-JudgeTurns = Callable[[Sequence[float], bool], Finding | None]
+# Given for each start the logarithms of the time ratios of its fours, and whether the time is over, says what they
+# decide, or None if this is no planned look at them.
+JudgeTurns = Callable[[Sequence[Sequence[float]], bool], Finding | None]
+# Ends the two sides, starts both anew and returns them ready.
+Renew = Callable[[], Sequence[TurnSide]]
+# The blocks of one start, each with its side, 0 or 1, in order.
+Start = Sequence[tuple[int, SideBlock]]
 
 
 @dataclass(frozen=True)
@@ -101,22 +119,27 @@ class Turns:
     """What two sides did in turns.
 
     Attributes:
-        blocks: each block with its side, 0 or 1, in order.
+        starts: the blocks of each start of both sides.
         rounds: the timed rounds of a block.
         untimed: the untimed rounds before them.
-        wall_s: the seconds from the first block to the last.
+        wall_s: the seconds of the turns, without those of getting ready.
         finding: what was decided, None if a side died before there was anything to say.
         is_shared: whether blocks in which other programs had the cores are part of the finding.
         died: which side died and how, empty if none did.
     """
 
-    blocks: Sequence[tuple[int, SideBlock]]
+    starts: Sequence[Start]
     rounds: int
     untimed: int
     wall_s: float
     finding: Finding | None
     is_shared: bool
     died: str
+
+    @property
+    def blocks(self) -> Start:
+        """All blocks in order."""
+        return [block for start in self.starts for block in start]
 
     def rounds_of(self, side: int) -> list[float]:
         """Return all timed rounds of a side, in seconds."""
@@ -125,6 +148,7 @@ class Turns:
 
 def take_turns(
     sides: Sequence[TurnSide],
+    renew: Renew,
     most_s: float,
     judge: JudgeTurns,
     seed: Any,
@@ -134,49 +158,71 @@ def take_turns(
     """Let two sides run blocks in turns until the rule decides, the time is over, or a side dies.
 
     Args:
-        sides: the two sides.
-        most_s: the time after which no more four blocks are begun, in seconds.
+        sides: the two sides, ready.
+        renew: starts them anew.
+        most_s: the time of turns after which no more four blocks are begun, in seconds.
         judge: the rule.
         seed: of the lot that draws the orders.
         report: called with what is known so far, between two blocks.
         clock: gives seconds.
+
+    Raises:
+        Contradiction, WrongAnswers: a side is not what its label says, or its last answers are not right.
     """
     rounds = max(LEAST_ROUNDS, math.ceil(BLOCK_S / statistics.fmean(side.step_s for side in sides)))
     untimed = max(1, round(UNTIMED_SHARE * rounds))
     lot = Random(seed)
-    blocks: list[tuple[int, SideBlock]] = []
+    starts: list[list[tuple[int, SideBlock]]] = []
     finding: Finding | None = None
-    is_shared, died = False, ""
-    began_s = clock()
+    is_shared, died, wall_s = False, "", 0.0
     try:
-        for side in sides:  # not counted: the first has stood still while the second was got ready
-            side.block(rounds, untimed)
-        while True:
-            for index in lot.choice(ORDERS):
-                blocks.append((index, sides[index].block(rounds, untimed)))
-            is_over = clock() - began_s >= most_s
-            now, is_shared = found_in(blocks, judge, is_over)
+        for number in count(1):
+            if number > 1:
+                sides = renew()
+            blocks: list[tuple[int, SideBlock]] = []
+            starts.append(blocks)
+            began_s = clock()
+            try:
+                for side in sides:  # not counted: the first has stood still while the second was got ready
+                    side.block(rounds, untimed)
+                while clock() - began_s < most_s / STARTS or not blocks:
+                    for index in lot.choice(ORDERS):
+                        blocks.append((index, sides[index].block(rounds, untimed)))
+                    report(_told(starts, finding))
+            finally:
+                wall_s += clock() - began_s
+            for side in sides:
+                side.end()
+            is_over = wall_s >= most_s
+            now, is_shared = found_in(starts, judge, is_over)
             finding = now or finding
-            report(_told(len(blocks), finding))
             if is_over or (now is not None and now.verdict != CANNOT_TELL):
                 break
     except SideDied as death:
         named, _, words = str(death).partition("\n")
-        died = f"{named}, after {len(blocks)} blocks\n{words}".rstrip()
-    return Turns(blocks, rounds, untimed, clock() - began_s, finding, is_shared, died)
+        died = f"{named}, after {sum(map(len, starts))} blocks\n{words}".rstrip()
+        for side in sides:
+            with suppress(SideDied):  # the one that lives is still asked for its proof
+                side.end()
+    return Turns(starts, rounds, untimed, wall_s, finding, is_shared, died)
 
 
-def found_in(blocks: Sequence[tuple[int, SideBlock]], judge: JudgeTurns, is_over: bool) -> tuple[Finding | None, bool]:
+def found_in(starts: Sequence[Start], judge: JudgeTurns, is_over: bool) -> tuple[Finding | None, bool]:
     """Return what the rule says, and whether fours with a shared block are part of it.
 
     Those are left out. Only if the time is over and the others are too few, all count.
     """
-    fours = [blocks[at : at + 4] for at in range(0, len(blocks) - 3, 4)]
-    own = [log_ratio(four) for four in fours if not any(block.is_shared for _, block in four)]
+    own, all_of_them = ([log_ratios(start, is_shared=shared) for start in starts] for shared in (False, True))
     finding = judge(own, is_over)
-    if not is_over or len(own) == len(fours) or (finding is not None and finding.value is not None):
+    if not is_over or own == all_of_them or (finding is not None and finding.value is not None):
         return finding, False
-    return judge([log_ratio(four) for four in fours], is_over), True
+    return judge(all_of_them, is_over), True
+
+
+def log_ratios(start: Start, *, is_shared: bool) -> list[float]:
+    """Return the logarithm of the time ratio of each four of a start, those with a shared block only if asked for."""
+    fours = [start[at : at + BLOCKS_OF_FOUR] for at in range(0, len(start) - BLOCKS_OF_FOUR + 1, BLOCKS_OF_FOUR)]
+    return [log_ratio(four) for four in fours if is_shared or not any(block.is_shared for _, block in four)]
 
 
 def log_ratio(four: Sequence[tuple[int, SideBlock]]) -> float:
@@ -184,7 +230,8 @@ def log_ratio(four: Sequence[tuple[int, SideBlock]]) -> float:
     return sum((1 if index else -1) * math.log(statistics.median(block.rounds_s)) for index, block in four) / 2
 
 
-def _told(blocks: int, finding: Finding | None) -> str:
+def _told(starts: Sequence[Start], finding: Finding | None) -> str:
+    done = f"{sum(map(len, starts))} blocks in turns, start {len(starts)}"
     if finding is None or finding.value is None or finding.low is None or finding.high is None:
-        return f"{blocks} blocks in turns"
-    return f"{blocks} blocks in turns, ratio {finding.value:.3f} ({finding.low:.3f} to {finding.high:.3f})"
+        return done
+    return f"{done}, ratio {finding.value:.3f} ({finding.low:.3f} to {finding.high:.3f})"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -15,8 +15,10 @@ from harness.measure.taking_turns import (
     MOST_SHARED_PCT,
     JudgeTurns,
     SideDied,
+    Start,
     Turns,
     TurnSide,
+    log_ratios,
     take_turns,
 )
 from harness.progress import ReportPhase, no_report
@@ -37,13 +39,9 @@ class VersusSide(TurnSide, Protocol):
     def facts(self) -> dict[str, Any]:
         """Its case, cost, evidence and identity, and the environment of its process."""
 
-    def end(self) -> None:
-        """Check that its last answer was right and that nothing was compiled in the turns, and end it.
 
-        Raises:
-            Contradiction, WrongAnswers: it was not so.
-            SideDied: the process of the side has ended, hangs or failed.
-        """
+# Ends the two sides, starts both anew and returns them ready.
+RenewSides = Callable[[], Sequence[VersusSide]]
 
 
 @dataclass(frozen=True)
@@ -68,11 +66,12 @@ class Versus:
     """Two sides that took turns. The first is the case as selected, the second that with the words of `against`.
 
     `ratio` is the time of a batch on the second side over that on the first, `ratio_low` and `ratio_high` the ends of
-    its 95% interval over all looks. They are None where there are too few blocks. `verdict` is of the second side:
-    faster, slower, same or cannot tell; `reason` is what the last one lacks. `blocks_shared` are those in which other
-    programs had the cores. Fours with one are left out of the ratio, unless `is_shared` says that there was nothing
-    else. `runqueue_wait_pct` is that of the side that waited longer for a core. `first` and `second` are the full
-    records of the sides, over all their rounds; None for a side that died before it ran any.
+    its 95% interval over all looks. They are None where there are too few starts. `verdict` is of the second side:
+    faster, slower, same or cannot tell; `reason` is what the last one lacks. `starts` is how often both sides were
+    started; `each_start` has the ratio of each, None where none of its fours counts. `blocks_shared` are those in which
+    other programs had the cores. Fours with one are left out of the ratio, unless `is_shared` says that hardly anything
+    else was there. `runqueue_wait_pct` is that of the side that waited longer for a core. `first` and `second` are the
+    full records of the sides, over all their rounds; None for a side that died before it ran any.
     """
 
     kind: ClassVar[str] = "versus"
@@ -84,6 +83,7 @@ class Versus:
     ratio: float | None
     ratio_low: float | None
     ratio_high: float | None
+    starts: int
     blocks: int
     blocks_shared: int
     is_shared: bool
@@ -95,6 +95,7 @@ class Versus:
     runqueue_wait_pct: float | None
     idle_cpu_pct: float
     died: str
+    each_start: tuple[float | None, ...]
     each_block: tuple[dict[str, Any], ...]
     first: dict[str, Any] | None
     second: dict[str, Any] | None
@@ -123,6 +124,7 @@ class Versus:
             ratio=None if finding is None else finding.value,
             ratio_low=None if finding is None else finding.low,
             ratio_high=None if finding is None else finding.high,
+            starts=len(turns.starts),
             blocks=len(turns.blocks),
             blocks_shared=sum(block.is_shared for _, block in turns.blocks),
             is_shared=turns.is_shared,
@@ -134,13 +136,16 @@ class Versus:
             runqueue_wait_pct=max(known, default=None),
             idle_cpu_pct=max((_idle_cpu_pct(turns, side) for side in (0, 1)), default=0.0),
             died=turns.died,
+            each_start=tuple(_ratio_of(start, turns.is_shared) for start in turns.starts),
             each_block=tuple(
                 {
+                    "start": number,
                     "side": ("first", "second")[side],
                     "median_ms": statistics.median(block.rounds_s) * 1e3,
                     "runqueue_wait_pct": block.runqueue_wait_pct,
                 }
-                for side, block in turns.blocks
+                for number, start in enumerate(turns.starts, 1)
+                for side, block in start
             ),
             first=_record_of_side(turns, 0, facts[0]),
             second=_record_of_side(turns, 1, facts[1]),
@@ -159,12 +164,15 @@ class Versus:
 
 def measure_versus(
     sides: Sequence[VersusSide],
+    renew: RenewSides,
     terms: VersusTerms,
     images_a_batch: int,
     timed: TimedRounds,
     report: ReportPhase = no_report,
 ) -> Versus | None:
     """Let two sides take turns, or return None if timing is switched off. For `timed` all turns are a single round.
+
+    The facts in the record are those of the sides that are given; those that `renew` returns prove themselves anew.
 
     Raises:
         Contradiction: a graph was compiled in the turns, or a side ran while the other was timed.
@@ -174,7 +182,7 @@ def measure_versus(
 
     def both() -> None:
         seed = f"{sides[0].name} {sides[1].name}"
-        found.append(take_turns(sides, terms.most_s, terms.judge, seed, report))
+        found.append(take_turns(sides, renew, terms.most_s, terms.judge, seed, report))
 
     timed(
         "versus",
@@ -186,14 +194,18 @@ def measure_versus(
         return None
     turns = found[0]
     for index, side in enumerate(sides):
-        with suppress(SideDied) if turns.died else nullcontext():  # the other one is still asked for its proof
-            side.end()
         if (idle_pct := _idle_cpu_pct(turns, index)) > MOST_IDLE_CPU_PCT:
             raise Contradiction(
                 f"{side.name} used {idle_pct:.0f}% of a core while the other was timed: its library's threads do not "
                 f"stand still; stop them from spinning (OMP_WAIT_POLICY=passive, KMP_BLOCKTIME=0)"
             )
     return Versus.of(turns, terms, [side.facts for side in sides], images_a_batch)
+
+
+def _ratio_of(start: Start, is_shared: bool) -> float | None:
+    """Return the time ratio of one start, or None if none of its fours counts."""
+    counted = log_ratios(start, is_shared=is_shared)
+    return math.exp(statistics.median(counted)) if counted else None
 
 
 def _record_of_side(turns: Turns, side: int, facts: dict[str, Any]) -> dict[str, Any] | None:

@@ -1,8 +1,13 @@
 """The record of two sides in turns: what is left out, what is kept where a side dies, and what is denied."""
 
+import math
+from functools import partial
+from itertools import count, cycle
+
 import pytest
 
 from harness.jobs.sides import program
+from harness.measure import versus
 from harness.measure.taking_turns import SideBlock, SideDied, take_turns
 from harness.measure.versus import VersusTerms, measure_versus
 from harness.proof import Contradiction
@@ -20,7 +25,7 @@ class PlayedSide:
         self.name, self.seconds, self.wait, self.idle, self.dies_at = name, seconds, wait, idle, dies_at
         self.facts = {**FACTS, "played": name}
         self.blocks = -1  # the first block is not counted
-        self.has_ended = False
+        self.ends = 0
 
     def block(self, rounds, untimed):
         if self.blocks == self.dies_at:
@@ -32,7 +37,7 @@ class PlayedSide:
     def end(self):
         if self.dies_at is not None:
             raise SideDied("it is gone")
-        self.has_ended = True
+        self.ends += 1
 
 
 def once(kind, target, next_arguments, batches=None):
@@ -43,27 +48,51 @@ def once(kind, target, next_arguments, batches=None):
     return [1.0]
 
 
-def terms(most_s=60.0):
+def terms(most_s):
     return VersusTerms("engine=trace", 3.0, most_s, lambda ratios, is_over: judge_turns(ratios, 3, is_over=is_over))
 
 
-def measured(first, second, most_s=60.0):
-    return measure_versus([first, second], terms(most_s), 2, once)
+@pytest.fixture(autouse=True)
+def played_clock(monkeypatch):
+    """The clock of the turns goes on by a second each time that it is read."""
+    monkeypatch.setattr(versus, "take_turns", partial(take_turns, clock=count().__next__))
+
+
+def measured(first, second, most_s=60.0, renew=None):
+    return measure_versus([first, second], renew or (lambda: [first, second]), terms(most_s), 2, once)
 
 
 def test_both_sides_have_their_full_record():
     first, second = PlayedSide("first", lambda n: 0.1), PlayedSide("second", lambda n: 0.2)
     found = measured(first, second)
-    assert (found.verdict, found.ratio, found.blocks) == ("slower", pytest.approx(2.0), 32)
+    blocks = found.blocks
+    assert (found.verdict, found.ratio, found.starts) == ("slower", pytest.approx(2.0), 4)
     assert (found.first["p50_ms"], found.second["p50_ms"]) == (pytest.approx(100), pytest.approx(200))
-    assert (found.first["rounds"], found.first["played"], found.second["played"]) == (48, "first", "second")
-    assert found.images == 2 * found.batches == 2 * 32 * found.rounds_a_block
+    assert found.first["rounds"] == found.second["rounds"] == blocks // 2 * found.rounds_a_block
+    assert (found.first["played"], found.second["played"]) == ("first", "second")
+    assert found.images == 2 * found.batches == 2 * blocks * found.rounds_a_block
     sides = [block["side"] for block in found.each_block]
-    assert sides.count("first") == sides.count("second") == 16
-    for at in range(0, 32, 4):
+    assert sides.count("first") == sides.count("second") == blocks // 2
+    for at in range(0, blocks, 4):
         assert sides[at] == sides[at + 3] != sides[at + 1] == sides[at + 2]
-    assert first.has_ended and second.has_ended
+    assert {block["start"] for block in found.each_block} == {1, 2, 3, 4}
+    assert first.ends == second.ends == 4, "each start is asked for its proof"
     found.require_both()
+
+
+def test_every_start_has_its_ratio_and_what_they_differ_by_is_in_the_interval():
+    speeds = cycle([1.1, 0.9])
+    sides = [PlayedSide("first", lambda n: 0.1), PlayedSide("second", lambda n: 0.1)]
+
+    def renew():
+        speed = next(speeds)
+        return [sides[0], PlayedSide("second", lambda n: 0.1 * speed)]
+
+    found = measured(*sides, renew=renew)
+    assert found.each_start[:4] == pytest.approx((1.0, 1.1, 0.9, 1.1))
+    assert found.verdict == "cannot tell"
+    assert found.ratio_low < 0.95 and found.ratio_high > 1.05
+    assert found.ratio == pytest.approx(math.exp(sum(map(math.log, found.each_start)) / found.starts))
 
 
 def test_blocks_in_which_others_had_the_cores_are_left_out():
@@ -72,18 +101,18 @@ def test_blocks_in_which_others_had_the_cores_are_left_out():
     first = PlayedSide("first", lambda n: 0.3 if is_busy(n) else 0.1, lambda n: 60.0 if is_busy(n) else 1.0)
     found = measured(first, PlayedSide("second", lambda n: 0.16 + 1e-3 * (n // 6 % 3)))
     assert found.verdict == "slower"
-    assert found.ratio_low <= 1.61 <= found.ratio_high
+    assert found.ratio == pytest.approx(1.61, abs=0.01)
     assert found.blocks_shared and not found.is_shared
 
 
 def test_a_machine_that_is_always_shared_decides_only_what_is_shared_alike():
     alike = [PlayedSide(name, lambda n: 0.1, lambda n: 50.0) for name in ("first", "second")]
-    found = measured(*alike, most_s=0.0005)
+    found = measured(*alike, most_s=40.0)
     assert (found.is_shared, found.blocks_shared) == (True, found.blocks)
-    turns = take_turns(alike, 0.0, terms().judge, 1, clock=iter(range(100)).__next__)
+    turns = take_turns(alike, lambda: alike, 40.0, terms(40.0).judge, 1, clock=count().__next__)
     assert turns.is_shared
     unlike = [PlayedSide("first", lambda n: 0.1, lambda n: 50.0), PlayedSide("second", lambda n: 0.1, lambda n: 20.0)]
-    found = measured(*unlike, most_s=0.0005)
+    found = measured(*unlike, most_s=40.0)
     assert found.verdict == "cannot tell"
     assert found.reason == "other programs made the first side wait for 50% of its time, the second 20%"
 
@@ -96,7 +125,7 @@ def test_a_side_that_dies_is_named_and_the_others_numbers_are_kept(dies_at):
     assert found.reason == f"second was killed by SIGKILL (pid 1), after {found.blocks} blocks"
     assert (found.second is None) == (dies_at <= 0)
     assert (found.first is None) == (found.blocks == 0)
-    assert first.has_ended, "the one that lives is asked for its proof"
+    assert first.ends == 1, "the one that lives is asked for its proof"
     with pytest.raises(SideDied, match=r"SIGKILL .*after \d+ blocks\nlast words$"):
         found.require_both()
 
