@@ -17,9 +17,10 @@ from models.tasks import task_of
 CALIBRATION_IMAGES = 128
 # Of images larger than this many pixels there are fewer, so that all of them together are no more than this many.
 LARGE_PIXELS, MOST_PIXELS, LEAST_IMAGES = 400 * 400, 12_000_000, 8
-# The number of images in one batch of a calibration: enough to keep the cores busy, and few enough that all activations
-# fit in memory. Of large images it is less.
-BATCH = 16
+# One batch of a calibration has at most so many images and pixels: enough to keep the cores busy, and few enough that all
+# activations fit in memory, for onnxruntime holds them until the end of a batch (18 GB for four images of 608 x 912 pixels
+# in a ResNet-101). One image is always allowed.
+BATCH, BATCH_PIXELS = 16, 16 * 224 * 224
 # Differs from the seed of every evaluated image, whether that is generated or drawn from a data set.
 CALIBRATION_SEED = 1
 
@@ -73,7 +74,7 @@ def _default_count(pixels: int) -> int:
 def calibration_batches(images: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Return the calibration images [n, c, h, w] in batches of the size in which a quantiser is to run them."""
     pixels = images.shape[2] * images.shape[3]
-    batches: tuple[torch.Tensor, ...] = images.split(max(1, min(BATCH, BATCH * LARGE_PIXELS // pixels)))
+    batches: tuple[torch.Tensor, ...] = images.split(max(1, min(BATCH, BATCH_PIXELS // pixels)))
     return batches
 
 
