@@ -17,9 +17,9 @@ from models.tasks import task_of
 CALIBRATION_IMAGES = 128
 # Of images larger than this many pixels there are fewer, so that all of them together are no more than this many.
 LARGE_PIXELS, MOST_PIXELS, LEAST_IMAGES = 400 * 400, 12_000_000, 8
-# One batch of a calibration has at most so many images and pixels: enough to keep the cores busy, and few enough that all
-# activations fit in memory, for onnxruntime holds them until the end of a batch (18 GB for four images of 608 x 912 pixels
-# in a ResNet-101). One image is always allowed.
+# One batch of a calibration has at most so many images and pixels: enough to keep the cores busy, and few enough for
+# memory. Onnxruntime holds all activations until the end of a batch: of four images of 608 x 912 pixels in a ResNet-101
+# 18 GB. One image is always allowed.
 BATCH, BATCH_PIXELS = 16, 16 * 224 * 224
 # Differs from the seed of every evaluated image, whether that is generated or drawn from a data set.
 CALIBRATION_SEED = 1

@@ -68,3 +68,8 @@ def test_every_image_is_calibrated_on_once():
     while (batch := reader.get_next()) is not None:
         seen.extend(batch["images"].ravel())
     assert seen == list(images.ravel())
+
+
+def test_a_batch_of_large_images_is_of_one():
+    large = torch.zeros(3, 3, 608, 912)
+    assert [len(batch["images"]) for batch in iter(_Reader(large).get_next, None)] == [1, 1, 1]
