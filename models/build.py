@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -41,6 +41,13 @@ NORM_SHIFT = 1.0
 _LIBRARIES = {"visionmark": "models.networks", "timm": "timm", "torchvision": "torchvision.models"}
 
 
+class Kept(Protocol):
+    """Where random weights are kept that were made alive."""
+
+    def obtain(self, module: nn.Module, name: str, make: Callable[[], None]) -> None:
+        """Have `make` change the module in place, or load what it made before of the same module and name."""
+
+
 @dataclass(frozen=True)
 class Built:
     """A module, and which weights it has.
@@ -54,7 +61,8 @@ class Built:
         download_s: the seconds for fetching published weights from the network, about 0 where they were here already.
         load_s: the seconds for creating the module and loading its weights, imports, downloads and hashing not
             included.
-        alive_s: the seconds for making random weights alive, and 0 for other weights; see `make_alive`.
+        alive_s: the seconds for making random weights alive, or for loading those that were made before, and 0 for
+            other weights; see `make_alive`.
     """
 
     module: nn.Module
@@ -71,7 +79,7 @@ def import_source(spec: ModelSpec) -> None:
     import_module(_LIBRARIES[spec.source])
 
 
-def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0) -> Built:
+def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0, kept: Kept | None = None) -> Built:
     """Return the module of a row with the weights asked for. The global random state is left as it was.
 
     Random weights do not depend on the number of threads. On a processor with other instructions they may differ in the
@@ -81,6 +89,7 @@ def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0)
         spec: the catalogue row.
         weights: `random`, `pretrained` or a file (.safetensors, .pth, .pt, .bin).
         seed: the seed of the random weights.
+        kept: where random weights are kept that were made alive, None to make them.
 
     Raises:
         WeightsError: if there are no such weights, if they cannot be fetched, or if the file is of another model.
@@ -110,7 +119,10 @@ def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0)
         load_s = perf_counter() - began
         if is_random:
             began = perf_counter()
-            make_alive(answering, spec.input)
+            if kept is None:
+                make_alive(answering, spec.input)
+            else:
+                kept.obtain(module, f"{spec.input}", lambda: make_alive(answering, spec.input))
             alive_s = perf_counter() - began
     name = weights if isinstance(weights, str) and weights in ("random", "pretrained") else Path(weights).name
     return Built(answering, name, state_sha256(module), weights_set, download_s, load_s, alive_s)

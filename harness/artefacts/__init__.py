@@ -17,6 +17,7 @@ from harness.artefacts.cache import (
     sources_of,
 )
 from harness.artefacts.calibration import Calibration, generated_calibration
+from harness.artefacts.kept_weights import KeptWeights
 from harness.progress import ReportPhase, no_report
 from models.catalog import ModelSpec
 
@@ -26,6 +27,7 @@ __all__ = [
     "Artefacts",
     "CacheError",
     "Calibration",
+    "KeptWeights",
     "Key",
     "default_artefacts",
     "default_folder",

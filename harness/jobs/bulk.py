@@ -52,9 +52,9 @@ class BulkJob:
             Contradiction, WrongAnswers: the worker is not what its label says.
         """
         weights, inputs = self.inputs.weights, self.inputs
-        references = References(self.spec, weights)
+        artefacts = inputs.artefacts(self.spec)
+        references = References(self.spec, weights, artefacts.cache)
         with ExitStack() as held:
-            artefacts = inputs.artefacts(self.spec)
             prepared = prepare(self.case, self.spec, weights, references, report, artefacts, inputs.saved)
             held.callback(prepared.close)
             prepared.require_proof()

@@ -68,14 +68,14 @@ class StreamJob:
         Raises:
             Contradiction, WrongAnswers: the stream is not what its label says.
         """
-        weights = self.inputs.weights
+        weights, artefacts = self.inputs.weights, self.inputs.artefacts(self.spec)
         prepared = prepare(
             self.case,
             self.spec,
             weights,
-            References(self.spec, weights),
+            References(self.spec, weights, artefacts.cache),
             report,
-            self.inputs.artefacts(self.spec),
+            artefacts,
             self.inputs.saved,
         )
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from harness.artefacts import Artefacts, default_artefacts
+from harness.artefacts import Artefacts, KeptWeights, default_artefacts
 from harness.artefacts.saved_model import SavedModel
 from harness.cases import Case
 from harness.devices import Device, open_device
@@ -71,7 +71,8 @@ def prepare(
         import_source(spec)
         import_libraries(case.engine, case.precision)
         import_s = perf_counter() - began
-        built = build_module(spec, weights)
+        given = artefacts or default_artefacts(spec)
+        built = build_module(spec, weights, kept=KeptWeights(given.cache))
         inputs = case_batches(case, spec, CHECKED_IMAGES, rotation(case.images))
         reference = references.outputs(CHECKED_IMAGES, built.module)
         module = case_module(case, spec, built.module)
@@ -83,7 +84,7 @@ def prepare(
         device.reset_peak_memory()
         began = perf_counter()
         if saved is None:
-            supplied = replace(case_artefacts(case, spec, artefacts or default_artefacts(spec)), report=report)
+            supplied = replace(case_artefacts(case, spec, given), report=report)
             runner = build(module, inputs[0], case, device, supplied)
         else:
             saved.require_weights(built.weights_sha256)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from harness.artefacts import ArtefactCache, key_of, sources_of
+from harness.artefacts import ArtefactCache, KeptWeights, key_of, sources_of
 from harness.cases import WHOLE, Case
 from harness.data import IMAGENET_CLASSES, class_indices
 from harness.devices import open_device
@@ -94,7 +94,7 @@ def export_case(
         NotServable: if the model is no single network.
     """
     report("loading")
-    built = build_module(spec, weights)
+    built = build_module(spec, weights, kept=KeptWeights(cache))
     if isinstance(built.module, TwoStage):
         raise NotServable(
             f"{spec.name} is two networks with its proposals between them, and a server runs one file: serve a "
