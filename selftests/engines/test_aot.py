@@ -110,6 +110,31 @@ def test_a_second_start_compiles_nothing_and_is_proven(cache, compiler):
         runner.close()
 
 
+AMP = replace(CASE, precision="amp_bf16")
+
+
+def test_under_autocast_the_casts_are_in_the_package(tmp_path):
+    runner = built(tmp_path, case=AMP)
+    try:
+        evidence = runner.evidence(runner.put(IMAGES[:2]))
+        assert contradictions(AMP, CPU, evidence) == []
+        assert evidence.dtype_share_pct == {"bf16": 100.0}
+        assert {parameter.dtype for parameter in runner.module.parameters()} == {torch.float32}
+    finally:
+        runner.close()
+
+
+@pytest.mark.slow
+def test_casts_that_are_left_out_are_denied(tmp_path, monkeypatch):
+    """The sabotage: the module is exported as it is, and autocast begins outside of it."""
+    monkeypatch.setattr(aot, "Casting", lambda module, casting: module)
+    runner = built(tmp_path, case=AMP)
+    try:
+        assert "fp32" in "; ".join(contradictions(AMP, CPU, runner.evidence(runner.put(IMAGES[:2]))))
+    finally:
+        runner.close()
+
+
 @pytest.mark.parametrize("what", ["weights", "batch", "torch", "processor", "threads", "variable"])
 def test_what_is_other_is_made_again(what, cache, compiler, monkeypatch):
     module, case, images, before = net(), CASE, IMAGES[:2], torch.get_num_threads()

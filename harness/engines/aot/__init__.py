@@ -23,6 +23,7 @@ from harness.devices import Device
 from harness.engines.aot.package import (
     FACTS_NAME,
     PACKAGE_NAME,
+    Casting,
     Package,
     made_for,
     make_package,
@@ -50,9 +51,7 @@ from harness.engines.torch.scripts import LAYOUT_NAME, saved_layout
 
 
 def supports(device: Device, precision: str) -> str | None:
-    """See `Engine.supports`: the device's precisions without autocast; int8 where inductor has a quantiser for it."""
-    if PRECISIONS[precision].autocast:
-        return "torch.export leaves autocast's casts out of a program, which then runs in fp32: use bf16 or fp16"
+    """See `Engine.supports`: the device's precisions; int8 where inductor has a quantiser for it."""
     if (reason := not_a_torch_device("aot", device)) or not PRECISIONS[precision].calibrated:
         return reason
     return cannot_quantise("aot", device)
@@ -117,6 +116,8 @@ def _packaged(
 
     def make(folder: Path) -> None:
         program = placed
+        if PRECISIONS[case.precision].autocast:
+            program = Casting(placed, partial(autocast, case, device))
         facts: dict[str, Any] = {"made_for": machine, "calibration": calibration, "float_layers": []}
         if is_calibrated:
             program, _ = quantised_program(
@@ -124,7 +125,7 @@ def _packaged(
             )
             facts["float_layers"] = float_layers(program)
         artefacts.report("compiling ahead of time")
-        make_package(program, batch, autocast(case, device), facts, folder)
+        make_package(program, batch, facts, folder)
         gc.collect()
 
     key = key_of(

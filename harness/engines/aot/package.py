@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from importlib import import_module
 from pathlib import Path
@@ -74,23 +74,35 @@ def made_for(device: Device) -> dict[str, Any]:
     }
 
 
-def make_package(
-    module: torch.nn.Module, batch: torch.Tensor, casting: AbstractContextManager[Any], facts: Any, folder: Path
-) -> None:
+class Casting(torch.nn.Module):
+    """A module that computes under autocast. An export takes the casts in only where they begin inside of it."""
+
+    def __init__(self, module: torch.nn.Module, casting: Callable[[], AbstractContextManager[Any]]) -> None:
+        """Take the module, and what returns the autocast context."""
+        super().__init__()
+        self.module = module
+        self.casting = casting
+
+    def forward(self, batch: torch.Tensor) -> Answer:
+        """Return the module's answer."""
+        with self.casting():
+            answer: Answer = self.module(batch)
+        return answer
+
+
+def make_package(module: torch.nn.Module, batch: torch.Tensor, facts: Any, folder: Path) -> None:
     """Export a module for one shape, compile it with frozen parameters, and write the package and its facts.
 
     Args:
-        module: the module on its device.
+        module: the module on its device; see `Casting`.
         batch: one batch as `submit` will have it.
-        casting: the autocast context, whose casts become a part of the program.
         facts: what is to be written beside the package, serialisable as JSON.
         folder: where to write.
     """
     inductor: Any = import_module("torch._inductor")
     config: Any = import_module("torch._inductor.config")
     with quietly(), torch.no_grad():
-        with casting:
-            program = torch.export.export(module, (batch,), strict=False)
+        program = torch.export.export(module, (batch,), strict=False)
         with config.patch(freezing=True):
             inductor.aoti_compile_and_package(program, package_path=str(folder / PACKAGE_NAME))
     (folder / FACTS_NAME).write_text(json.dumps(facts), encoding="utf-8")
