@@ -45,7 +45,7 @@ EACH = [{"name": f"stream {index}", "images_per_second": 10.5 + index} for index
 WORKERS = [{"name": "worker 1", "decode_pct": 60.5, "copy_pct": 1.5, "model_pct": 30.0, "idle_pct": 8.0}]
 TRAINED = {"losses": [2.5, 2.25, 2.0], "evaluations": [{"step": 0, "top1_pct": 0.5}, {"step": 3, "top1_pct": 9.5}]}
 TURNED = {"against": "engine=eager", "verdict": "slower", "ratio": 1.21, "ratio_low": 1.18, "ratio_high": 1.25}
-TURNED |= {"first": {"p50_ms": 9.5}, "second": {"p50_ms": 11.5}}
+TURNED |= {"each_start": [1.18, 1.22, None, 1.23], "first": {"p50_ms": 9.5}, "second": {"p50_ms": 11.5}}
 TURNED |= {"each_block": [{"side": side, "median_ms": 9.5} for side in ("first", "second", "second", "first")]}
 OUTCOMES = [
     {
@@ -380,6 +380,8 @@ def test_every_measurement_has_the_picture_that_fits_it(unfolded):
     }
     assert {"speed against right", "served loads", "history", "comparisons"} <= set(pictures)
     assert pictures["0 rounds"][0][1]["y"] == rows[0]["rounds"]["times_ms"]
+    (turned,) = [dict(drawn)["ratios"] for name, drawn in pictures.items() if name.endswith(" ratio")]
+    assert turned["name"][1:] == ["start 1", "start 2", "start 4"] and turned["ratio"][1:] == [1.18, 1.22, 1.23]
     assert dict(pictures["comparisons"])["ratios"]["ratio"] == [pairs[0]["ratio"]["value"]] == [pytest.approx(2.0)]
 
 

@@ -199,11 +199,14 @@ const PICTURES = {
   },
   versus(record, put) {
     const side = words(record.against ?? "B");
+    const starts = (record.each_start ?? [])
+      .map((ratio, index) => ({name: `start ${index + 1}`, ratio, low: ratio, high: ratio}))
+      .filter((one) => isNumber(one.ratio));
     if (isNumber(record.ratio))
       put(
         forest(
           `The time with ${side} over that without`,
-          [{name: record.case, ratio: record.ratio, low: record.ratio_low, high: record.ratio_high}],
+          [{name: record.case, ratio: record.ratio, low: record.ratio_low, high: record.ratio_high}, ...starts],
           record.bound_pct,
         ),
         "ratio",
