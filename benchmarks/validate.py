@@ -104,7 +104,7 @@ def main(words: Sequence[str] | None = None) -> None:
     ratio, low, high = paired_ratio([mine for mine, _ in turns], [their for _, their in turns])
     top1 = re.search(r'"top1":\s*([\d.]+)', pair["theirs"][1])
     print(f"wall time over validate.py's: {ratio:.2f} ({low:.2f} to {high:.2f}); at most 0.5")
-    print(f"top-1: ours {record['top1_pct']:.2f}%, validate.py {top1[1] if top1 else '?'}%; {record['case']}")
+    print(f"top-1: ours {record['top1']['pct']:.2f}%, validate.py {top1[1] if top1 else '?'}%; {record['case']}")
     if pressure is not None:
         print(f"for {pressure:.0f}% of the time a process waited for a core")
 
