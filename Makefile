@@ -11,8 +11,7 @@ TRITON_STAMP  := $(TRITON)/.installed
 # where it cannot be installed the serving tests skip, with the reason
 HAS_TRITON    := $(shell $(TRITON_PYTHON) -m harness.triton.installation 2>/dev/null && echo $(TRITON_STAMP))
 WITHOUT_TRITON := $(if $(HAS_TRITON),,--allow-skips)
-# Not compiled at once: of 23,000 modules most are never imported, and Python keeps what it compiles of the others.
-PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help setup setup-triton serve serve-one bench best names-a-model test test-all selftest smoke check image pipeline bench-harness setup-ipex test-ipex setup-poptorch clean
 

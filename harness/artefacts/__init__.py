@@ -13,6 +13,7 @@ from harness.artefacts.cache import (
     Key,
     default_folder,
     hashes_of,
+    instructions,
     key_of,
     sources_of,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "default_folder",
     "generated_calibration",
     "hashes_of",
+    "instructions",
     "key_of",
     "sources_of",
 ]

@@ -12,6 +12,7 @@ import importlib.metadata
 import inspect
 import json
 import os
+import re
 import shutil
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -95,6 +96,12 @@ def key_of(
         "module_sources_sha256": hashes_of(own_sources),
         **parts,
     }
+
+
+def instructions() -> str:
+    """Return which instructions torch's kernels use here. The last bits of a forward pass depend on them."""
+    found = re.search(r"CPU capability usage: (\S+)", torch.__config__.show())
+    return found[1] if found else "unknown"
 
 
 def hashes_of(sources: Iterable[str | Path]) -> dict[str, str]:

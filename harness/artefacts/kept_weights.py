@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from harness.artefacts.cache import ArtefactCache, CacheError, key_of
+from harness.artefacts.cache import ArtefactCache, CacheError, instructions, key_of
 from models import build, preprocess
 
 _FILE = "state.pt"
@@ -45,8 +45,7 @@ class KeptWeights:
             libraries=(),
             sources=[build.__file__, preprocess.__file__],
             name=name,
-            # the last bits of a forward pass depend on it
-            instructions=torch.backends.cpu.get_cpu_capability(),
+            instructions=instructions(),
         )
         try:
             artefact = self._cache.obtain(key, write)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from harness.artefacts import ArtefactCache, CacheError, key_of
+from harness.artefacts import ArtefactCache, CacheError, instructions, key_of
 from harness.devices import cpu
 from harness.devices.cpu import Cpu
 from harness.proof.inputs import input_images
@@ -103,7 +103,7 @@ def kept_outputs(cache: ArtefactCache, module: torch.nn.Module, images: torch.Te
         libraries=("numpy",),
         sources=[__file__, cpu.__file__],
         images_sha256=hashlib.sha256(images.numpy().data).hexdigest(),
-        instructions=torch.backends.cpu.get_cpu_capability(),
+        instructions=instructions(),
     )
     with suppress(CacheError, OSError):
         artefact = cache.obtain(key, write)

@@ -3,8 +3,8 @@
 import pytest
 
 from harness.artefacts import ArtefactCache
-from harness.proof import reference
-from harness.proof.reference import References, reference_outputs
+from harness.proof import References, reference
+from harness.proof.reference import reference_outputs
 from models.catalog import find_spec, load_catalog
 from models.tasks import Outputs
 from selftests.inside import TINY
