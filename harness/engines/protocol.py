@@ -16,7 +16,11 @@ from models.tasks import Outputs
 
 
 class Runner(Protocol):
-    """A compiled model that is ready to run."""
+    """A compiled model that is ready to run.
+
+    A runner whose library computes on the host with threads of its own has the attribute `has_own_threads`, True, so
+    that torch keeps out of their way.
+    """
 
     def put(self, images: torch.Tensor) -> Any:
         """Return images in the form that `submit` takes: in the case's number format, on its device.

@@ -77,6 +77,30 @@ def test_every_file_gets_its_own_class_whatever_batch_and_workers(greys, batch, 
     assert top1(shuffled, classes) == (23, 23)
 
 
+@pytest.mark.parametrize(("has_own_threads", "seen"), [(True, 1), (False, 3)])
+def test_torch_leaves_the_cores_to_a_library_with_threads_of_its_own(has_own_threads, seen, greys):
+    """Torch's threads spin after the copy into a batch, and the library's would wait for the cores."""
+    counts = []
+
+    class Counting(BrightnessRunner):
+        def put(self, images):
+            counts.append(torch.get_num_threads())
+            return super().put(images)
+
+    runner, before = Counting(4), torch.get_num_threads()
+    runner.has_own_threads = has_own_threads
+    torch.set_num_threads(3)
+    try:
+        with workers(2) as pool:
+            classify(runner, to_tensor, greys, 4, pool)
+            assert torch.get_num_threads() == 3
+            rates = stage_rates(runner, TASK, to_tensor, greys, 4, pool)
+        assert set(rates) == {"decode", "preprocess", "copy", "model"}
+    finally:
+        torch.set_num_threads(before)
+    assert set(counts) == {seen}
+
+
 def test_time_that_is_up_ends_a_pass_between_batches(greys):
     with workers(2) as pool:
         assert classify(BrightnessRunner(4), to_tensor, greys, 4, pool, lambda: True) == [0, 10, 20, 30]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from fixtures.scenario_table import render_scenarios
 from harness.cases import Case
+from harness.measure.loadgen import scenarios
 from harness.measure.loadgen.bridge import SCENARIOS, LoadgenSettings
 from harness.measure.loadgen.log import LoadgenVerdict
 from harness.measure.loadgen.scenarios import (
@@ -219,3 +221,20 @@ def test_what_loadgen_bounds_is_called_a_bound():
     assert found["server"].p99_ms == 9.0, "the percentile itself"
     invalid = scenario_of(LoadgenSettings("server", min_s=1, min_queries=1), verdict("INVALID"), batch=1)
     assert invalid.p99_bound_ms is None
+
+
+@pytest.mark.parametrize(("has_own_threads", "seen"), [(True, 1), (False, 3)])
+def test_torch_leaves_the_cores_to_a_library_with_threads_of_its_own(has_own_threads, seen, monkeypatch, tmp_path):
+    counts, before = [], torch.get_num_threads()
+    for name in ("plan", "answer_time", "scenario_of"):
+        monkeypatch.setattr(scenarios, name, lambda *given: None)
+    monkeypatch.setattr(scenarios, "run_load", lambda *given: counts.append(torch.get_num_threads()))
+    runner = SimpleNamespace(has_own_threads=has_own_threads)
+    images, terms = SimpleNamespace(library=None), SimpleNamespace(folder=tmp_path)
+    torch.set_num_threads(3)
+    try:
+        scenarios.run_scenario("single_stream", runner, None, 1, images, terms, lambda text: None, "fp32")
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert counts == [seen]

@@ -119,6 +119,7 @@ class OnnxRuntimeRunner:
         self._case = case
         self._device = device
         self._calibration = artefacts.calibration().record() if PRECISIONS[case.precision].calibrated else None
+        self.has_own_threads = device.is_host
         self._session = self._open(None)
         self._names = tuple(output.name for output in self._session.get_outputs())
         self._bind()

@@ -161,6 +161,7 @@ class OpenVinoRunner:
         """
         self._artefact = artefact
         self._calibration = calibration
+        self.has_own_threads = device.is_host
         for output, name in zip(graph.outputs, names, strict=True):
             output.get_tensor().set_names({name})
         graph.inputs[0].get_tensor().set_names({_INPUT})

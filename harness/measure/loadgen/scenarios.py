@@ -15,6 +15,7 @@ from harness.measure.loadgen.conf import describe_terms, seeds_of
 from harness.measure.loadgen.log import LoadgenVerdict, read_answers
 from harness.measure.loadgen.system import RunnerUnderTest, Samples, answer_time
 from harness.measure.loadgen.terms import LEAST_QUERIES, Terms, is_queued, plan
+from harness.measure.pipeline import torch_beside
 from harness.progress import ReportPhase
 from harness.proof import Prepared
 from models.tasks import Task, task_of
@@ -91,7 +92,8 @@ def run_scenario(
 
     def run(one: LoadgenSettings, name: str) -> LoadgenVerdict:
         report(f"{scenario}: {name}")
-        verdict = run_load(one, sut, images.library, terms.folder / name)
+        with torch_beside(runner):
+            verdict = run_load(one, sut, images.library, terms.folder / name)
         sut.check_last(precision, f"LoadGen's {scenario} ({name})")
         return verdict
 
