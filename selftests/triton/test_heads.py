@@ -105,4 +105,4 @@ def test_a_detector_of_two_networks_is_refused_before_anything_is_exported(tmp_p
     case = Case(spec.name, "cpu", "fp32", 1, "onnxruntime")
     with pytest.raises(NotServable, match="fasterrcnn_fbnetv3a is two networks .* ssd_mobilenet_v1_075"):
         export_case(case, spec, "random", ArtefactCache(tmp_path), 1, lambda phase: None)
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.rglob("*.onnx"))
