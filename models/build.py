@@ -104,7 +104,7 @@ def build_module(spec: ModelSpec, weights: str | Path = "random", seed: int = 0,
         with _fetching(spec):
             file = download(spec)
         download_s = perf_counter() - began
-    with _one_thread() if is_random else nullcontext():
+    with one_thread() if is_random else nullcontext():
         began = perf_counter()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -140,7 +140,7 @@ def _answering(module: nn.Module, trained_input: InputSpec) -> nn.Module:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Let torch's operators use one thread, because the order of their sums depends on the number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from harness.artefacts.cache import ArtefactCache, CacheError, instructions, key_of
-from models import build, preprocess
+from harness.artefacts.cache import ArtefactCache, CacheError, instructions, key_of, sources_of
+from models import build
 
 _FILE = "state.pt"
 
@@ -43,7 +43,7 @@ class KeptWeights:
             "alive weights",
             module,
             libraries=(),
-            sources=[build.__file__, preprocess.__file__],
+            sources=sources_of(build.__file__),  # a detector makes its heads alive by itself
             name=name,
             instructions=instructions(),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from itertools import islice
 from time import perf_counter
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 
 from harness.data import ImageFile, UnreadableImage, decode, split_readable
 from harness.engines import Runner
+from models.build import one_thread
 from models.tasks import Outputs, Pixels, Task
 
 BATCHES_AHEAD = 2
@@ -36,20 +37,13 @@ def workers(count: int) -> Iterator[ThreadPoolExecutor]:
         torch.set_num_threads(before)
 
 
-@contextmanager
-def torch_beside(runner: Runner) -> Iterator[None]:
+def torch_beside(runner: Runner) -> AbstractContextManager[None]:
     """Let torch use one thread here where the runner's library has threads of its own.
 
     Those of torch spin for some milliseconds after each operator, such as the copy of images into a batch, and the
     library's threads wait for the cores meanwhile: fbnetc_100 took twice its time on onnxruntime.
     """
-    before = torch.get_num_threads()
-    if getattr(runner, "has_own_threads", False):
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return one_thread() if getattr(runner, "has_own_threads", False) else nullcontext()
 
 
 def answers_of_files(
