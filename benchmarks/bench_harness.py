@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,6 +20,7 @@ import pytest
 import torch
 
 from benchmarks import bench_coco, bench_streams
+from benchmarks.peers import paired_ratio
 from harness.cases import Case
 from harness.data import write_generated_jpegs
 from harness.host.cores import set_threads, usable_cores
@@ -32,9 +33,11 @@ from models.catalog import find_spec, load_catalog
 from models.tasks import task_of
 from selftests.inside import ROOT, TINY, run_command, run_here
 
-# Networks that take about 1 ms and 10 ms on two cores.
-CASES = ((TINY, 1), ("mobilenetv3_large_100", 1))
+# Networks that take about 1, 3 and 10 ms on two cores.
+CASES = ((TINY, 1), ("timm:mobilenetv3_small_050", 1), ("fbnetc_100", 1))
 SECONDS = 8.0
+# A ratio and its interval are of so many pieces of a measurement, each of rounds that follow each other.
+PIECES = 16
 
 # A script as a user would write it by hand: it builds and times the same cases and proves nothing.
 BARE_SCRIPT = """
@@ -74,6 +77,7 @@ class BareLoops:
         prepared: Prepared = pyfuncitem.funcargs["prepared"]
         timed: TimedRounds = pyfuncitem.funcargs["timed"]
         bare_s: list[float] = []
+        rounds_s: list[float] = []
         batches = 0
 
         def interleaved(
@@ -91,23 +95,31 @@ class BareLoops:
                     bare_s.append(bare_window(prepared, size))
                 return arguments
 
-            return timed(kind, target, next_and_bare, of_rounds)
+            rounds_s.extend(timed(kind, target, next_and_bare, of_rounds))
+            return rounds_s
 
         pyfuncitem.funcargs["timed"] = interleaved
         result = yield
         kept = pyfuncitem.funcargs["benchmark"].extra_info
         if kept["measurement"] == "latency":
-            bare, measured = statistics.median(bare_s) * 1e3, kept["p50_ms"]
-            low, high = kept["p50_low_ms"], kept["p50_high_ms"]
-            figures = (
-                f"p50 {measured:.3f} ms ({low:.3f} to {high:.3f}, the bare one is "
-                f"{'inside' if low <= bare <= high else 'outside'}) over {bare:.3f} ms"
-            )
+            bare, measured, centre = statistics.median(bare_s) * 1e3, kept["p50_ms"], statistics.median
+            figures = f"p50 {measured:.3f} ms over {bare:.3f}"
         else:
-            bare, measured = prepared.case.batch * batches / sum(bare_s), kept["images_per_second"]
+            bare, measured, centre = prepared.case.batch * batches / sum(bare_s), kept["images_per_second"], sum
             figures = f"{measured:.1f} images/s over {bare:.1f}"
-        self.lines.append(f"{kept['case']}: {figures} = {measured / bare:.3f} (0.98 to 1.02)")
+        pieces = zip(_in_pieces(rounds_s, centre), _in_pieces(bare_s, centre), strict=True)
+        ratio, low, high = paired_ratio(*zip(*pieces, strict=True))
+        self.lines.append(
+            f"{kept['case']}: {figures} = {measured / bare:.3f} (0.98 to 1.02); time by pieces {ratio:.3f} "
+            f"({low:.3f} to {high:.3f}); waited for a core {kept['runqueue_wait_pct']:.0f}%"
+        )
         return result
+
+
+def _in_pieces(values_s: Sequence[float], centre: Callable[[Sequence[float]], float]) -> list[float]:
+    """Return the centre of each of `PIECES` equal parts; what is left over at the end is dropped."""
+    length = len(values_s) // PIECES
+    return [centre(values_s[start * length : (start + 1) * length]) for start in range(PIECES)]
 
 
 def bare_window(prepared: Prepared, size: int) -> float:

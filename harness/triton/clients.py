@@ -7,8 +7,9 @@ decodes the answers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +23,8 @@ from models.tasks.classify import Logits
 ImageBatch = npt.NDArray[np.float32] | npt.NDArray[np.uint8]
 
 PROTOCOLS = ("grpc", "http")
+# gRPC whose images and answers lie in memory that client and server share.
+SHARED_MEMORY = "shared_memory"
 MODES = ("sync", "async")
 CLIENTS = (1, 4, 8)
 DEADLINE_S = 30.0
@@ -45,16 +48,27 @@ class Traffic:
         return f"{self.protocol}-{self.mode}-{self.clients}"
 
 
+def all_traffics(clients: Iterable[int]) -> list[Traffic]:
+    """Return every traffic of each of these numbers of clients.
+
+    Shared memory has no mode `async`: an image and its answer are copied by the client itself, which blocks.
+    """
+    ways = [*product(PROTOCOLS, MODES), (SHARED_MEMORY, "sync")]
+    return [Traffic(*way, count) for way, count in product(ways, clients)]
+
+
 @dataclass(frozen=True)
 class Target:
     """The model to ask for, and the names of its input and of its output tensors.
 
-    An answer is one row of numbers an image: those of all outputs, one output behind the other in this order.
+    An answer is one row of numbers an image: those of all outputs, one output behind the other in this order. `widths`
+    is how many numbers an image has in each output; only a client whose answers lie in shared memory has to know.
     """
 
     model: str
     input: str = INPUT
     outputs: tuple[str, ...] = (OUTPUT,)
+    widths: tuple[int, ...] = ()
 
 
 class RequestFailed(RuntimeError):

@@ -15,8 +15,19 @@ from queue import SimpleQueue
 from time import perf_counter
 from types import TracebackType
 
-from harness.triton.clients import ASYNC, SYNC, AsyncClient, ImageBatch, RequestFailed, SyncClient, Target, Traffic
+from harness.triton.clients import (
+    ASYNC,
+    SHARED_MEMORY,
+    SYNC,
+    AsyncClient,
+    ImageBatch,
+    RequestFailed,
+    SyncClient,
+    Target,
+    Traffic,
+)
 from harness.triton.server import Server
+from harness.triton.shared_memory import SharedMemoryClient
 from models.tasks.classify import Logits
 
 # Whether one more request is due, given how many were issued and the seconds since the first.
@@ -121,7 +132,9 @@ class Clients:
         self._server = server
         self._batches = batches
         self._crew: _Threads | _Loop
-        if traffic.mode == "sync":
+        if traffic.protocol == SHARED_MEMORY:
+            self._crew = _Threads(traffic.clients, lambda: SharedMemoryClient(server, target, batches[0]))
+        elif traffic.mode == "sync":
             opener = SYNC[traffic.protocol]
             self._crew = _Threads(traffic.clients, lambda: opener(server.endpoint, target))
         else:

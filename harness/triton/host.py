@@ -227,7 +227,8 @@ def _proven(exported: Exported, server: Server, loaded: Loaded, load_s: float) -
     problems = contradictions(exported, evidence)
     if problems:
         raise Contradiction(f"{exported.case}: " + "; ".join(problems))
-    target = Target(loaded.name, config["input"][0]["name"], _in_order(config["output"], exported.artefact))
+    outputs = _in_order(config["output"], exported.artefact)
+    target = Target(loaded.name, config["input"][0]["name"], outputs, exported.artefact.widths)
     client = GrpcClient(server.endpoint, target)
     try:
         answers = [client.infer(batch) for batch in exported.batches[:CHECKED_REQUESTS]]

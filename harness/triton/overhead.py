@@ -211,7 +211,7 @@ def measure_overhead(served: ServedModel, duration: Duration, timed: TimedRounds
             stack.callback(client.close)
             ways[name] = client.infer
         if served.server.pid is not None:  # the server is certain to be on this machine
-            shared = SharedMemoryClient(served)
+            shared = SharedMemoryClient(served.server, served.target, served.batches[0])
             stack.callback(shared.close)
             ways["shared_memory"] = shared.infer
         times_s: Times = {name: [] for name in ways}

@@ -34,7 +34,9 @@ class Served(Percentiles):
     or ended apart, and where the machine kept them from asking, and the rate is lower by as much. The
     server's own times are means per request, from its statistics. `mean_batch` is the mean number of images per
     execution, that is, in the batches that the server formed. `answers_sqnr_db` is the signal-to-noise ratio of the
-    worst answer, which has to reach `sqnr_floor_db`, that of the precision.
+    worst answer, which has to reach `sqnr_floor_db`, that of the precision. `client_cpu_ms` and `server_cpu_ms` are the
+    processor time an image takes in this process and in those of the server with the model, over all their threads; the
+    server's is None where it was not started here.
     """
 
     kind: ClassVar[str] = "served"
@@ -58,6 +60,8 @@ class Served(Percentiles):
     server_input_ms: float
     server_compute_ms: float
     server_output_ms: float
+    client_cpu_ms: float
+    server_cpu_ms: float | None
     rounds_ms: tuple[float, ...]
 
     @classmethod
@@ -74,6 +78,8 @@ class Served(Percentiles):
         floor_db: float,
         executions: int,
         server_ms: Mapping[str, float],
+        client_cpu_s: float,
+        server_cpu_s: float | None,
     ) -> Served:
         """Return the measurement for each request's seconds, the wall time of all and what the server counted.
 
@@ -101,6 +107,8 @@ class Served(Percentiles):
             server_input_ms=server_ms["input"],
             server_compute_ms=server_ms["compute"],
             server_output_ms=server_ms["output"],
+            client_cpu_ms=client_cpu_s / images * 1e3,
+            server_cpu_ms=None if server_cpu_s is None else server_cpu_s / images * 1e3,
             rounds_ms=tuple(round(seconds * 1e3, 3) for seconds in rounds_s),
         )
 
@@ -119,15 +127,19 @@ def measure_served(served: ServedModel, traffic: Traffic, duration: Duration, ti
         Contradiction: if the server counted other requests than these.
     """
     loads: list[ClosedLoop] = []
+    cpu_s: list[tuple[float, float | None]] = []
+
+    def load() -> None:
+        server_before_s, client_before_s = served.server.processor_s(), time.process_time()
+        loads.append(clients.run(lambda sent, s: wants_more(duration, sent, s)))
+        client_s, server_s = time.process_time() - client_before_s, served.server.processor_s()
+        cpu_s.append((client_s, None if server_s is None or server_before_s is None else server_s - server_before_s))
+
     with Clients(traffic, served.server, served.target, served.batches) as clients:
         before = statistics(served.server, served.name)
         warm = clients.run(lambda sent, s: sent < WARMUP_REQUESTS * traffic.clients or s < WARMUP_S)
         before = settled_statistics(served, before, len(warm.requests))
-        rounds_s = timed(
-            "served",
-            lambda: loads.append(clients.run(lambda sent, s: wants_more(duration, sent, s))),
-            lambda elapsed_s: None if loads else (),
-        )
+        rounds_s = timed("served", load, lambda elapsed_s: None if loads else ())
         after = settled_statistics(served, before, len(loads[0].requests))
     answers_db = served.require_own_answers(loads[0].answers())
     counted = after.since(before)
@@ -145,6 +157,8 @@ def measure_served(served: ServedModel, traffic: Traffic, duration: Duration, ti
         floor_db=served.floor_db,
         executions=counted.executions,
         server_ms={part: counted.mean_ms(part) for part in ("queue", "input", "compute", "output")},
+        client_cpu_s=cpu_s[0][0],
+        server_cpu_s=cpu_s[0][1],
     )
 
 

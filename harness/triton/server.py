@@ -92,6 +92,16 @@ class Server:
         except psutil.NoSuchProcess:  # it has died, which the next request tells
             return (self.pid,)
 
+    def processor_s(self) -> float | None:
+        """Return the processor time of these processes so far, in seconds; None where one of them cannot be read."""
+        import psutil
+
+        try:
+            times = [psutil.Process(pid).cpu_times() for pid in self.processes()]
+        except psutil.Error:
+            return None
+        return sum(one.user + one.system for one in times) if times else None
+
     def own_name(self, model: str) -> str:
         """Return the name under which a model is uploaded, which no other user of the server has."""
         return f"visionmark_{model}_{self._mark}"

@@ -12,22 +12,28 @@ import secrets
 import numpy as np
 
 from harness.triton.answers import rows_of_outputs
-from harness.triton.clients import DEADLINE_S, GrpcClient, ImageBatch, type_of
+from harness.triton.clients import DEADLINE_S, GrpcClient, ImageBatch, Target, type_of
 from harness.triton.control import calling
-from harness.triton.host import ServedModel
+from harness.triton.server import Server
 from models.tasks.classify import Logits
 
 
 class SharedMemoryClient:
     """A blocking client, like `GrpcClient`, for a server on this machine."""
 
-    def __init__(self, served: ServedModel) -> None:
-        """Create a region for one request and its answer, and have the server map it."""
+    def __init__(self, server: Server, target: Target, images: ImageBatch) -> None:
+        """Create a region for one request and its answer, and have the server map it.
+
+        Args:
+            server: the server, which has to run on this machine.
+            target: the model to ask for.
+            images: a request like those that will be sent: [n, 3, h, w], fp32 or uint8.
+        """
         import tritonclient.grpc as module
 
-        images, widths = served.batches[0], served.exported.artefact.widths
-        self._server = served.server
-        self._region = f"{served.server.shared_memory_prefix}client_{secrets.token_hex(3)}"
+        widths = target.widths
+        self._server = server
+        self._region = f"{server.shared_memory_prefix}client_{secrets.token_hex(3)}"
         self._in_bytes, out_bytes = images.nbytes, [len(images) * width * 4 for width in widths]
         places = [self._in_bytes + sum(out_bytes[:index]) for index in range(len(widths))]
         self._memory = _map(self._region, self._in_bytes + sum(out_bytes))
@@ -47,12 +53,12 @@ class SharedMemoryClient:
             np.frombuffer(self._memory, np.float32, len(images) * width, place).reshape(len(images), width)
             for width, place in zip(widths, places, strict=True)
         ]
-        self._input = module.InferInput(served.target.input, list(images.shape), type_of(images))
+        self._input = module.InferInput(target.input, list(images.shape), type_of(images))
         self._input.set_shared_memory(self._region, self._in_bytes)
-        self._outputs = [module.InferRequestedOutput(name) for name in served.target.outputs]
+        self._outputs = [module.InferRequestedOutput(name) for name in target.outputs]
         for output, size, place in zip(self._outputs, out_bytes, places, strict=True):
             output.set_shared_memory(self._region, size, place)
-        self._client = GrpcClient(served.server.endpoint, served.target)
+        self._client = GrpcClient(server.endpoint, target)
 
     def infer(self, images: ImageBatch) -> Logits:
         """See `SyncClient.infer`. The images are copied into the region and the answer out of it."""

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -11,14 +12,14 @@ from harness.cases import Duration
 from harness.proof import Contradiction
 from harness.triton import repository
 from harness.triton.answers import require_own_answers
-from harness.triton.clients import ASYNC, CLIENTS, MODES, PROTOCOLS, GrpcClient, Target, Traffic
+from harness.triton.clients import ASYNC, CLIENTS, GrpcClient, Target, Traffic, all_traffics
 from harness.triton.closed_loop import Clients
 from harness.triton.control import unload_model
 from harness.triton.host import serve
 from harness.triton.served import Served, ask_once, measure_served
 from models.tasks import WrongAnswers
 from selftests.inside import TINY, run_here
-from selftests.triton.tritons import installation_or_skip, linear_model, running
+from selftests.triton.tritons import attached_to, installation_or_skip, linear_model, running
 
 SHORT = Duration(0.1, None, 20)
 
@@ -44,16 +45,13 @@ def served(server, tmp_path):
 
 
 def test_every_client_gets_its_own_answers_and_the_server_counted_them(served):
-    for protocol in PROTOCOLS:
-        for mode in MODES:
-            for clients in CLIENTS:
-                traffic = Traffic(protocol, mode, clients)
-                measured = measure_served(served, traffic, SHORT, clock)
-                assert measured.rounds >= 20
-                assert measured.images == measured.rounds == len(measured.rounds_ms)
-                assert measured.answers_sqnr_db > 60
-                assert 1 <= measured.mean_batch <= 8
-                assert served.require_own_answers(ask_once(served, traffic)) > 60
+    for traffic in all_traffics(CLIENTS):
+        measured = measure_served(served, traffic, SHORT, clock)
+        assert measured.rounds >= 20
+        assert measured.images == measured.rounds == len(measured.rounds_ms)
+        assert measured.answers_sqnr_db > 60
+        assert 1 <= measured.mean_batch <= 8
+        assert served.require_own_answers(ask_once(served, traffic)) > 60
 
 
 def test_eight_clients_have_eight_requests_open_and_one_has_one(server, tmp_path, monkeypatch):
@@ -78,8 +76,25 @@ def test_the_mean_number_of_open_requests_is_told():
         floor_db=60.0,
         executions=15,
         server_ms=dict.fromkeys(("queue", "input", "compute", "output"), 1.0),
+        client_cpu_s=0.03,
+        server_cpu_s=0.15,
     )
     assert measured.mean_concurrency == pytest.approx(1.5)
+    assert (measured.client_cpu_ms, measured.server_cpu_ms) == pytest.approx((2.0, 10.0))
+
+
+def test_the_processor_time_is_of_the_processes_that_take_it(server, tmp_path, monkeypatch):
+    """The model keeps a core busy for 20 ms an image; the clients only wait."""
+    busy = "import time; end = time.process_time() + 0.02\n        while time.process_time() < end: pass"
+    sabotage(tmp_path, monkeypatch, "        responses = []", f"        {busy}\n        responses = []")
+    model = serve(linear_model(tmp_path, name="busy_for_20_ms"), server)
+    alone = measure_served(model, Traffic("grpc", "sync", 1), Duration(0.0, None, 30), clock)
+    assert 19 < alone.server_cpu_ms < 40
+    assert alone.client_cpu_ms < 15
+    foreign = measure_served(
+        replace(model, server=attached_to(server)), Traffic("grpc", "sync", 1), Duration(0.0, None, 3), clock
+    )
+    assert foreign.server_cpu_ms is None, "of a server that somebody else runs the processes are not known"
 
 
 def test_in_a_run_every_client_has_its_eleven_requests(tmp_path):
@@ -258,4 +273,4 @@ def test_a_model_of_the_users_own_is_served_as_it_is(server, tmp_path):
     served = serve(exported, server)
     assert served.evidence["supplied"]
     assert (folder / repository.CONFIG).read_text().endswith("# mine\n")
-    assert served.target == Target("supplied")
+    assert served.target == Target("supplied", widths=served.exported.artefact.widths)

@@ -117,8 +117,10 @@ def test_a_run_that_attaches_serves_what_is_there_and_leaves_it(tmp_path):
         url = ("--triton-url", theirs.endpoint.http, "--grpc-port", ports[1], "--metrics-port", ports[2])
         kept = run_here(*TESTS, f"--model-repository={tmp_path}")
         assert kept.code == 0, kept.text
-        ours = run_here(*TESTS, *url)
-        assert ours.code == 0 and "1 passed" in ours.text, ours.text
+        both = ("-k", "grpc-sync-1 or shared_memory-sync-1", "-rs")  # the last -k counts
+        ours = run_here(*TESTS, *url, *both)
+        assert ours.code == 0 and "1 passed, 1 skipped" in ours.text, ours.text
+        assert "memory is shared with a server that is started here" in ours.text
         assert ready_models(theirs) == [], "the model was left loaded"
         request_load(theirs, TINY_NAME)
         before = served_config(theirs, TINY_NAME)

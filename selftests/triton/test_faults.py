@@ -329,5 +329,5 @@ def test_benchmark_only_runs_loads_alone_and_false_means_false():
 def test_the_commands_of_the_document_select_the_model_they_name():
     outcome = collected("--device", "cpu", "--benchmark_only=true", "-k", "test_single_model[resnet50-")
     assert outcome.code == 0, outcome.text
-    assert outcome.text.count("test_single_model[resnet50-cpu-fp32-bs1-onnxruntime-") == 12
+    assert outcome.text.count("test_single_model[resnet50-cpu-fp32-bs1-onnxruntime-") == 15
     assert "efficientnet" not in outcome.text

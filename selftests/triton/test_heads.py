@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from harness.artefacts import ArtefactCache
 from harness.cases import Case, Duration
 from harness.triton.answers import require_own_answers, rows_of_outputs
-from harness.triton.clients import MODES, PROTOCOLS, Traffic
+from harness.triton.clients import all_traffics
 from harness.triton.control import unload_model
 from harness.triton.export import NotServable, export_case
 from harness.triton.host import serve
@@ -68,9 +68,8 @@ def server():
 def test_every_way_of_asking_gives_both_heads_of_each_image(server, tmp_path, order):
     served = serve(detector(tmp_path, order), server)
     assert served.target.outputs == ("codes", "logits")
-    for protocol in PROTOCOLS:
-        for mode in MODES:
-            assert served.require_own_answers(ask_once(served, Traffic(protocol, mode, 4))) > 60
+    for traffic in all_traffics([4]):
+        assert served.require_own_answers(ask_once(served, traffic)) > 60
     measured = measure_overhead(served, Duration(0.0, None, 1, batches=12), clock)
     assert measured.rounds == 12 and all(getattr(measured, f"{way}_p10_ms") for way in SERVED_WAYS)
     unload_model(server, served.name)

@@ -130,7 +130,7 @@ def test_shared_memory_has_no_name_once_it_is_mapped_and_answers_right(linear):
     def named():
         return set(Path("/dev/shm").glob(f"{linear.server.shared_memory_prefix}client*"))
 
-    client = SharedMemoryClient(linear)
+    client = SharedMemoryClient(linear.server, linear.target, linear.batches[0])
     assert named() == set(), "a killed test would leave it behind"
     answers = [client.infer(batch) for batch in linear.batches]
     assert linear.require_own_answers(answers) > 60
@@ -138,7 +138,7 @@ def test_shared_memory_has_no_name_once_it_is_mapped_and_answers_right(linear):
 
 
 def test_an_answer_that_was_not_written_into_shared_memory_is_none(linear, monkeypatch):
-    client = SharedMemoryClient(linear)
+    client = SharedMemoryClient(linear.server, linear.target, linear.batches[0])
     monkeypatch.setattr(client._client, "send", lambda inputs, outputs: None)
     assert np.isnan(client.infer(linear.batches[0])).all()
     monkeypatch.undo()

@@ -65,6 +65,7 @@ const TABLES = {
       anyNumber("time ratio", "ratio", {digits: 3}),
       anyNumber("first p50 ms", "first.p50_ms"),
       anyNumber("second p50 ms", "second.p50_ms"),
+      anyNumber("starts", "starts"),
       anyNumber("blocks", "blocks"),
       anyField("reason", "reason", {kind: "prose"}),
       remarksColumn,
