@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
 
+from benchmarks.peers import paired_ratio
 from harness.artefacts import default_folder
 from harness.cases import Case
 from harness.data import ImageFile, open_data_set, write_generated_jpegs
@@ -108,7 +108,7 @@ def bulk_s(files: Sequence[ImageFile], jobs: Sequence[tuple[Any, Any]]) -> float
 
 
 def compare(files: Sequence[ImageFile]) -> list[str]:
-    """Return lines with both ratios, each the median of runs in turn, because the speed of a shared machine drifts."""
+    """Return lines with both ratios and their intervals, of runs in turn: the speed of a shared machine drifts."""
     spec = find_spec(CASE.model, load_catalog())
     equal = bulk_jobs(BulkJob(CASE, spec, BuildInputs("random", default_folder())), WORKERS)
     (first, place), *rest = equal
@@ -117,11 +117,11 @@ def compare(files: Sequence[ImageFile]) -> list[str]:
     lines = []
     for name, jobs, bound in (("equal workers", equal, "at least 0.95"), ("one at half speed", slowed, "above 1")):
         pairs = [(plain_s(files, jobs), bulk_s(files, jobs)) for _ in range(TURNS)]
-        ratio = statistics.median(plain / bulk for plain, bulk in pairs)
+        ratio, low, high = paired_ratio(*zip(*pairs, strict=True))
         rates = ", ".join(f"{len(files) / plain:.1f} and {len(files) / bulk:.1f}" for plain, bulk in pairs)
         lines.append(
-            f"{CASE}, {len(files)} images, {WORKERS} processes, {name}: bulk over static shares {ratio:.3f} ({bound}; "
-            f"images/s of shares and bulk: {rates})"
+            f"{CASE}, {len(files)} images, {WORKERS} processes, {name}: bulk over static shares {ratio:.3f} "
+            f"({low:.3f} to {high:.3f}; {bound}; images/s of shares and bulk: {rates})"
         )
     return lines
 

@@ -107,8 +107,7 @@ class BareLoops:
         else:
             bare, measured, centre = prepared.case.batch * batches / sum(bare_s), kept["images_per_second"], sum
             figures = f"{measured:.1f} images/s over {bare:.1f}"
-        pieces = zip(_in_pieces(rounds_s, centre), _in_pieces(bare_s, centre), strict=True)
-        ratio, low, high = paired_ratio(*zip(*pieces, strict=True))
+        ratio, low, high = ratio_by_pieces(rounds_s, bare_s, centre)
         self.lines.append(
             f"{kept['case']}: {figures} = {measured / bare:.3f} (0.98 to 1.02); time by pieces {ratio:.3f} "
             f"({low:.3f} to {high:.3f}); waited for a core {kept['runqueue_wait_pct']:.0f}%"
@@ -116,10 +115,17 @@ class BareLoops:
         return result
 
 
-def _in_pieces(values_s: Sequence[float], centre: Callable[[Sequence[float]], float]) -> list[float]:
-    """Return the centre of each of `PIECES` equal parts; what is left over at the end is dropped."""
-    length = len(values_s) // PIECES
-    return [centre(values_s[start * length : (start + 1) * length]) for start in range(PIECES)]
+def ratio_by_pieces(
+    rounds_s: Sequence[float], bare_s: Sequence[float], centre: Callable[[Sequence[float]], float]
+) -> tuple[float, float, float]:
+    """Return the ratio of two measurements that took turns round by round, and the ends of its 95% interval.
+
+    Both are cut into `PIECES` equal parts, of which the centres are compared; what is left over at the end is dropped.
+    """
+    length = len(rounds_s) // PIECES
+    starts = range(0, PIECES * length, length)
+    pieces = [[centre(values_s[start : start + length]) for start in starts] for values_s in (rounds_s, bare_s)]
+    return paired_ratio(*pieces)
 
 
 def bare_window(prepared: Prepared, size: int) -> float:

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.bench_harness import ratio_by_pieces
 from harness.cases import Case
 from harness.engines.torch.training import StepBatch
 from harness.host.cores import set_threads
@@ -55,6 +56,7 @@ class BareSteps:
         prepared: PreparedStep = pyfuncitem.funcargs["step"]
         timed: TimedRounds = pyfuncitem.funcargs["timed"]
         bare_s: list[float] = []
+        rounds_s: list[float] = []
 
         def interleaved(
             kind: str,
@@ -68,16 +70,18 @@ class BareSteps:
                     bare_s.append(bare_step_s(prepared, arguments[0]))
                 return arguments
 
-            return timed(kind, target, next_and_bare, of_rounds)
+            rounds_s.extend(timed(kind, target, next_and_bare, of_rounds))
+            return rounds_s
 
         pyfuncitem.funcargs["timed"] = interleaved
         result = yield
         kept = pyfuncitem.funcargs["benchmark"].extra_info
         bare_ms, rate = statistics.median(bare_s) * 1e3, prepared.case.batch * len(bare_s) / sum(bare_s)
+        ratio, low, high = ratio_by_pieces(rounds_s, bare_s, statistics.median)
         self.lines.append(
             f"{kept['case']}: p50 {kept['p50_ms']:.2f} ms over {bare_ms:.2f} ms = {kept['p50_ms'] / bare_ms:.3f}, "
             f"{kept['images_per_second']:.2f} images/s over {rate:.2f} = {kept['images_per_second'] / rate:.3f} "
-            f"(0.98 to 1.02), {len(bare_s)} steps each"
+            f"(0.98 to 1.02), {len(bare_s)} steps each; time by pieces {ratio:.3f} ({low:.3f} to {high:.3f})"
         )
         return result
 
