@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -60,12 +61,50 @@ for dtype in (torch.float32, torch.bfloat16):
 """
 
 
-class BareLoops:
-    """A pytest plugin that runs a plain loop in turn with the rounds of a product test.
+@dataclass
+class InTurns:
+    """The seconds of each round of a product test, and of the bare round that ran before it."""
 
-    The two alternate round by round, with the plain loop outside the timed region, because the speed of a shared
-    machine drifts by more than the harness costs.
+    rounds_s: list[float] = field(default_factory=list)
+    bare_s: list[float] = field(default_factory=list)
+
+
+def in_turns(item: pytest.Function, bare: Callable[[Sequence[Any]], float]) -> InTurns:
+    """Have a bare round run in turn with each round of a product test, outside the timed region.
+
+    The two alternate, because the speed of a shared machine drifts by more than the harness costs.
+
+    Args:
+        item: the test, whose clock is replaced.
+        bare: given the arguments of a round, runs what that round runs and returns its seconds.
+
+    Returns:
+        The seconds of both, which are there once the test has run.
     """
+    timed: TimedRounds = item.funcargs["timed"]
+    found = InTurns()
+
+    def interleaved(
+        kind: str,
+        target: Callable[..., None],
+        next_arguments: NextArguments,
+        of_rounds: BatchesOfRounds | None = None,
+    ) -> list[float]:
+        def next_and_bare(elapsed_s: float) -> tuple[Any, ...] | None:
+            arguments = next_arguments(elapsed_s)
+            if arguments is not None:
+                found.bare_s.append(bare(arguments))
+            return arguments
+
+        found.rounds_s.extend(timed(kind, target, next_and_bare, of_rounds))
+        return found.rounds_s
+
+    item.funcargs["timed"] = interleaved
+    return found
+
+
+class BareLoops:
+    """A pytest plugin that runs a plain loop in turn with the rounds of a product test."""
 
     def __init__(self) -> None:
         """Start without any result."""
@@ -75,41 +114,25 @@ class BareLoops:
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Iterator[object]:
         """Compare the number of the test with that of the bare rounds between its rounds."""
         prepared: Prepared = pyfuncitem.funcargs["prepared"]
-        timed: TimedRounds = pyfuncitem.funcargs["timed"]
-        bare_s: list[float] = []
-        rounds_s: list[float] = []
-        batches = 0
+        sizes: list[int] = []
 
-        def interleaved(
-            kind: str,
-            target: Callable[..., None],
-            next_arguments: NextArguments,
-            of_rounds: BatchesOfRounds | None = None,
-        ) -> list[float]:
-            def next_and_bare(elapsed_s: float) -> tuple[Any, ...] | None:
-                nonlocal batches
-                arguments = next_arguments(elapsed_s)
-                if arguments is not None:
-                    size = arguments[0] if kind == "throughput" else 1
-                    batches += size
-                    bare_s.append(bare_window(prepared, size))
-                return arguments
+        def bare(arguments: Sequence[Any]) -> float:
+            sizes.append(arguments[0] if pyfuncitem.name.startswith("test_throughput") else 1)
+            return bare_window(prepared, sizes[-1])
 
-            rounds_s.extend(timed(kind, target, next_and_bare, of_rounds))
-            return rounds_s
-
-        pyfuncitem.funcargs["timed"] = interleaved
+        found = in_turns(pyfuncitem, bare)
         result = yield
         kept = pyfuncitem.funcargs["benchmark"].extra_info
         if kept["measurement"] == "latency":
-            bare, measured, centre = statistics.median(bare_s) * 1e3, kept["p50_ms"], statistics.median
-            figures = f"p50 {measured:.3f} ms over {bare:.3f}"
+            bare_number, measured, centre = statistics.median(found.bare_s) * 1e3, kept["p50_ms"], statistics.median
+            figures = f"p50 {measured:.3f} ms over {bare_number:.3f}"
         else:
-            bare, measured, centre = prepared.case.batch * batches / sum(bare_s), kept["images_per_second"], sum
-            figures = f"{measured:.1f} images/s over {bare:.1f}"
-        ratio, low, high = ratio_by_pieces(rounds_s, bare_s, centre)
+            bare_number = prepared.case.batch * sum(sizes) / sum(found.bare_s)
+            measured, centre = kept["images_per_second"], sum
+            figures = f"{measured:.1f} images/s over {bare_number:.1f}"
+        ratio, low, high = ratio_by_pieces(found.rounds_s, found.bare_s, centre)
         self.lines.append(
-            f"{kept['case']}: {figures} = {measured / bare:.3f} (0.98 to 1.02); time by pieces {ratio:.3f} "
+            f"{kept['case']}: {figures} = {measured / bare_number:.3f} (0.98 to 1.02); time by pieces {ratio:.3f} "
             f"({low:.3f} to {high:.3f}); waited for a core {kept['runqueue_wait_pct']:.0f}%"
         )
         return result
@@ -122,8 +145,8 @@ def ratio_by_pieces(
 
     Both are cut into `PIECES` equal parts, of which the centres are compared; what is left over at the end is dropped.
     """
-    length = len(rounds_s) // PIECES
-    starts = range(0, PIECES * length, length)
+    length = max(1, len(rounds_s) // PIECES)
+    starts = range(0, min(PIECES, len(rounds_s)) * length, length)
     pieces = [[centre(values_s[start : start + length]) for start in starts] for values_s in (rounds_s, bare_s)]
     return paired_ratio(*pieces)
 

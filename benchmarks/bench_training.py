@@ -20,11 +20,10 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.bench_harness import ratio_by_pieces
+from benchmarks.bench_harness import in_turns, ratio_by_pieces
 from harness.cases import Case
 from harness.engines.torch.training import StepBatch
 from harness.host.cores import set_threads
-from harness.measure.clock import BatchesOfRounds, NextArguments, TimedRounds
 from harness.proof.training import PreparedStep, prepare_step
 from models.catalog import find_spec, load_catalog
 from selftests.inside import ROOT, TINY, run_here
@@ -40,11 +39,7 @@ Way = tuple[str, str]
 
 
 class BareSteps:
-    """A pytest plugin that takes a plain training step in turn with the rounds of the training step test.
-
-    Both are of the same module and optimiser, and the plain step is outside the timed region: the speed of a shared
-    machine drifts by more than the harness costs.
-    """
+    """A pytest plugin that takes a plain step of the same module and optimiser in turn with the training step test."""
 
     def __init__(self) -> None:
         """Start without any result."""
@@ -54,30 +49,12 @@ class BareSteps:
     def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Iterator[object]:
         """Compare the number of the test with that of the plain steps between its rounds."""
         prepared: PreparedStep = pyfuncitem.funcargs["step"]
-        timed: TimedRounds = pyfuncitem.funcargs["timed"]
-        bare_s: list[float] = []
-        rounds_s: list[float] = []
-
-        def interleaved(
-            kind: str,
-            target: Callable[..., None],
-            next_arguments: NextArguments,
-            of_rounds: BatchesOfRounds | None = None,
-        ) -> list[float]:
-            def next_and_bare(elapsed_s: float) -> tuple[Any, ...] | None:
-                arguments = next_arguments(elapsed_s)
-                if arguments is not None:
-                    bare_s.append(bare_step_s(prepared, arguments[0]))
-                return arguments
-
-            rounds_s.extend(timed(kind, target, next_and_bare, of_rounds))
-            return rounds_s
-
-        pyfuncitem.funcargs["timed"] = interleaved
+        found = in_turns(pyfuncitem, lambda arguments: bare_step_s(prepared, arguments[0]))
         result = yield
         kept = pyfuncitem.funcargs["benchmark"].extra_info
+        bare_s = found.bare_s
         bare_ms, rate = statistics.median(bare_s) * 1e3, prepared.case.batch * len(bare_s) / sum(bare_s)
-        ratio, low, high = ratio_by_pieces(rounds_s, bare_s, statistics.median)
+        ratio, low, high = ratio_by_pieces(found.rounds_s, bare_s, statistics.median)
         self.lines.append(
             f"{kept['case']}: p50 {kept['p50_ms']:.2f} ms over {bare_ms:.2f} ms = {kept['p50_ms'] / bare_ms:.3f}, "
             f"{kept['images_per_second']:.2f} images/s over {rate:.2f} = {kept['images_per_second'] / rate:.3f} "
@@ -126,7 +103,7 @@ def compare_gains() -> Iterator[str]:
             )
             for engine, precision in (ways if model == "resnet18" else ways[:2])
         }
-        found = in_turns(steps)
+        found = steps_in_turns(steps)
         for (engine, precision), base in (
             (("eager", "amp_bf16"), ("eager", "fp32")),
             (("compile", "fp32"), ("eager", "fp32")),
@@ -143,7 +120,7 @@ def compare_gains() -> Iterator[str]:
             prepared.close()
 
 
-def in_turns(steps: dict[Way, PreparedStep]) -> dict[Way, float]:
+def steps_in_turns(steps: dict[Way, PreparedStep]) -> dict[Way, float]:
     """Return the median seconds of a step of each, taken in turn for some seconds."""
     for prepared in steps.values():
         prepared.require_proof()
