@@ -41,7 +41,7 @@ def describe_unknown(words: Sequence[str], usage: str) -> str:
         words: a command line.
         usage: a text that names the options that there are.
     """
-    ours = set(re.findall(_OPTION, usage))
+    ours = {"--help", *re.findall(_OPTION, usage)}  # a usage line names its short form alone
     found = [word.partition("=")[0] for word in words if re.match(_OPTION, word)]
     return "; ".join(_answer(word, ours) for word in found if word not in ours)
 

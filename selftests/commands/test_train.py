@@ -41,6 +41,14 @@ def test_a_wrong_command_line_ends_with_2_and_a_line(arguments, words, capsys):
     assert words in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_is_given(word, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(["train", word])
+    assert ended.value.code == 0
+    assert "--rendezvous" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "replicas", "rate"),
     [((), 1, 0.128 / 4), (("--fine-tune",), 1, 0.1 / 4), ((), 32, 8 * 0.128), (("--learning-rate", "1e-4"), 4, 1e-4)],

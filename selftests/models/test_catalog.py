@@ -10,7 +10,7 @@ from selftests.inside import ROOT
 
 CATALOG = load_catalog()
 ROW = "{source: timm, weights: tv_in1k, size: 224, crop_pct: 0.875, interpolation: bilinear}"
-EXPECTED = [
+PROMISED = {
     *("fbnetc_100", "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenetv2_100"),
     *("mobilenetv3_small_100", "mobilenetv3_large_100", "efficientnet_b0", "efficientnet_b4", "efficientnet_b4_380"),
     *("efficientnet_b0_g16_gn", "efficientnet_b4_g16_gn", "resnext50_32x4d", "resnext101_32x4d"),
@@ -18,7 +18,7 @@ EXPECTED = [
     *("ssd_mobilenet_v1", "ssd_mobilenet_v1_075", "ssdlite320_mobilenet_v3_large", "ssd300_vgg16"),
     *("fasterrcnn_fbnetv3a", "fasterrcnn_mobilenet_v3_large_320_fpn", "fasterrcnn_resnet50_fpn"),
     *("retinanet_resnet50_fpn", "rfcn_resnet101"),
-]
+}
 
 
 def load(tmp_path, text):
@@ -27,8 +27,8 @@ def load(tmp_path, text):
     return load_catalog(path)
 
 
-def test_the_catalogue_holds_its_models():
-    assert sorted(CATALOG) == sorted(EXPECTED)
+def test_the_catalogue_holds_the_models_that_the_documents_promise():
+    assert set(CATALOG) >= PROMISED
 
 
 def test_a_row_is_enough_to_add_a_model(tmp_path):
