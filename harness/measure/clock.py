@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any, ClassVar, Protocol
 
 NextArguments = Callable[[float], tuple[Any, ...] | None]
-# Returns how many batches each round so far has run, in order.
-BatchesOfRounds = Callable[[], Sequence[int]]
+# Returns how many batches each round so far has run, in order; the last of a round of files may be a part of one.
+BatchesOfRounds = Callable[[], Sequence[float]]
 
 
 class TimedRounds(Protocol):

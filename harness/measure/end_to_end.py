@@ -105,7 +105,12 @@ def measure_end_to_end(
         passes.append(found)
         seen.append(indices)
 
-    rounds_s = timed("end to end", one_pass, lambda s: () if wants_more(duration, len(passes), s) else None)
+    rounds_s = timed(
+        "end to end",
+        one_pass,
+        lambda s: () if wants_more(duration, len(passes), s) else None,
+        lambda: [max(len(found), 1) / batch for found in passes],
+    )
     prepared.require_no_recompilation()
     if not rounds_s:
         return None

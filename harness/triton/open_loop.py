@@ -168,6 +168,7 @@ def measure_open_loop(
             "open loop",
             lambda: verdicts.append(_run(load, sut, served, folder)),
             lambda elapsed_s: None if verdicts else (),
+            lambda: [max(len(sut.answered), 1)],
         )
     counted = settled_statistics(served, before, len(sut.answered)).since(before)
     answers_db = require_answered(served, sut.answered)

@@ -139,7 +139,9 @@ def measure_served(served: ServedModel, traffic: Traffic, duration: Duration, ti
         before = statistics(served.server, served.name)
         warm = clients.run(lambda sent, s: sent < WARMUP_REQUESTS * traffic.clients or s < WARMUP_S)
         before = settled_statistics(served, before, len(warm.requests))
-        rounds_s = timed("served", load, lambda elapsed_s: None if loads else ())
+        rounds_s = timed(
+            "served", load, lambda elapsed_s: None if loads else (), lambda: [len(one.requests) for one in loads]
+        )
         after = settled_statistics(served, before, len(loads[0].requests))
     answers_db = served.require_own_answers(loads[0].answers())
     counted = after.since(before)

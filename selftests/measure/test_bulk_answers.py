@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from harness.cases import Case
 from harness.data import UnreadableImage, write_generated_jpegs
@@ -13,7 +14,7 @@ from harness.measure.bulk.ahead import DecodingAhead
 from harness.measure.bulk.blocks import cut_blocks
 from harness.measure.bulk.classify import answer_again, classify_block
 from harness.measure.pipeline import answers_of_files, workers
-from harness.proof import References, prepare
+from harness.proof import References, case_pixels, prepare
 from models.catalog import find_spec, load_catalog
 from models.tasks import Outputs, WrongAnswers, task_of
 from selftests.inside import TINY
@@ -85,6 +86,61 @@ def test_blocks_give_the_answers_of_one_long_run(prepared, files, ahead):
         assert 0 < run.copy_s + run.model_s < run.busy_s
     assert found == whole
     answer_again(prepared, last[-1])
+
+
+def test_a_model_that_normalises_by_itself_is_given_bytes(files, ahead):
+    """Its fp32 images would be normalised twice, and the answers repeat themselves when they are asked for again."""
+    case = Case(TINY, "cpu", "fp32", 2, "eager", settings=("u8",))
+    ready = prepare(case, SPEC, "random", References(SPEC, "random"))
+    taken = []
+
+    class Noting(Wrapped):
+        def put(self, images):
+            taken.append(images.dtype)
+            return self._runner.put(images)
+
+    with workers(1) as pool:
+        parts = answers_of_files(ready.runner, case_pixels(case, SPEC), files, 2, pool)
+        whole = [str(one) for _, outputs in parts for one in task_of(SPEC).decode(outputs)]
+    last = []
+    (block,) = cut_blocks(files, len(files))
+    run = classify_block(replace(ready, runner=Noting(ready.runner)), block, ahead, last.append)
+    answer_again(replace(ready, runner=Noting(ready.runner)), last[-1])
+    ready.close()
+    assert list(run.predictions) == whole
+    assert set(taken) == {torch.uint8}
+
+
+def test_a_whole_batch_is_answered_again_also_where_the_block_ends_with_a_part_of_one(prepared, files, ahead):
+    last = []
+    (block,) = cut_blocks(files[:5], 5)
+    classify_block(prepared, block, ahead, last.append)
+    assert last[0].files == tuple(files[2:4])
+    answer_again(prepared, last[0])
+    with pytest.raises(WrongAnswers):
+        answer_again(prepared, replace(last[0], files=tuple(files[:2])))
+
+
+def test_torch_keeps_out_of_the_way_of_an_engine_with_threads_of_its_own(prepared, files, ahead):
+    """Its threads would spin after each copy of images into a batch, and the engine's wait for the cores."""
+    threads = []
+
+    class OwnThreads(Wrapped):
+        has_own_threads = True
+
+        def submit(self, batch):
+            threads.append(torch.get_num_threads())
+            return self._runner.submit(batch)
+
+    (block,) = cut_blocks(files, len(files))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        classify_block(replace(prepared, runner=OwnThreads(prepared.runner)), block, ahead)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(threads) == {1}
 
 
 def test_an_engine_that_answers_for_the_batch_before_is_found_out_at_the_end(prepared, files, ahead):

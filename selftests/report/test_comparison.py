@@ -1,5 +1,6 @@
 """Comparing two runs: the verdict holds as often as it says, and what is no comparison is refused."""
 
+import base64
 import json
 import math
 import re
@@ -9,7 +10,7 @@ import pytest
 from scipy.signal import lfilter
 
 from commands.__main__ import main
-from harness.report.comparison import compare_accuracies, compare_rounds, compare_runs, read_run
+from harness.report.comparison import compare_accuracies, compare_images, compare_rounds, compare_runs, read_run
 
 ENVIRONMENT = {
     "machine": {"node": "one", "memory_mib": 8},
@@ -76,13 +77,32 @@ def test_a_slowdown_of_a_tenth_is_found():
 
 def test_too_few_rounds_say_how_many_are_missing():
     ratio = compare_rounds([[0.01] * 49], [[0.01] * 50], 3, use_mean=False)
-    assert (ratio.verdict, ratio.value, ratio.reason) == ("cannot tell", None, "needs 50 rounds a side, has 49")
+    assert (ratio.verdict, ratio.value, ratio.reason) == (
+        "cannot tell",
+        None,
+        "needs 50 rounds a side, or several runs; has 49",
+    )
     wide = [0.010 if index // 6 % 2 else 0.011 for index in range(60)]
     ratio = compare_rounds([wide], [wide], 3, use_mean=False)
     assert (ratio.verdict, ratio.value) == ("cannot tell", 1.0)
     needed = re.fullmatch(r"needs about ([\d,]+) rounds, has 60", ratio.reason)
     assert needed
     assert 60 < int(needed[1].replace(",", "")) < 1000
+
+
+def test_one_run_against_several_is_no_surer_than_runs_differ():
+    """Runs of the same code differ by 4%, and within each hardly anything does."""
+    generator = numpy.random.default_rng(17)
+
+    def one_run():
+        return list(0.010 * math.exp(0.04 * generator.standard_normal()) * (1 + 1e-4 * generator.standard_normal(60)))
+
+    found = [compare_rounds([one_run()], [one_run() for _ in range(3)], 1, use_mean=False).verdict for _ in range(400)]
+    assert found.count("slower") + found.count("faster") <= 20
+    steady = [[0.0100] * 60, [0.0101] * 60, [0.0102] * 60]
+    ratio = compare_rounds(steady, [[0.0202] * 60], 3, use_mean=False)
+    assert (ratio.verdict, round(ratio.value, 2)) == ("slower", 2.0)
+    assert ratio.low < 2 < ratio.high
 
 
 def test_several_runs_a_side_are_judged_by_how_much_runs_differ():
@@ -93,13 +113,116 @@ def test_several_runs_a_side_are_judged_by_how_much_runs_differ():
 
 
 def test_accuracies_are_compared_by_their_totals():
-    assert compare_accuracies((838, 1000), (838, 1000), 0.8).verdict == "same"
+    assert compare_accuracies((838, 1000), (838, 1000), 5).verdict == "same"
+    equal = compare_accuracies((5, 10), (5, 10), 3)
+    assert (equal.verdict, equal.value) == ("cannot tell", 0), (
+        "other images may be right: the interval is 74 points wide"
+    )
     assert compare_accuracies((838, 1000), (600, 1000), 0.8).verdict == "worse"
     assert compare_accuracies((600, 1000), (838, 1000), 0.8).verdict == "better"
     assert compare_accuracies((838, 1000), (836, 1000), 0.1).verdict == "cannot tell"
     # Newcombe 1998, table II, example (a), method 10: 56/70 and 48/80
     ratio = compare_accuracies((48, 80), (56, 70), 1)
     assert (ratio.low, ratio.high) == (pytest.approx(5.24, abs=0.01), pytest.approx(33.39, abs=0.01))
+
+
+def bits(right):
+    """Which images are right, as a record has it."""
+    return base64.b64encode(numpy.packbits(numpy.array(right, bool)).tobytes()).decode()
+
+
+def test_images_are_compared_one_by_one_where_both_sides_say_which_were_right(tmp_path):
+    """Of 1,003 images 840 are right; nine others are not on the second side, or nine are other ones."""
+    right = [index < 840 for index in range(1003)]
+    lost = [index < 831 for index in range(1003)]
+    moved = [9 <= index < 849 for index in range(1003)]
+    ratio = compare_images(*(base64.b64decode(bits(one)) for one in (right, lost)), 1003, 0.2)
+    assert ratio.verdict == "worse", "as totals nothing could be said of nine in a thousand"
+    # Bonett and Price 2012, equation 1, with the normal quantile: p12 = 10/1005, p21 = 1/1005
+    assert (ratio.low, ratio.high) == (pytest.approx(-1.54, abs=0.01), pytest.approx(-0.25, abs=0.01))
+    assert ratio.value == pytest.approx(-900 / 1003)
+    assert compare_accuracies((840, 1003), (831, 1003), 0.2).verdict == "cannot tell"
+
+    def score(name, flags, answers):
+        top1 = {"pct": 100 * sum(flags) / 1003, "low_pct": 80.0, "high_pct": 87.0}
+        more = {"images": 1000, "unreadable_images": 3, "right_base64": bits(flags), "answers_sha256": answers}
+        return run(tmp_path, name, [1.0], measurement="accuracy", sample_sha256="s", top1=top1, **more)
+
+    first = score("first", right, "x")
+    assert verdict_of(first, score("same", right, "x"))[0] == "same"
+    pairs, _ = compare_runs([read_run(first)], [read_run(score("moved", moved, "y"))], bound_pct=0.1)
+    assert pairs[0].ratio.verdict == "cannot tell", "the totals are equal, and eighteen images are not"
+    assert (pairs[0].first, pairs[0].second) == ("83.75%", "83.75%")
+    twice, _ = compare_runs([read_run(first), read_run(score("b", lost, "z"))], [read_run(first)], bound_pct=3)
+    assert "the runs of a side differ" in twice[0].ratio.reason
+
+
+def test_a_detector_is_compared_by_its_average_precision_and_not_by_how_long_that_took(tmp_path):
+    def ap(name, pct, seconds, **more):
+        score = {"pct": pct, "low_pct": pct - 2, "high_pct": pct + 2}
+        return run(tmp_path, name, [seconds], measurement="coco", sample_sha256="s", ap=score, images=94, **more)
+
+    assert verdict_of(ap("a", 26.0, 5.0), ap("b", 15.0, 5.0))[0] == "worse"
+    assert verdict_of(ap("c", 26.0, 5.0), ap("d", 26.0, 50.0))[0] == "cannot tell"
+    answers = {"answers_sha256": "x"}
+    assert verdict_of(ap("g", 26.0, 5.0, **answers), ap("h", 26.0, 50.0, **answers))[0] == "same"
+    pairs, _ = compare_runs([read_run(ap("e", 26.0, 5.0))], [read_run(ap("f", 15.0, 5.0))], bound_pct=3)
+    assert (pairs[0].first, pairs[0].second) == ("26.00%", "15.00%")
+
+
+def test_a_load_is_compared_by_its_requests_and_not_by_how_long_it_was_asked_to_last(tmp_path):
+    def served(name, request_ms, **changes):
+        times = [request_ms + 0.001 * (index % 7) for index in range(200)]
+        more = {"protocol": "grpc", "clients": 4, "rounds_ms": times, "p50_ms": request_ms, **changes}
+        return run(tmp_path, name, [2.0], measurement=more.pop("measurement", "served"), **more)
+
+    assert verdict_of(served("a", 40.0), served("b", 80.0))[0] == "slower"
+    fixed = {"measurement": "open_loop", "rate_per_second": 50.0}
+    assert verdict_of(served("c", 40.0, **fixed), served("d", 80.0, **fixed))[0] == "slower"
+    refused = verdict_of(served("e", 40.0, **fixed), served("f", 40.0, **{**fixed, "rate_per_second": 60.0}))[1]
+    assert "rate: 50.0 and 60.0" in refused
+
+
+@pytest.mark.parametrize(
+    ("measurement", "numbers"),
+    [
+        ("bulk", ({"images_per_second": 100.0}, {"images_per_second": 50.0})),
+        ("training", ({"images_per_second": 100.0}, {"images_per_second": 50.0})),
+        ("scenario", ({"mean_ms": 5.0, "samples_per_second": None}, {"mean_ms": 10.0, "samples_per_second": None})),
+        ("scenario", ({"samples_per_second": 100.0, "mean_ms": 9.0}, {"samples_per_second": 50.0, "mean_ms": 9.0})),
+    ],
+)
+def test_what_gives_one_number_a_run_is_told_from_several_runs(tmp_path, measurement, numbers):
+    first, second = (
+        [
+            read_run(run(tmp_path, f"{side}{index}", [60.0], measurement=measurement, p50_ms=None, **varied))
+            for index in range(3)
+            for varied in [{name: value and value * (1 + 0.001 * index) for name, value in of_side.items()}]
+        ]
+        for side, of_side in zip("ab", numbers, strict=True)
+    )
+    pairs, _ = compare_runs(first, second, bound_pct=3)
+    assert (pairs[0].ratio.verdict, round(pairs[0].ratio.value, 2)) == ("slower", 2.0)
+    assert "none" not in (pairs[0].first, pairs[0].second)
+    pairs, _ = compare_runs(first[:1], second[:1], bound_pct=3)
+    assert "or several runs; has 1" in pairs[0].ratio.reason
+
+
+def test_passes_over_files_are_compared_by_their_batches_since_schema_4(tmp_path):
+    """Before it a round was a pass, which is as long as there are files."""
+    old = run(tmp_path, "old", [2.0] * 60, schema=3, measurement="end_to_end", images_per_second=64.0)
+    new = run(tmp_path, "new", [0.25] * 60, schema=4, measurement="end_to_end", images_per_second=64.0)
+    assert verdict_of(old, old)[0] == "cannot tell"
+    assert verdict_of(new, new)[0] == "same"
+
+
+def test_a_measurement_that_is_not_known_is_not_compared_by_the_length_of_its_test(tmp_path):
+    pairs, _ = compare_runs(
+        *([read_run(run(tmp_path, name, [2.0] * 100, measurement="weather"))] for name in "ab"), bound_pct=3
+    )
+    assert pairs[0].ratio.reason == "rows of weather are not compared"
+    checks = [run(tmp_path, name, [2.0] * 100, measurement="overhead") for name in "cd"]
+    assert compare_runs(*([read_run(one)] for one in checks), bound_pct=3) == ([], [])
 
 
 @pytest.mark.parametrize(

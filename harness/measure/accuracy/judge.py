@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -52,6 +54,9 @@ class Accuracy:
         is_validation_set: whether the data set was recognised as the whole ILSVRC2012 validation set.
         sample_seed: the seed of the random draw of the sample.
         sample_sha256: a hash of which images were used, in which order.
+        answers_sha256: a hash of the ranked classes of every image: the same where all answers are.
+        right_base64: which images are right at the first answer, one bit each in the order of the sample, the first in
+            the highest bit, as base64. A file that could not be read is not.
         decoder: the name and version of the decoding library.
         workers: the number of threads that decoded.
     """
@@ -75,6 +80,8 @@ class Accuracy:
     is_validation_set: bool
     sample_seed: int
     sample_sha256: str
+    answers_sha256: str
+    right_base64: str
     decoder: str
     workers: int
 
@@ -224,6 +231,8 @@ def judge(
         is_validation_set=sample.data.is_validation_set,
         sample_seed=sample.seed,
         sample_sha256=sample.sha256(),
+        answers_sha256=hashlib.sha256(np.ascontiguousarray(answers.top).tobytes()).hexdigest(),
+        right_base64=base64.b64encode(np.packbits(right1 & is_read).tobytes()).decode(),
         decoder=DECODER,
         workers=workers,
     )

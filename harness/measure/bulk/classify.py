@@ -16,7 +16,7 @@ from harness.engines import Runner
 from harness.measure.bulk.ahead import DecodingAhead
 from harness.measure.bulk.blocks import Block
 from harness.measure.pipeline import answers_of_files
-from harness.proof import Prepared, check_again
+from harness.proof import Prepared, case_pixels, check_again
 from models.tasks import Outputs, WrongAnswers, task_of
 
 
@@ -38,12 +38,18 @@ class BlockRun:
     copy_s: float
     model_s: float
 
+    @property
+    def answered(self) -> int:
+        """How many of the images were read and answered."""
+        return sum(map(bool, self.predictions))
+
 
 class _Stopwatch:
     """A runner whose calls are timed: `put` as copying, all others as the model."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
+        self.has_own_threads: bool = getattr(runner, "has_own_threads", False)  # for `torch_beside`
         self.copy_s = self.model_s = 0.0
 
     def put(self, images: Any) -> Any:
@@ -99,7 +105,7 @@ def classify_block(
         prepared: the case.
         block: the images.
         pool: the threads that decode and preprocess.
-        note: called with the last batch, if it is a whole one.
+        note: called with the last whole batch, if there is one.
         skips_unreadable: whether files that cannot be decoded are left out and counted.
 
     Raises:
@@ -115,12 +121,12 @@ def classify_block(
         found[index] = ""
         unreadable.append(str(error))
 
-    indices: list[int] = []
+    whole: LastBatch | None = None
     pool.begin(block.files)
     began_s = perf_counter()
     for indices, outputs in answers_of_files(
         watch,
-        task.transform(prepared.spec),
+        case_pixels(prepared.case, prepared.spec),
         block.files,
         prepared.case.images,
         pool,
@@ -129,9 +135,11 @@ def classify_block(
         if not all(np.isfinite(array).all() for array in outputs):
             raise WrongAnswers(f"answers to images of {block}, such as {block.files[indices[0]]}, are NaN or infinite")
         found.update(zip(indices, map(_text_of, task.decode(outputs)), strict=True))
+        if len(indices) == prepared.case.images:
+            whole = LastBatch(tuple(block.files[index] for index in indices), outputs.copy())
     busy_s = perf_counter() - began_s
-    if len(indices) == prepared.case.images:
-        note(LastBatch(tuple(block.files[index] for index in indices), outputs.copy()))
+    if whole is not None:
+        note(whole)
     return BlockRun(
         predictions=tuple(found[index] for index in range(len(block.files))),
         unreadable=tuple(unreadable),
@@ -147,7 +155,7 @@ def answer_again(prepared: Prepared, last: LastBatch) -> None:
     Raises:
         WrongAnswers: the answers differ.
     """
-    transform = task_of(prepared.spec).transform(prepared.spec)
+    transform = case_pixels(prepared.case, prepared.spec)
     images = torch.stack([transform(decode(file)) for file in last.files])
     task, precision = task_of(prepared.spec), prepared.case.precision
     check_again(task, precision, prepared.runner, images, last.outputs, "the bulk run")

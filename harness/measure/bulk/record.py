@@ -21,14 +21,15 @@ class Bulk:
     """All images of a data set, answered by several workers in one common window.
 
     The window lasts from when the first block is given away until the last answers are written; it is taken on one
-    clock, that of the process which hands out the blocks. `images_per_second` is the images that were answered in it
-    over its wall time; the 95% interval is over equal intervals of the window, and null with fewer than five blocks a
-    worker. `decode_pct` is the share of the workers' time in which they waited for decoded images, `copy_pct` that of
-    copying them to the device, `model_pct` that of the model, `idle_pct` that of having no block; `bound` names the
-    largest. `each` has the same for each worker, with its rate over the common window, so that the rates add up, and
-    its rate while it worked. `lost` has the workers that died, `repeated_images` what they had been handed and others
-    did, `short_handed_s` the time in which one was missing. `kept_images` were answered by an earlier run that this one
-    resumed; they are in `predictions` and in the accuracy, and not in the rate.
+    clock, that of the process which hands out the blocks. `images_per_second` is the images that were answered in it,
+    without those that could not be read, over its wall time; the 95% interval is over equal intervals of the window,
+    and null with fewer than five blocks a worker. `decode_pct` is the share of the workers' time in which they waited
+    for decoded images, `copy_pct` that of copying them to the device, `model_pct` that of the model, `idle_pct` that of
+    having no block; `bound` names the largest. `each` has the same for each worker, with its rate over the common
+    window, so that the rates add up, and its rate while it worked. `lost` has the workers that died, `repeated_images`
+    what they had been handed and others did, `short_handed_s` the time in which one was missing. `kept_images` were
+    answered by an earlier run that this one resumed; they are in `predictions` and in the accuracy, and not in the
+    rate.
     """
 
     kind: ClassVar[str] = "bulk"
@@ -82,7 +83,7 @@ def bulk_of(
     """
     wall_s = handed.ended_s - handed.began_s
     turns = [turn for shift in handed.shifts for turn in shift.turns]
-    images = sum(turn.size for turn in turns)
+    images = sum(turn.run.answered for turn in turns)
     each = [_of_worker(shift, wall_s) for shift in handed.shifts]
     shares = _shares(handed.shifts)
     counts = _interval_images(handed)
@@ -96,11 +97,11 @@ def bulk_of(
         images_per_second_high=interval["images_per_second_high"],
         images=images,
         wall_s=wall_s,
-        batches=sum(-(-turn.size // about["batch"]) for turn in turns),
+        batches=sum(-(-turn.run.answered // about["batch"]) for turn in turns),
         blocks=len(turns),
         decoder=DECODER,
         unique_images=len(files),
-        kept_images=len(files) - images,
+        kept_images=len(files) - sum(turn.size for turn in turns),
         predictions=len(predictions),
         labelled_images=labelled,
         top1_pct=None if note else 100 * right / labelled,
@@ -130,7 +131,7 @@ def bulk_of(
 
 
 def _of_worker(shift: Shift, wall_s: float) -> dict[str, Any]:
-    images = sum(turn.size for turn in shift.turns)
+    images = sum(turn.run.answered for turn in shift.turns)
     busy_s = sum(turn.run.busy_s for turn in shift.turns)
     return {
         "name": shift.name,
@@ -183,7 +184,7 @@ def _interval_images(handed: HandedOut) -> list[float]:
         for index in range(number):
             begin_s = handed.began_s + index * length_s
             within_s = min(turn.done_s, begin_s + length_s) - max(turn.given_s, begin_s)
-            counts[index] += turn.size * max(0.0, within_s) / span_s
+            counts[index] += turn.run.answered * max(0.0, within_s) / span_s
     return counts
 
 

@@ -10,7 +10,7 @@ from harness.measure.bulk.blocks import Block
 from harness.measure.bulk.classify import BlockRun
 from harness.measure.bulk.predictions import LostPredictions, PredictionFolder
 from harness.measure.bulk.record import Bulk, bulk_of
-from harness.measure.bulk.shifts import HandedOut, Piece
+from harness.measure.bulk.shifts import HandedOut, Piece, Turn
 from harness.measure.clock import TimedRounds
 from harness.progress import ReportShare
 
@@ -66,18 +66,21 @@ def measure_bulk(
         report(done, total, worker)
 
     report(0, total, "")
+
+    def turns() -> list[Turn]:
+        return [turn for shift in found[0].shifts for turn in shift.turns]
+
     timed(
         "bulk",
         lambda: found.append(crew.run(todo, keep)),
         lambda elapsed_s: None if found else (),
-        lambda: [sum(-(-block.size // about["batch"]) for block in todo)],
+        lambda: [max(1, sum(turn.run.answered for turn in turns())) / about["batch"]],
     )
     if not found:
         return None
     crew.finish()
-    turns = [turn for shift in found[0].shifts for turn in shift.turns]
-    if sorted(turn.index for turn in turns) != sorted(by_index):
-        raise LostPredictions(f"{len(turns)} results came for {len(by_index)} blocks")
+    if sorted(turn.index for turn in turns()) != sorted(by_index):
+        raise LostPredictions(f"{len(turns())} results came for {len(by_index)} blocks")
     files = [file for block in blocks for file in block.files]
     bulk = bulk_of(found[0], files, folder.merge(), {**about, "folder": str(folder.path)})
     for one in bulk.each:

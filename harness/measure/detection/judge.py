@@ -57,6 +57,7 @@ class ObjectAccuracy:
         is_validation_set: whether the data set was recognised as the whole val2017 of COCO.
         sample_seed: the seed of the random draw of the sample.
         sample_sha256: a hash of which images were used, in which order.
+        answers_sha256: a hash of the boxes, scores and categories of every image: the same where all answers are.
         evaluator: the name and version of the library that evaluated.
         decoder: the name and version of the decoding library.
         workers: the number of threads that decoded.
@@ -89,6 +90,7 @@ class ObjectAccuracy:
     is_validation_set: bool
     sample_seed: int
     sample_sha256: str
+    answers_sha256: str
     evaluator: str
     decoder: str
     workers: int
@@ -180,6 +182,7 @@ def judge_objects(
         is_validation_set=sample.data.is_validation_set,
         sample_seed=sample.seed,
         sample_sha256=sample.sha256(),
+        answers_sha256=found.sha256(),
         evaluator=evaluator(),
         decoder=DECODER,
         workers=workers,

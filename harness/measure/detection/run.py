@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,6 +39,15 @@ class Found:
     def count(self) -> int:
         """Return the number of detections in all images."""
         return sum(map(len, self.by_image.values()))
+
+    def sha256(self) -> str:
+        """Return a hash of all detections with their images."""
+        digest = hashlib.sha256()
+        for image_id, found in sorted(self.by_image.items()):
+            digest.update(f"{image_id} {len(found)}".encode())
+            for values in (found.boxes, found.scores, found.labels):
+                digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
 
 
 def find(

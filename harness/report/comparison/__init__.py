@@ -4,7 +4,7 @@ Everything is read from the files of `--benchmark-json`, of this schema and of t
 """
 
 from harness.report.comparison.pairs import KINDS, Pair, compare_runs, differences
-from harness.report.comparison.ratio import Ratio, compare_accuracies, compare_rounds
+from harness.report.comparison.ratio import Ratio, compare_accuracies, compare_images, compare_intervals, compare_rounds
 from harness.report.comparison.runs import MeasuredRow, Run, UnreadableRun, read_content, read_run, run_of
 from harness.report.comparison.turns import judge_turns
 
@@ -16,6 +16,8 @@ __all__ = [
     "Run",
     "UnreadableRun",
     "compare_accuracies",
+    "compare_images",
+    "compare_intervals",
     "compare_rounds",
     "compare_runs",
     "differences",

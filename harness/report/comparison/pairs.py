@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.report.comparison.ratio import Ratio, compare_accuracies, compare_rounds
-from harness.report.comparison.runs import WINDOWS, MeasuredRow, RowKey, Run
+from harness.report.comparison.ratio import (
+    Ratio,
+    compare_accuracies,
+    compare_images,
+    compare_intervals,
+    compare_rounds,
+    undecided,
+)
+from harness.report.comparison.runs import COMPARED, WINDOWS, MeasuredRow, RowKey, Run
 from harness.report.record_rows import Record
 from harness.report.remarks import SHARED, remarks
 
 # What may differ between two sides where the comparison is to be made across it, and never without being named.
 KINDS = ("machine", "device", "threads", "versions")
-_BEST_BY_MEAN = (*WINDOWS, "end_to_end", "photographs")
+_BEST_BY_MEAN = (*WINDOWS, "end_to_end", "bulk", "training")
+# How near answers are is part of the other rows' proof, what two sides in turns gave is a comparison already, and the
+# others are checks of a server.
+_NOT_COMPARED = ("parity", "versus", "overhead", "cross_check", "photographs")
 
 
 @dataclass(frozen=True)
@@ -59,8 +71,7 @@ def compare_runs(
         The pairs, in the order of the first side's rows, and the rows that only one side has.
     """
     keys = list(dict.fromkeys(key for run in (*first, *second) for key in run.rows))
-    # how near answers are is part of the other rows' proof, and what two sides in turns gave is a comparison already
-    keys = [key for key in keys if key[1] not in ("parity", "versus")]
+    keys = [key for key in keys if key[1] not in _NOT_COMPARED]
     pairs, alone = [], []
     for key in keys:
         sides = [[(run, run.rows[key]) for run in side if key in run.rows] for side in (first, second)]
@@ -79,6 +90,7 @@ def differences(first: tuple[Run, MeasuredRow], second: tuple[Run, MeasuredRow])
         "calibration": lambda _, record: ((record.get("evidence") or {}).get("quantisation") or {}).get("calibration"),
         "data": lambda _, record: record.get("sample_sha256"),
         "terms": lambda _, record: record.get("terms"),
+        "rate": lambda _, record: record.get("rate_per_second"),
         "machine": lambda run, _: _parts(run.environment.get("machine"), ("node", "memory_mib")),
         "device": lambda run, record: _device(run, record),
         "threads": lambda run, record: _threads(run, record),
@@ -132,31 +144,60 @@ def _ratio(
     second: Sequence[tuple[Run, MeasuredRow]],
     bound_pct: float,
 ) -> Ratio:
-    if measurement == "accuracy":
-        totals = [_right(side[0][1].record) for side in (first, second)]
-        return compare_accuracies(totals[0], totals[1], bound_pct * totals[0][0] / max(totals[0][1], 1))
+    if measurement in ("accuracy", "coco"):
+        records = [[row.record for _, row in side] for side in (first, second)]
+        if any(_score(one) != _score(side[0]) for side in records for one in side):
+            return undecided("the runs of a side differ, and have answered the same images: give one of them")
+        return _compare_scores(records[0][0], records[1][0], bound_pct)
+    if measurement not in COMPARED:
+        return undecided(f"rows of {measurement} are not compared")
     rounds = [[row.rounds_s for _, row in side] for side in (first, second)]
     if not all(run for side in rounds for run in side):
-        return Ratio(
-            "cannot tell", None, None, None, "a file has no seconds a batch: it is of an older schema, or has no rounds"
-        )
+        return undecided("a file has no seconds a batch: it is of an older schema, or has no rounds")
     return compare_rounds(rounds[0], rounds[1], bound_pct, use_mean=measurement in _BEST_BY_MEAN)
 
 
+def _compare_scores(first: Record, second: Record, bound_pct: float) -> Ratio:
+    """Compare the scores of two rows on the same images, image by image where both say which were right."""
+    one, other = _score(first), _score(second)
+    if one is None or other is None:
+        return undecided("a row has no score")
+    bound_points = bound_pct / 100 * one["pct"]
+    is_identical = first.get("answers_sha256") == second.get("answers_sha256") is not None
+    if "top1" not in first:
+        return compare_intervals(one, other, bound_points, is_identical=is_identical)
+    bits = [base64.b64decode(record.get("right_base64") or "") for record in (first, second)]
+    if not all(bits):  # of an earlier schema
+        return compare_accuracies(_right(first), _right(second), bound_points)
+    images = min(int(record["images"]) + int(record["unreadable_images"]) for record in (first, second))
+    return compare_images(bits[0], bits[1], images, bound_points, is_identical=is_identical)
+
+
+def _score(record: Record) -> Mapping[str, float] | None:
+    found: Mapping[str, float] | None = record.get("top1") or record.get("ap")
+    return found
+
+
 def _right(record: Record) -> tuple[int, int]:
-    top1 = record.get("top1") or {}
     images = int(record.get("images") or 0)
-    return round(float(top1.get("pct", 0.0)) / 100 * images), images
+    return round(float(record["top1"]["pct"]) / 100 * images), images
 
 
 def _number(record: Record) -> str:
+    if "top1" in record or "ap" in record:  # their rate is that of decoding and comparing, too
+        return f"{(_score(record) or {}).get('pct', math.nan):.2f}%"
     for field, unit in (("p50_ms", "ms"), ("images_per_second", "images/s")):
         value = record.get(field)
         is_first = (field == "images_per_second") == (record["measurement"] in _BEST_BY_MEAN)
         if value is not None and (is_first or "images_per_second" not in record):
             return f"{value:.4g} {unit}"
-    top1 = record.get("top1") or {}
-    return f"{top1['pct']:.2f}%" if "pct" in top1 else "none"
+    score = _score(record)
+    if score is not None:
+        return f"{score['pct']:.2f}%"
+    for field, unit in (("samples_per_second", "samples/s"), ("mean_ms", "ms")):
+        if record.get(field) is not None:
+            return f"{record[field]:.4g} {unit}"
+    return "none"
 
 
 def _parts(record: Mapping[str, Any] | None, names: Sequence[str]) -> dict[str, Any] | None:

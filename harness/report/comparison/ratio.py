@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,7 +45,8 @@ def compare_rounds(
 
     The interval is Welch's, of the logarithms of block medians (or means). With one run a side the blocks are ten
     consecutive parts of the run, because rounds resemble those before them. With several runs a side each run is one
-    block: runs differ by more than what happens within one, and only several of them show by how much.
+    block: runs differ by more than what happens within one, and only several of them show by how much. Where only one
+    side has several, its runs say how much those of the other side would differ, and the interval is Student's.
 
     A side is called slower or faster if the whole interval of the ratio lies beyond the bound, and the same if the
     whole interval lies within it.
@@ -56,23 +57,29 @@ def compare_rounds(
         bound_pct: by how many percent two times may differ and be called the same.
         use_mean: whether a block is represented by its mean, as for throughput, and not by its median.
     """
-    from scipy.stats import ttest_ind
+    from scipy.stats import t, ttest_ind
 
     centre: Callable[[Sequence[float]], float] = statistics.fmean if use_mean else statistics.median
-    first, second = _blocks(first_s, centre), _blocks(second_s, centre)
+    is_of_runs = len(first_s) > 1 or len(second_s) > 1
+    first, second = (_blocks(side_s, centre, is_of_runs) for side_s in (first_s, second_s))
     if first is None or second is None:
         least = min((len(run) for run in (*first_s, *second_s)), default=0)
-        return Ratio("cannot tell", None, None, None, f"needs {LEAST_ROUNDS} rounds a side, has {least}")
-    test = ttest_ind(second, first, equal_var=False)
-    ends = test.confidence_interval(CONFIDENCE)
+        return undecided(f"needs {LEAST_ROUNDS} rounds a side, or several runs; has {least}")
     ratio = statistics.fmean(second) - statistics.fmean(first)
-    low, high = (ratio, ratio) if math.isnan(ends.low) else (float(ends.low), float(ends.high))
+    if min(len(first), len(second)) == 1:
+        several = max(first, second, key=len)
+        half = statistics.stdev(several) * math.sqrt(1 + 1 / len(several))
+        half *= float(t.ppf((1 + CONFIDENCE) / 2, len(several) - 1))
+        low, high = ratio - half, ratio + half
+    else:
+        ends = ttest_ind(second, first, equal_var=False).confidence_interval(CONFIDENCE)
+        low, high = (ratio, ratio) if math.isnan(ends.low) else (float(ends.low), float(ends.high))
     bound = math.log1p(bound_pct / 100)
     verdict = verdict_of(low, high, bound)
     reason = ""
     if verdict == "cannot tell":
         rounds = min(sum(map(len, first_s)), sum(map(len, second_s)))
-        reason = _missing(ratio, (high - low) / 2, bound, rounds, len(first_s) > 1)
+        reason = _missing(ratio, (high - low) / 2, bound, rounds, is_of_runs)
     return Ratio(verdict, math.exp(ratio), math.exp(low), math.exp(high), reason)
 
 
@@ -91,31 +98,89 @@ def compare_accuracies(first: tuple[int, int], second: tuple[int, int], bound_po
     """
     from scipy.stats import binomtest
 
-    shares, ends = [], []
+    sides = []
     for right, images in (first, second):
         if not images:
-            return Ratio("cannot tell", None, None, None, "has no images")
+            return undecided("has no images")
         interval = binomtest(right, images).proportion_ci(CONFIDENCE, method="wilson")
-        shares.append(right / images)
-        ends.append((interval.low, interval.high))
-    difference = shares[1] - shares[0]
-    low = difference - math.hypot(shares[1] - ends[1][0], ends[0][1] - shares[0])
-    high = difference + math.hypot(ends[1][1] - shares[1], shares[0] - ends[0][0])
-    bound = bound_points / 100
+        ends = {"low_pct": 100 * float(interval.low), "high_pct": 100 * float(interval.high)}
+        sides.append({"pct": 100 * right / images, **ends})
+    return compare_intervals(sides[0], sides[1], bound_points)
+
+
+def compare_intervals(
+    first: Mapping[str, float], second: Mapping[str, float], bound_points: float, *, is_identical: bool = False
+) -> Ratio:
+    """Compare two scores by their intervals, as if they were independent, which makes the interval too wide.
+
+    Args:
+        first: the score of the first side, `pct`, with the ends of its 95% interval, `low_pct` and `high_pct`.
+        second: the same of the second side.
+        bound_points: how many percentage points may be lost and called the same.
+        is_identical: whether all answers of both are the same; then nothing differs, whatever the interval.
+
+    Source: the square-and-add of Newcombe 1998, method 10, for any two intervals; G. Y. Zou and A. Donner,
+    "Construction of confidence limits about effect measures: a general approach", 2008.
+    """
+    difference = second["pct"] - first["pct"]
+    low = difference - math.hypot(second["pct"] - second["low_pct"], first["high_pct"] - first["pct"])
+    high = difference + math.hypot(second["high_pct"] - second["pct"], first["pct"] - first["low_pct"])
+    return _of_points(difference, low, high, bound_points, is_identical)
+
+
+def compare_images(
+    first: bytes, second: bytes, images: int, bound_points: float, *, is_identical: bool = False
+) -> Ratio:
+    """Compare two accuracies by which of the same images were right.
+
+    The interval is Bonett and Price's adjusted Wald interval for paired proportions: that of a t test on the
+    differences after one image of each kind of flip is added.
+
+    Args:
+        first: of the first side a bit for each image, 1 where it was right, the first image in the highest bit.
+        second: the same of the second side.
+        images: how many images there are.
+        bound_points: how many percentage points may be lost and called the same.
+        is_identical: whether both ranked the classes of every image alike; then nothing differs, whatever the interval.
+
+    Source: Bonett and Price 2012, recommended by Fagerland, Lydersen and Laake 2014, "Recommended tests and
+    confidence intervals for paired binomial proportions".
+    """
+    import numpy as np
+    from scipy.stats import ttest_1samp
+
+    if not images:
+        return undecided("has no images")
+    one, other = (np.unpackbits(np.frombuffer(bits, np.uint8), count=images) for bits in (first, second))
+    lost, won = int(((one == 1) & (other == 0)).sum()), int(((one == 0) & (other == 1)).sum())
+    differences = np.repeat([-1, 0, 1], [lost + 1, images - lost - won, won + 1])
+    ends = ttest_1samp(differences, 0).confidence_interval(CONFIDENCE)
+    difference = 100 * (won - lost) / images
+    return _of_points(difference, 100 * float(ends.low), 100 * float(ends.high), bound_points, is_identical)
+
+
+def _of_points(difference: float, low: float, high: float, bound: float, is_identical: bool) -> Ratio:
+    """Return what a difference of scores and its interval say, all in points."""
     found: Comparative = "cannot tell"
-    if first == second or (low > -bound and high < bound):
+    if is_identical or (low > -bound and high < bound):
         found = "same"
     elif high < -bound:
         found = "worse"
     elif low > bound:
         found = "better"
-    reason = "" if found != "cannot tell" else "needs more images, or predictions image by image (test_imagenet's pair)"
-    return Ratio(found, 100 * difference, 100 * low, 100 * high, reason)
+    return Ratio(found, difference, low, high, "" if found != "cannot tell" else "needs more images")
 
 
-def _blocks(runs_s: Sequence[Sequence[float]], centre: Callable[[Sequence[float]], float]) -> list[float] | None:
-    """Return the logarithms of the blocks' times, or None if there are too few rounds to tell anything."""
-    if len(runs_s) > 1:
+def undecided(reason: str) -> Ratio:
+    """Return that there is nothing to compare, and why."""
+    return Ratio("cannot tell", None, None, None, reason)
+
+
+def _blocks(
+    runs_s: Sequence[Sequence[float]], centre: Callable[[Sequence[float]], float], is_of_runs: bool
+) -> list[float] | None:
+    """Return the logarithms of the times of runs, or of the blocks of the only run; None if rounds are too few."""
+    if is_of_runs:
         return [math.log(centre(run)) for run in runs_s] if all(runs_s) else None
     rounds_s = runs_s[0] if runs_s else ()
     if len(rounds_s) < LEAST_ROUNDS:

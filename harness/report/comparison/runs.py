@@ -15,6 +15,15 @@ RowKey = tuple[str, str, str]
 # Since this schema the rounds of throughput and of streams are seconds a batch; before it, of a window of any length.
 SECONDS_A_BATCH = 3
 WINDOWS = ("throughput", "streams")
+# Since this schema those of passes over files are, too.
+SECONDS_A_BATCH_OF_FILES = 4
+# Whose rounds are batches or steps in every schema.
+_BATCHES = ("latency", "generated", "training_step")
+# Who times requests by itself, in `rounds_ms`.
+_REQUESTS = ("served", "open_loop")
+# Of which a run gives one number.
+_ONE_A_RUN = ("bulk", "training", "scenario")
+COMPARED = (*_BATCHES, *WINDOWS, *_REQUESTS, *_ONE_A_RUN, "end_to_end")
 _APART = ("profile_row", "scenario", "protocol", "mode", "clients")
 
 
@@ -28,8 +37,8 @@ class MeasuredRow:
 
     Attributes:
         record: the record as it is in `extra_info`.
-        rounds_s: the rounds in the order in which they were measured, in seconds a batch; empty where they were not
-            kept, or not as seconds a batch.
+        rounds_s: the rounds in the order in which they were measured, in seconds a batch or a request, or the one
+            number that a run gives; empty where they were not kept, or not as that.
     """
 
     record: Record
@@ -96,6 +105,15 @@ def _key(record: Record) -> RowKey:
 
 
 def _rounds_s(benchmark: Mapping[str, Any], record: Record, schema: int) -> tuple[float, ...]:
-    if record["measurement"] in WINDOWS and schema < SECONDS_A_BATCH:
+    """Return what can be compared of a row. A round that is a whole test says how long it was asked to last."""
+    kind = record["measurement"]
+    if kind in _REQUESTS:
+        return tuple(time_ms / 1e3 for time_ms in record.get("rounds_ms") or ())
+    if kind in _ONE_A_RUN:
+        rate = record.get("images_per_second") or record.get("samples_per_second")
+        return (1 / rate,) if rate else (record["mean_ms"] / 1e3,) if record.get("mean_ms") else ()
+    since = {**dict.fromkeys(_BATCHES, 1), **dict.fromkeys(WINDOWS, SECONDS_A_BATCH)}
+    since["end_to_end"] = SECONDS_A_BATCH_OF_FILES
+    if schema < since.get(kind, schema + 1):
         return ()
     return tuple(benchmark.get("stats", {}).get("data") or ())
