@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +38,9 @@ class KeptWeights:
             nonlocal is_made
             make()
             is_made = True
-            torch.save(module.state_dict(), folder / _FILE)
+            held = io.BytesIO()
+            torch.save(module.state_dict(), held)  # to a full disk it would raise RuntimeError, as anything else does
+            (folder / _FILE).write_bytes(held.getbuffer())
 
         key = key_of(
             "alive weights",

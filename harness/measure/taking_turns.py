@@ -44,13 +44,15 @@ class SideBlock:
 
     Attributes:
         rounds_s: the timed rounds in order, each from before `submit` until after `synchronize`, in seconds.
-        runqueue_wait_pct: the percentage of the block that a thread of the side waited for a core, None where unknown.
-        idle_cpu_pct: how much of one core the side used while it stood still before this block, in percent.
+        runqueue_wait_pct: the percentage of the block that a thread of the side waited for a core; None where that is
+            unknown, or where the side has more threads than cores, which wait for each other.
+        idle_cpu_pct: how much of one core the side used while it stood still before this block, in percent; None where
+            that was too short a time to tell.
     """
 
     rounds_s: Sequence[float]
     runqueue_wait_pct: float | None
-    idle_cpu_pct: float
+    idle_cpu_pct: float | None
 
     @property
     def is_shared(self) -> bool:

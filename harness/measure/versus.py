@@ -223,5 +223,5 @@ def _mean_wait(turns: Turns, side: int) -> float | None:
 
 def _idle_cpu_pct(turns: Turns, side: int) -> float:
     """Return how much of a core a side used while it stood still: the median over its blocks."""
-    shares = [block.idle_cpu_pct for index, block in turns.blocks if index == side]
+    shares = [share for index, block in turns.blocks if index == side and (share := block.idle_cpu_pct) is not None]
     return statistics.median(shares) if shares else 0.0

@@ -12,7 +12,7 @@ import secrets
 import numpy as np
 
 from harness.triton.answers import rows_of_outputs
-from harness.triton.clients import DEADLINE_S, GrpcClient, ImageBatch, Target, type_of
+from harness.triton.clients import DEADLINE_S, GrpcClient, ImageBatch, RequestFailed, Target, type_of
 from harness.triton.control import calling
 from harness.triton.server import Server
 from models.tasks.classify import Logits
@@ -28,6 +28,9 @@ class SharedMemoryClient:
             server: the server, which has to run on this machine.
             target: the model to ask for.
             images: a request like those that will be sent: [n, 3, h, w], fp32 or uint8.
+
+        Raises:
+            RequestFailed: there is no room for the region.
         """
         import tritonclient.grpc as module
 
@@ -81,10 +84,20 @@ class SharedMemoryClient:
 
 
 def _map(name: str, size: int) -> mmap.mmap:
-    """Create a shared memory region of that name, and map it here."""
+    """Create a shared memory region of that name, and map it here.
+
+    Raises:
+        RequestFailed: there is no room for it.
+    """
     descriptor = os.open(f"/dev/shm/{name}", os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
     try:
-        os.ftruncate(descriptor, size)
+        os.posix_fallocate(descriptor, 0, size)  # without the room, the first write would end this process
         return mmap.mmap(descriptor, size)
+    except OSError as error:
+        os.unlink(f"/dev/shm/{name}")
+        raise RequestFailed(
+            f"/dev/shm has no room for {size / 1e6:.1f} MB of a request and its answer ({error.strerror}); make it "
+            f"larger, in a container with --shm-size"
+        ) from None
     finally:
         os.close(descriptor)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sysconfig
 import venv
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,8 +20,9 @@ from harness.cases import Case
 from harness.files import CHECKOUT
 from harness.host.cores import current
 from harness.jobs.job import Placement
+from harness.jobs.sides import process as sides_process
 from harness.jobs.sides.plan import SidePlan, contradictions_of
-from harness.jobs.sides.process import UnsupportedSide, open_side
+from harness.jobs.sides.process import RunningSide, UnsupportedSide, open_side
 from harness.jobs.sides.revision import NoRevision, commit_of, worktree
 from harness.jobs.sides.side import Side, parse_side
 from harness.jobs.stream import BuildInputs
@@ -65,6 +68,19 @@ def test_another_environment_and_its_variables_are_what_runs_until_it_is_killed(
         with pytest.raises(SideDied, match=r"the second side \(env=.*was killed by SIGKILL \(pid \d+\)"):
             side.block(3, 1)
     assert not side.is_alive()
+
+
+@pytest.mark.parametrize(
+    ("threads", "cores", "waited_pct"), [(2, (0, 1), 40.0), (4, (0, 1), None), (10**6, None, None)]
+)
+def test_threads_that_wait_for_each_other_are_no_other_programs(monkeypatch, tmp_path, threads, cores, waited_pct):
+    """Four threads on two cores wait for half of the time by themselves: no machine is quiet enough to compare them."""
+    plan = replace(plan_of(""), placement=Placement(cores, threads, None))
+    ours, theirs = multiprocessing.Pipe()
+    side = RunningSide(plan, SimpleNamespace(pid=os.getpid()), ours, tmp_path)
+    monkeypatch.setattr(sides_process, "shares_of", lambda before, after: {"runqueue_wait_pct": 40.0})
+    theirs.send(("block", ([0.1, 0.1], 1.0)))
+    assert side.block(2, 1).runqueue_wait_pct == waited_pct
 
 
 def test_an_environment_without_the_libraries_is_named_with_its_last_words(tmp_path):

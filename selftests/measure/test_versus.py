@@ -1,6 +1,7 @@
 """The record of two sides in turns: what is left out, what is kept where a side dies, and what is denied."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from itertools import count, cycle
 
@@ -134,6 +135,18 @@ def test_a_side_that_runs_while_the_other_is_timed_is_denied():
     spinning = PlayedSide("the second side", lambda n: 0.1, idle=97.0)
     with pytest.raises(Contradiction, match="the second side used 97% of a core while the other was timed"):
         measured(PlayedSide("first", lambda n: 0.1), spinning)
+
+
+def test_a_side_that_was_hardly_ever_idle_for_long_enough_is_not_denied_for_waking_up():
+    """Between two blocks of the same side there is a millisecond, of which waking is a twentieth."""
+    idles = cycle([None, None, None, 1.0])
+
+    class Waking(PlayedSide):
+        def block(self, rounds, untimed):
+            return replace(super().block(rounds, untimed), idle_cpu_pct=next(idles))
+
+    found = measured(PlayedSide("first", lambda n: 0.1), Waking("second", lambda n: 0.1))
+    assert found.second["idle_cpu_pct"] == 1.0
 
 
 @pytest.mark.parametrize(("busy", "naps"), [(3, 4), (10**6, 200)])

@@ -1,5 +1,6 @@
 """Open loops, the second opinion, overhead and shared memory: what they claim to measure is what they do."""
 
+import errno
 import os
 import signal
 import threading
@@ -135,6 +136,18 @@ def test_shared_memory_has_no_name_once_it_is_mapped_and_answers_right(linear):
     answers = [client.infer(batch) for batch in linear.batches]
     assert linear.require_own_answers(answers) > 60
     client.close()
+
+
+def test_shared_memory_without_room_fails_the_load_and_not_the_process(linear, monkeypatch):
+    """Where memory is only reserved, the first write ends the process by SIGBUS, and with it every number."""
+
+    def refuse(descriptor, offset, size):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    with pytest.raises(RequestsFailed, match=r"/dev/shm has no room for .* --shm-size"):
+        measure_served(linear, Traffic("shared_memory", "sync", 2), Duration(0.1, None, 4), clock)
+    assert not list(Path("/dev/shm").glob(f"{linear.server.shared_memory_prefix}client*"))
 
 
 def test_an_answer_that_was_not_written_into_shared_memory_is_none(linear, monkeypatch):

@@ -15,7 +15,7 @@ from pathlib import Path
 from time import monotonic, perf_counter
 from typing import Any
 
-from harness.host.cores import started_on
+from harness.host.cores import started_on, usable_cores
 from harness.host.pressure import Waiting, read_threads, shares_of
 from harness.jobs.sides.plan import SidePlan, contradictions_of
 from harness.jobs.spawn import END_WITHIN_S, HANGS_AFTER_S, HANGS_AFTER_STEPS, READY_WITHIN_S, stack_of
@@ -44,6 +44,9 @@ class RunningSide:
         self._process = process
         self._pipe = pipe
         self._folder = folder
+        # Threads of one side that wait for each other are no sign of other programs.
+        cores = plan.placement.cores
+        self._waits_for_itself = plan.placement.threads > (usable_cores() if cores is None else len(cores))
 
     @property
     def pid(self) -> int:
@@ -82,7 +85,7 @@ class RunningSide:
         self._tell(("block", rounds, untimed))
         _, (rounds_s, idle_cpu_pct) = self._hear(self._allowed_s(rounds + untimed), "completed no block")
         waited = shares_of(Waiting(began, None, before), Waiting(perf_counter(), None, read_threads([self.pid])))
-        return SideBlock(rounds_s, waited["runqueue_wait_pct"], idle_cpu_pct)
+        return SideBlock(rounds_s, None if self._waits_for_itself else waited["runqueue_wait_pct"], idle_cpu_pct)
 
     def end(self) -> None:
         """See `VersusSide.end`."""

@@ -18,6 +18,8 @@ from typing import Any
 _STILL_S = 0.005
 _STILL_SHARE = 0.1
 _MOST_STILL_S = 1.0
+# Of a shorter time between two blocks of the same side, most is taken by waking and by reading the message.
+_LEAST_IDLE_S = 0.05
 
 
 def main(starter: int, pipe: Connection) -> None:
@@ -107,7 +109,7 @@ def _take_turns(prepared: Any, name: str, pipe: Connection) -> None:
                 rounds_s.append(ended_s - began_s)
         last.note(output, batch)
         _stand_still()
-        tell(pipe, "block", (rounds_s, 100 * used_s / idle_s if idle_s else 0.0))
+        tell(pipe, "block", (rounds_s, 100 * used_s / idle_s if idle_s >= _LEAST_IDLE_S else None))
         idle_s, used_s = perf_counter(), process_time()
 
 
