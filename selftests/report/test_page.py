@@ -116,11 +116,16 @@ def test_thinned_rounds_keep_their_extremes_and_all_are_counted():
 def test_rounds_are_of_what_was_timed(tmp_path):
     served = record("served", rounds_ms=[1.0, 2.0], rounds_s=[9.0])
     windows = [file_of(record("throughput", rounds_s=[1.0, 2.0]), schema=schema) for schema in (2, 3)]
-    found = [row["rounds"] for row in report(tmp_path, file_of(served), *windows)["rows"]]
+    passes = [file_of(record("end_to_end", rounds_s=[1.0, 2.0]), schema=schema) for schema in (3, 4)]
+    steps = file_of(record("training_step", rounds_s=[1.0, 2.0]))
+    found = [row["rounds"] for row in report(tmp_path, file_of(served), *windows, *passes, steps)["rows"]]
     assert [(one["of"], one["per"]) for one in found] == [
         ("request", "request"),
         ("window", "window"),
         ("window", "batch"),
+        ("pass over the files", "pass over the files"),
+        ("pass over the files", "batch"),
+        ("step", "step"),
     ]
     assert found[0]["times_ms"] == [1.0, 2.0]
     assert "rounds_ms" not in report(tmp_path, file_of(served))["rows"][0]["record"], "they would be there twice"

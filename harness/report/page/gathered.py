@@ -14,6 +14,8 @@ from harness.report.remarks import remarks
 
 # What the timeline of a record is made of. It is drawn, and so is not among the record's numbers a second time.
 DRAWN = "rounds_ms"
+# A bit for each image, which only a comparison reads.
+_FOR_PAIRS = "right_base64"
 # The outcome of a case that has its numbers, and so is there already.
 MEASURED = "measured"
 # The measurements that are timed apart and have to agree, with the number of each.
@@ -63,7 +65,7 @@ def _rows(index: int, content: Mapping[str, Any]) -> list[dict[str, Any]]:
         record = benchmark.get("extra_info") or {}
         if "case" not in record or "measurement" not in record:  # a benchmark of another suite in the same run
             continue
-        kept = {name: value for name, value in record.items() if name != DRAWN}
+        kept = {name: value for name, value in record.items() if name not in (DRAWN, _FOR_PAIRS)}
         told = remarks({**record, record["measurement"]: record})
         rounds = rounds_s_of(benchmark, schema)
         rows.append({"file": index, "record": kept, "remarks": told, "rounds": rounds})

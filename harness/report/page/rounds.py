@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.report.comparison.runs import SECONDS_A_BATCH, WINDOWS
+from harness.report.comparison.runs import SECONDS_A_BATCH, SECONDS_A_BATCH_OF_FILES, WINDOWS
 
+# What a round is where it is no batch, and since which schema its time is that of one of its batches.
+_LONGER = {
+    **{name: ("window", SECONDS_A_BATCH) for name in WINDOWS},
+    "end_to_end": ("pass over the files", SECONDS_A_BATCH_OF_FILES),
+}
 # How many rounds a page has of all rows together: with their places less than 2 MB of numbers.
 MOST_ROUNDS = 150_000
 # A row has at least these, however many rows there are.
@@ -26,8 +31,9 @@ def rounds_s_of(benchmark: Mapping[str, Any], schema: int) -> dict[str, Any] | N
     """
     record = benchmark.get("extra_info") or {}
     times_s = list((benchmark.get("stats") or {}).get("data") or ())
-    what = "window" if record.get("measurement") in WINDOWS else "batch"
-    per = what if schema < SECONDS_A_BATCH else "batch"
+    kind = str(record.get("measurement"))
+    what, since = _LONGER.get(kind, ("step" if kind == "training_step" else "batch", schema + 1))
+    per = what if schema < since else "batch"
     if record.get("rounds_ms"):  # what a load generator timed by itself
         times_s, what, per = [time_ms / 1e3 for time_ms in record["rounds_ms"]], "request", "request"
     return {"times_s": times_s, "of": what, "per": per} if len(times_s) > 1 else None
