@@ -11,6 +11,7 @@ from harness.cases import PRECISIONS
 from harness.measure.clock import TimedRounds
 from harness.proof import Prepared, References, case_images
 from harness.proof.answers import answers, judged
+from harness.proof.parts import check_blocks
 from models.tasks import Outputs, task_of
 
 PARITY_IMAGES = 32
@@ -38,7 +39,7 @@ def measure_parity(prepared: Prepared, references: References, timed: TimedRound
     """Compare the answers to generated images, run in batches of the case's size, with those of the reference.
 
     Raises:
-        WrongAnswers: the answers cannot be compared.
+        WrongAnswers: the answers cannot be compared; or, in a batch of more images, some beyond the first are wrong.
     """
     batch = prepared.case.images
     number = -(-PARITY_IMAGES // batch) * batch
@@ -48,11 +49,13 @@ def measure_parity(prepared: Prepared, references: References, timed: TimedRound
     found: list[Outputs] = []
     timed(
         "parity",
-        lambda: found.append(answers(prepared.runner, chunks, PARITY_IMAGES)),
+        lambda: found.append(answers(prepared.runner, chunks, number)),
         lambda elapsed_s: None if found else (),
     )
-    precision = PRECISIONS[prepared.case.precision]
-    agreement = task_of(prepared.spec).compare(reference, found[0])
+    precision, task = PRECISIONS[prepared.case.precision], task_of(prepared.spec)
+    agreement = task.compare(reference, found[0].first(PARITY_IMAGES))
+    if number > PARITY_IMAGES:
+        check_blocks(task, prepared.case, found[0], reference, begin=PARITY_IMAGES)
     is_set = agreement.matched_pct is not None
     return Parity(
         sqnr_db=agreement.sqnr_db,

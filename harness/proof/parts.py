@@ -1,4 +1,4 @@
-"""The check of every batch of a submit that takes several: of each iteration, and of each replica's share."""
+"""The check of every row of a submit: of each iteration and replica, and of a batch beyond its first rows."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 from harness.cases import PRECISIONS, Case
 from harness.cases.setting import device_iterations
-from harness.proof.inputs import image_places, parts_of
+from harness.engines import Runner
+from harness.proof.answers import check_answers, judged, own_answers
+from harness.proof.inputs import case_images, image_places, parts_of
+from models.catalog import ModelSpec
 from models.tasks import Outputs, Task, WrongAnswers
 
 
@@ -55,6 +58,51 @@ def check_parts(task: Task, case: Case, own: Sequence[Outputs], reference: Outpu
                     f"{whole.sqnr_db - share_db:.1f} dB from the fp32 reference, the floor of {case.precision} is "
                     f"{floor:.0f} dB: iterations or replicas are swapped, or one of them did not run"
                 )
+
+
+def check_rows(task: Task, case: Case, runner: Runner, spec: ModelSpec, reference: Outputs) -> None:
+    """Compare the answer of every row of a batch that is longer than the reference, in blocks of its length.
+
+    The batch has the reference's images in rotation. An engine that leaves out the end of a batch would be fast there.
+
+    Args:
+        task: the task of the model.
+        case: the label.
+        runner: the runner, which answers one more batch.
+        spec: the catalogue row of the model.
+        reference: the reference's answers to the images of the pool.
+
+    Raises:
+        WrongAnswers: answers of some rows differ by more than the precision allows; the message says which.
+    """
+    if parts_of(case) > 1 or case.images <= len(reference):  # several batches of a submit: see `check_parts`
+        return
+    turns = [row % len(reference) for row in range(case.images)]
+    batch = runner.put(case_images(case, spec, len(reference))[turns])
+    (found,) = own_answers(runner, judged(runner, [batch], reference, case.images))
+    check_blocks(task, case, found, reference)
+
+
+def check_blocks(task: Task, case: Case, found: Outputs, reference: Outputs, begin: int = 0) -> None:
+    """Compare answers to the reference's images in rotation with its own, in blocks of as many rows as it has.
+
+    Args:
+        task: the task of the model.
+        case: the label.
+        found: the answers, at least as many as the reference's.
+        reference: the reference's answers.
+        begin: the first row that is compared.
+
+    Raises:
+        WrongAnswers: a block differs by more than the precision allows; the message says which rows it has.
+    """
+    length, number = len(reference), len(found)
+    for start in dict.fromkeys([*range(begin, number - length + 1, length), number - length]):
+        rows = range(start, start + length)
+        try:
+            check_answers(task, case, [found.rows(rows)], reference.rows([row % length for row in rows]))
+        except WrongAnswers as wrong:
+            raise WrongAnswers(f"rows {start} to {start + length - 1} of a batch: {wrong}") from None
 
 
 def _at(outputs: Outputs, places: Sequence[int]) -> Outputs:

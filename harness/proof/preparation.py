@@ -20,7 +20,7 @@ from harness.progress import ReportPhase, no_report
 from harness.proof.answers import CHECKED_IMAGES, check_answers, in_common, judged, own_answers
 from harness.proof.contradictions import MOST_PENDING_PCT, Contradiction, contradictions
 from harness.proof.inputs import case_artefacts, case_batches, case_module, input_contradictions, nbytes_of
-from harness.proof.parts import check_parts, reference_of_first
+from harness.proof.parts import check_parts, check_rows, reference_of_first
 from harness.proof.prepared import Cost, Prepared, Proof
 from harness.proof.reference import References
 from harness.proof.waiting import pending_pct
@@ -159,6 +159,7 @@ def _prove(
             fed = own_answers(runner, judged(runner, batches, reference, case.images))
         agreement = check_answers(task, case, fed, reference_of_first(case, reference))
         check_parts(task, case, own, reference)
+        check_rows(task, case, runner, spec, reference)
         findings = task.findings(*in_common(reference, own))
     except WrongAnswers as wrong:
         problems.append(wrong)
