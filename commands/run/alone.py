@@ -35,6 +35,16 @@ def journal_of_our_own(path: Path, *, is_new: bool) -> Iterator[None]:
             yield
 
 
+def journal_beside(out: Path) -> Path:
+    """Return where the journal of a file of results is. No other file of results has it, whatever it is called."""
+    return out.with_name(f"{out.name.removesuffix('.json')}.jsonl")
+
+
+def logs_beside(out: Path) -> Path:
+    """Return the folder for what the processes of a file of results print."""
+    return out.with_name(f"{out.name.removesuffix('.json')}.logs")
+
+
 def set_aside(out: Path, *, is_new: bool) -> None:
     """Rename the file of an earlier run, so that it is not read as that of this one; it goes once this one is there.
 
@@ -44,7 +54,7 @@ def set_aside(out: Path, *, is_new: bool) -> None:
         return
     if out.is_file():
         out.replace(out.with_name(f"{out.name}.before"))
-    for log in out.with_suffix(".logs").glob(LOGS):
+    for log in logs_beside(out).glob(LOGS):
         log.unlink()
 
 

@@ -13,10 +13,12 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from commands.run.collecting import collect
+from commands.run.results import unmeasured
 from commands.run.supervised import refused, supervise
 from harness.files import RESULTS, write_whole
 from harness.jobs.crews.address import NoCluster
@@ -55,7 +57,7 @@ def main(arguments: Sequence[str]) -> int:
         for index, name in enumerate(found["cases"])
     ]
     try:
-        return sweep(known.cluster, pieces, known.benchmark_json)
+        return sweep(known.cluster, pieces, known.benchmark_json, found)
     except (NoCluster, DifferentVersions) as error:
         print(f"visionmark run: --cluster {known.cluster}: {error}", file=sys.stderr)
         return USAGE_ERROR
@@ -91,7 +93,7 @@ def _output(folder: Path | None, name: str) -> list[str]:
     return [] if folder is None else [f"--output-dir={folder.expanduser().resolve() / re.sub(_SPECIAL, '_', name)}"]
 
 
-def sweep(address: str, pieces: Sequence[CasePiece], out: Path) -> int:
+def sweep(address: str, pieces: Sequence[CasePiece], out: Path, collected: Mapping[str, Any]) -> int:
     """Run the cases on the nodes of a cluster, write the merged file, and return the exit status as in `main`.
 
     Raises:
@@ -129,10 +131,18 @@ def sweep(address: str, pieces: Sequence[CasePiece], out: Path) -> int:
     if documents:
         write_whole(out, json.dumps(merged(documents), indent=1) + "\n")
         print(f"{sum(len(one['benchmarks']) for _, one in documents)} rows of {len(documents)} cases are in {out}")
-    statuses = {one.status for _, one in found.values()}
-    if lost or statuses - {0, NOTHING_RAN}:
+    results = {piece.name: found[piece.index][1] for piece in pieces if piece.index in found}
+    if lost or {one.status for one in results.values()} - {0, NOTHING_RAN}:
         return FAILED
-    return 0 if 0 in statuses else NOTHING_RAN
+    missing = unmeasured(
+        collected,
+        {test["name"]: test["parts"] or {} for test in collected["tests"]},
+        [name for name, one in results.items() if one.status == 0],
+        {name: _said(one) for name, one in results.items()},
+    )
+    for line in missing:
+        print(f"NOT MEASURED: {line}", file=sys.stderr)
+    return NOTHING_RAN if missing else 0
 
 
 def _said(result: CaseResult) -> str:

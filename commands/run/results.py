@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,16 +108,35 @@ def exit_status(
     """
     if any(state.outcome not in WELL for state in states):
         return FAILED_STATUS, []
+    parts = {case.name: case.parts for case in planned}
     measured = {state.case for state in states if state.outcome == MEASURED}
+    missing = unmeasured(found, parts, measured, {state.case: state.reason for state in states})
+    return (NOTHING_RAN if missing else 0), missing
+
+
+def unmeasured(
+    found: Mapping[str, Any],
+    parts: Mapping[str, Mapping[str, Any]],
+    measured: Collection[str],
+    reasons: Mapping[str, str],
+) -> list[str]:
+    """Return what of that which was named was not measured, with the reasons; empty with `--allow-skips`.
+
+    Args:
+        found: what `collecting.collect` returns.
+        parts: the parts of each case.
+        measured: the cases that were measured.
+        reasons: why others were not.
+    """
     missing: list[str] = []
     for axis, values in found["named"].items():
         for value in values:
-            of_value = [case.name for case in planned if str(case.parts.get(axis)) == value]
-            if of_value and not measured & set(of_value):
-                reasons = dict.fromkeys(state.reason for state in states if state.case in of_value)
-                missing.append(f"{axis} {value}: {'; '.join(list(reasons)[:4])}; drop it, or add --allow-skips")
+            of_value = [name for name in parts if str(parts[name].get(axis)) == value]
+            if of_value and not set(measured) & set(of_value):
+                told = dict.fromkeys(reasons[name] for name in of_value if reasons.get(name))
+                missing.append(f"{axis} {value}: {'; '.join(list(told)[:4])}; drop it, or add --allow-skips")
     if found["allows_skips"]:
-        missing = []
-    elif not measured:
-        missing = missing or ["no case was measured; add --allow-skips where that is as it should be"]
-    return (NOTHING_RAN if missing else 0), missing
+        return []
+    if not measured:
+        return missing or ["no case was measured; add --allow-skips where that is as it should be"]
+    return missing

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from commands.run.alone import journal_of_our_own, set_aside, signals_heard
+from commands.run.alone import journal_beside, journal_of_our_own, logs_beside, set_aside, signals_heard
 from commands.run.collecting import collect
 from commands.run.process import WatchedProcess
 from commands.run.results import exit_status, render, states_of, write_results
@@ -76,7 +76,7 @@ def supervise(known: argparse.Namespace, rest: Sequence[str], command: Sequence[
         )
         return USAGE_ERROR
     out: Path = known.benchmark_json.expanduser().resolve()
-    journal = out.with_suffix(".jsonl")
+    journal = journal_beside(out)
     try:
         earlier = case_states(read_entries(journal))
     except ValueError as error:
@@ -133,7 +133,7 @@ def run_plan(
     Raises:
         OSError: the journal or the file cannot be written.
     """
-    journal, logs = out.with_suffix(".jsonl"), out.with_suffix(".logs")
+    journal, logs = journal_beside(out), logs_beside(out)
     logs.mkdir(parents=True, exist_ok=True)
     groups = groups_of(planned)
     pace = Pace(expected_by_case(groups))
@@ -162,6 +162,9 @@ def run_plan(
     say(f"\n{render(states)}")
     for line in missing:
         say(f"NOT MEASURED: {line}")
+    for line in supervisor.unexplained:
+        say(f"FAILED: {line}")
+        status = FAILED
     say(f"{sum(len(state.rows) for state in states)} rows are in {out}")
     if supervisor.stopped_by is not None:
         say(f"stopped by {supervisor.stopped_by.name}: --resume goes on with what is missing")

@@ -24,6 +24,8 @@ from harness.report.supervised import case_states
 
 TICK_S = 0.5
 USAGE_ERROR = 4
+# A process has some of the cases, and so perhaps none of a value that was named; the whole run knows.
+NOTHING_OF_A_NAME = 5
 # The logs in their folder, numbered in the order of their processes.
 LOGS = "[0-9]*-*.txt"
 # Given the names of the cases and the number of the process, starts it.
@@ -74,6 +76,8 @@ class Supervisor:
         """
         self.stopped_by: signal.Signals | None = None
         self.usage_error: str | None = None
+        # Processes that ended with a failure which none of their cases tells: a gate at the end of pytest.
+        self.unexplained: list[str] = []
         self._journal, self._logs, self._start, self._pace, self._say = journal, logs, start, pace, say
         self._case_timeout_s, self._clock, self._memory = case_timeout_s, clock, memory
         # what a run that is gone on with has printed stays
@@ -155,6 +159,12 @@ class Supervisor:
         left = [case.name for case in due if case.name not in over]
         is_early = ending.hung_s is not None or is_dead(ending.status)
         if not left and not is_early:
+            if ending.status not in (0, NOTHING_OF_A_NAME) and not attempt.failed:
+                self.unexplained.append(
+                    f"pytest ended with {ending.status} though no test of {due[0].name} to {due[-1].name} failed: a "
+                    f"side is slower (--against), numbers regressed (--benchmark-compare-fail), or a file was not "
+                    f"written; {log}"
+                )
             return over
         last = attempt.opened[-1] if attempt.opened else None
         if not is_early and last is not None and last in attempt.failed and last not in attempt.closed:

@@ -3,7 +3,7 @@
     python cases_child.py JOURNAL STARTER CASES FAULTS
 
 CASES are names, a line each. FAULTS is JSON of a fault for each case: `segv`, `kill`, `hang`,
-`oom`, `bad_alloc`, `memory`, `lost`, `at_exit`, `exit3` or `torn`.
+`oom`, `bad_alloc`, `memory`, `lost`, `at_exit`, `exit3`, `gate` or `torn`.
 """
 
 import faulthandler
@@ -50,6 +50,8 @@ def main(journal, starter, cases, faults):
             write({"closed": case, "tests": [f"t.py::test[{case}]"], "at_s": time.time()})
             if fault == "at_exit":
                 os.kill(os.getpid(), signal.SIGSEGV)
+    if "gate" in json.loads(faults).values():  # what pytest does where a gate at its end does not hold
+        sys.exit(1)
 
 
 def misbehave(fault, case, write):

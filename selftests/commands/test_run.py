@@ -7,16 +7,19 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from commands.__main__ import main
-from commands.run.alone import journal_of_our_own, set_aside
+from commands.run import command
+from commands.run.alone import journal_beside, journal_of_our_own, logs_beside, set_aside
 from commands.run.results import render
 from harness.files import CHECKOUT
 from harness.host.memory_kills import MemoryReading, killed_for_memory, read_memory
+from harness.jobs.sweep import CasePiece, CaseResult
 from harness.report.comparison import read_run
 from harness.report.journal import append_line, read_entries
 from harness.report.outcomes import Ending, needs_new_process, outcome_of_ending, outcome_of_error
@@ -234,6 +237,58 @@ def test_nothing_of_what_was_named_is_5_and_a_hole_is_not(run):
     assert run(*map(a_test, NINE[:2]), absent, named={"engine": ["eager", "trace"]}) == 5
     assert "NOT MEASURED: engine trace: trace is not here" in run.text
     assert run(absent) == 5
+
+
+def test_a_gate_at_the_end_of_pytest_fails_the_run_though_every_case_was_measured(run):
+    assert run(*map(a_test, NINE[:4]), faults={NINE[1]: "gate"}) == 1
+    assert set(run.outcomes.values()) == {"measured"}
+    assert f"FAILED: pytest ended with 1 though no test of {NINE[0]} to {NINE[2]} failed: a side is slower" in run.text
+
+
+def test_no_two_files_of_results_share_a_journal_or_are_one():
+    outs = [Path(name) for name in ("r.jsonl", "r-1.0", "r-1.1", "r.json")]
+    made = [beside(out) for out in outs for beside in (journal_beside, logs_beside)]
+    assert len({*outs, *made} - {Path("r.jsonl")}) == 3 + 2 * len(outs) - 1
+    assert journal_beside(Path("r.json")) == Path("r.jsonl") != journal_beside(Path("r.jsonl"))
+
+
+def test_of_a_cluster_too_nothing_of_what_was_named_is_5(monkeypatch, capsys, tmp_path):
+    """The cases of one engine are measured, and those of the other are skipped on every node."""
+
+    class Crew:
+        def __init__(self, jobs):
+            pass
+
+        def node_of(self, worker):
+            return "node"
+
+        def close(self):
+            pass
+
+    class HandsOut:
+        def __init__(self, crew, tell, *, is_watching):
+            pass
+
+        def ready(self):
+            pass
+
+        def run(self, pieces, keep):
+            for piece in pieces:
+                is_here = piece.name.endswith("eager")
+                keep(
+                    piece, "w", CaseResult(0 if is_here else 5, "1 passed" if is_here else "1 skipped: not here", None)
+                )
+
+    monkeypatch.setattr(command, "joined", lambda address: nullcontext(["node"]))
+    monkeypatch.setattr("harness.jobs.crews.ray_crew.RayCrew", Crew)
+    monkeypatch.setattr("harness.jobs.crews.hand_out.HandOut", HandsOut)
+    monkeypatch.setattr(command, "sweep_jobs", lambda nodes, most: [])
+    names = [NINE[0], NINE[3]]
+    pieces = [CasePiece(index, name, (), {}) for index, name in enumerate(names)]
+    collected = found_of(*map(a_test, names), named={"engine": ["eager", "trace"]})
+    assert command.sweep("here", pieces, tmp_path / "out.json", collected) == 5
+    assert "NOT MEASURED: engine trace: 1 skipped: not here" in capsys.readouterr().err
+    assert command.sweep("here", pieces, tmp_path / "out.json", found_of(*map(a_test, names))) == 0
 
 
 def test_progress_says_how_far_it_is_and_about_how_long():
