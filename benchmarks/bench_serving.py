@@ -19,7 +19,7 @@ from benchmarks.peers import paired_ratio
 from harness.artefacts import ArtefactCache, default_folder
 from harness.cases import Case, Duration
 from harness.host.cores import set_threads
-from harness.measure.clock import NextArguments
+from harness.measure.clock import BatchesOfRounds, NextArguments
 from harness.triton.clients import PROTOCOLS, SHARED_MEMORY, Traffic
 from harness.triton.control import unload_model
 from harness.triton.export import export_case
@@ -34,7 +34,9 @@ TURNS = 8
 LOAD_S = 3.0
 
 
-def clock(kind: str, target: Callable[..., None], next_arguments: NextArguments) -> list[float]:
+def clock(
+    kind: str, target: Callable[..., None], next_arguments: NextArguments, batches: BatchesOfRounds | None = None
+) -> list[float]:
     """Run the target without timing it, because the called functions take their own times."""
     while (arguments := next_arguments(0.0)) is not None:
         target(*arguments)

@@ -32,6 +32,12 @@ def merged(features: Evidence, heads: Evidence, work: str, times_ms: Mapping[str
         clock=features.clock if features.clock == heads.clock else "operator",
         parameter_devices=_sums(features.parameter_devices, heads.parameter_devices),
         parameter_dtypes=_sums(features.parameter_dtypes, heads.parameter_dtypes),
+        short_formats={
+            name: any(one.short_formats.get(name, False) for one in both.values())
+            for name in (*features.short_formats, *heads.short_formats)
+        },
+        threads=_threads(features.threads, heads.threads),
+        denials=tuple(f"{name}: {denial}" for name, one in both.items() for denial in one.denials),
         graphs=_sum(features.graphs, heads.graphs),
         graph_breaks=_sum(features.graph_breaks, heads.graph_breaks),
         fallbacks=_sums(features.fallbacks, heads.fallbacks),
@@ -51,6 +57,14 @@ def merged(features: Evidence, heads: Evidence, work: str, times_ms: Mapping[str
 
 def _sums(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     return dict(Counter(one) + Counter(other))
+
+
+def _threads(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    """Return of each pool the number that is not the one that was asked for, if either network has such a one."""
+    asked = one.get("asked")
+    return {name: other[name] if other.get(name, asked) != asked else one[name] for name in one} | {
+        name: count for name, count in other.items() if name not in one
+    }
 
 
 def _sum(one: int | None, other: int | None) -> int | None:

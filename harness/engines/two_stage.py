@@ -204,7 +204,7 @@ class TwoStageRunner:
 
     def compilations(self) -> int:
         """See `Inspector.compilations`."""
-        return max(self._features.compilations(), self._heads.compilations())
+        return self._features.compilations() + self._heads.compilations()
 
     def close(self) -> None:
         """See `Runner.close`."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, ClassVar
 
+import torch
+
 from harness.cases import Duration, wants_more
-from harness.data import DECODER, IMAGENET_CLASSES, ImageFile
+from harness.data import DECODER, IMAGENET_CLASSES, ImageFile, decode
 from harness.measure.clock import TimedRounds
 from harness.measure.pipeline import LEAST_STAGE_S, answers_of_files, stage_rates
-from harness.proof import Prepared, case_pixels
+from harness.proof import Prepared, case_pixels, check_again
 from models.tasks import Outputs, Task, task_of
 
 
@@ -76,6 +79,7 @@ def measure_end_to_end(
     Raises:
         Contradiction: a graph was compiled in a timed pass.
         UnreadableImage: a file cannot be decoded, and `skips_unreadable` is False; or none can.
+        WrongAnswers: a batch was answered otherwise than by itself.
     """
     task = task_of(prepared.spec)
     transform = case_pixels(prepared.case, prepared.spec)
@@ -87,6 +91,8 @@ def measure_end_to_end(
     unreadable: set[int] = set()
     on_unreadable = (lambda index, error: unreadable.add(index)) if skips_unreadable else None
     labels: list[int] = []
+    # The last whole batches, which are answered again: behind the one before the last, another was submitted.
+    whole: deque[tuple[list[int], Outputs]] = deque(maxlen=2)
     began: list[float] = []
 
     def is_time_up() -> bool:
@@ -101,6 +107,8 @@ def measure_end_to_end(
         ):
             found += task.decode(outputs, [sizes[index] for index in some])
             indices += some
+            if len(some) == batch:
+                whole.append((some, outputs.copy()))
             labels[:] = [task.labels(outputs)]
         passes.append(found)
         seen.append(indices)
@@ -114,6 +122,11 @@ def measure_end_to_end(
     prepared.require_no_recompilation()
     if not rounds_s:
         return None
+    pixels = [torch.stack([transform(decode(files[index])) for index in some]) for some, _ in whole]
+    for at, (_, answered) in enumerate(whole):
+        other = pixels[1 - at] if len(pixels) == 2 and whole[0][0] != whole[1][0] else None
+        runner, precision = prepared.runner, prepared.case.precision
+        check_again(task, precision, runner, pixels[at], answered, "end to end", other)
     images = sum(map(len, passes))
     labelled, right = top1([files[index] for index in seen[0]], passes[0])
     note = _why_no_top1(prepared, labelled, labels[0])
@@ -132,7 +145,7 @@ def measure_end_to_end(
         workers=workers,
         decoder=DECODER,
         data=data,
-        unique_images=len(set(files[: len(passes[0])])),
+        unique_images=len({files[index] for index in seen[0]}),
         labelled_images=labelled,
         top1_pct=None if note else 100 * right / labelled,
         top1_note=note,

@@ -104,7 +104,9 @@ def interval_counts(runs: Sequence[StreamRun], begin_s: float, end_s: float) -> 
     counts = [0.0] * number
     for run in runs:
         at_s = run.began_s
-        for round_s in run.rounds_s:
+        # Between two requests a stream looks whether it is done: what that takes is spread over all of them.
+        stretch = max(1.0, (run.ended_s - run.began_s) / sum(run.rounds_s)) if run.rounds_s else 1.0
+        for round_s in (stretch * one_s for one_s in run.rounds_s):
             first, last = (int((time_s - begin_s) / length_s) for time_s in (at_s, at_s + round_s))
             for index in range(first, min(last, number - 1) + 1):
                 within_s = min(at_s + round_s, begin_s + (index + 1) * length_s) - max(at_s, begin_s + index * length_s)

@@ -79,7 +79,13 @@ def check_queued(prepared: Prepared) -> None:
 
 
 def check_again(
-    task: Task, precision: str, runner: Runner, images: torch.Tensor, answered: Outputs, where: str
+    task: Task,
+    precision: str,
+    runner: Runner,
+    images: torch.Tensor,
+    answered: Outputs,
+    where: str,
+    others: torch.Tensor | None = None,
 ) -> None:
     """Run a batch again by itself, and compare its answer with the one that it got under load.
 
@@ -90,6 +96,7 @@ def check_again(
         images: the batch, fp32 [n, 3, h, w] on the host.
         answered: the outputs that were fetched for it under load.
         where: what the answer is the last of, for the message.
+        others: other images, which show how much answers differ from image to image; None for the negatives.
 
     Raises:
         WrongAnswers: the answers differ.
@@ -97,7 +104,7 @@ def check_again(
     __tracebackhide__ = True
     kept = answered.copy()  # running the batch again may overwrite it
     own = []
-    for one in (images, 1 - images):  # other images, which show how much answers differ from image to image
+    for one in (images, 1 - images if others is None else others):
         batch = runner.put(one)
         runner.synchronize()
         output = runner.submit(batch)

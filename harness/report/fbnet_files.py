@@ -7,6 +7,7 @@ the records do not have is null.
 from __future__ import annotations
 
 import getpass
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -172,7 +173,8 @@ def _counts(records: Sequence[Record], stream: int | None) -> dict[str, dict[str
         batches = [one["batches"] for one in (each if stream is None else [each[stream - 1]])]
         warm = [one["warmup_rounds"] for one in (prepared if stream is None else [prepared[stream - 1]])]
     elif rate is not None and rate.get("measurement") in _OF_FILES:
-        batches = [-(-rate["images"] // size)]
+        passes = int(rate.get("passes") or 1)  # each ends with a batch that may be smaller
+        batches = [passes * math.ceil(math.ceil(rate["images"] / passes) / size)]
     else:
         batches = [rate["batches"] if rate is not None else requests["rounds"] if requests is not None else 0]
     images = [count * size for count in batches]

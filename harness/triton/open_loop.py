@@ -6,6 +6,7 @@ request until its answer is decoded. One gRPC client carries all requests, with 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from models.tasks.classify import Logits
 
 # The rate if none is given, as a share of the rate of a closed loop of eight clients.
 DEFAULT_SHARE = 0.5
+# By so much fewer requests than were sent may be answered a second, where a run ends before the last ones are.
+BEHIND_SHARE = 0.1
 CLOSED_S = 1.0
 # LoadGen breaks a run off when as many requests are open as are sent in two seconds, or in ten times this bound if that
 # is longer: the server cannot keep up, or has gone.
@@ -62,6 +65,14 @@ class OpenLoop(Percentiles):
     server_compute_ms: float
     loadgen: str
     logs: str
+
+
+def is_behind(done_per_s: float, rate_per_s: float, requests: int) -> bool:
+    """Return whether requests were answered so much slower than they were sent that they queued up.
+
+    A tenth is allowed, and three standard deviations of a Poisson process of so many requests.
+    """
+    return done_per_s < rate_per_s * (1 - BEHIND_SHARE - 3 / math.sqrt(max(requests, 1)))
 
 
 class ServerUnderTest:
@@ -176,10 +187,14 @@ def measure_open_loop(
     if not rounds_s:
         return None
     values = dict(verdicts[0].values)
-    if not values["result_min_duration_met"] and duration.max_s is None:
+    done_per_s, sent = float(values["result_completed_samples_per_sec"]), len(sut.answered)
+    is_broken_off = not values["result_min_duration_met"] and (
+        duration.max_s is None or duration.max_s >= duration.min_s
+    )
+    if is_broken_off or is_behind(done_per_s, rate, sent):
         raise TooFast(
-            f"{served.case}: {rate:.1f} requests a second are more than the server answers; LoadGen broke the run off "
-            f"after {len(sut.answered)} of them. Give a lower --rate"
+            f"{served.case}: {rate:.1f} requests a second are more than the server answers: of {sent} it answered "
+            f"{done_per_s:.1f} a second{', and LoadGen broke the run off' * is_broken_off}. Give a lower --rate"
         )
     found: dict[str, Any] = {}
     for percent in PERCENTILES:

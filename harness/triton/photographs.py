@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from harness.data import ImageFile, decode
+from harness.data import IMAGENET_CLASSES, ImageFile, decode
 from harness.devices.cpu import Cpu
 from harness.measure.clock import TimedRounds
 from harness.proof import case_pixels
@@ -133,7 +133,12 @@ def compare_photographs(
     if not rounds_s:
         return None
     labels = np.array([-1 if file.label is None else file.label for file in files])
-    is_labelled = bool((labels >= 0).all())
+    exported = served.exported
+    is_labelled = (
+        bool((labels >= 0).all())
+        and exported.identity["weights"] != "random"
+        and len(exported.artefact.labels) == IMAGENET_CLASSES
+    )
 
     def right_pct(logits: Logits) -> float | None:
         return float(100 * np.mean(logits.argmax(axis=1) == labels)) if is_labelled else None

@@ -247,6 +247,8 @@ def evidence_of(**more):
         ({"matrix_ops": 0}, "no convolution or matrix product at all"),
         ({"parameter_devices": {"cuda:0": 1}}, "1 on cuda:0"),
         ({"fallbacks": {"Conv on CPU": 1}}, "nodes fell back"),
+        ({"denials": ("ran on the host",)}, ": ran on the host"),
+        ({"threads": {"asked": 2, "intra_op": 7}}, "7 (intra_op)"),
     ],
 )
 @pytest.mark.parametrize("is_second", [True, False])

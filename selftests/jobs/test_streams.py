@@ -73,6 +73,14 @@ def test_a_window_of_few_requests_has_no_rate_but_says_what_is_missing():
     assert whole.images == 24
 
 
+def test_the_time_between_two_requests_is_no_slow_end_of_the_window():
+    """A stream without any variation, of 1 ms requests, which looks for 0.1 ms after each whether it is done."""
+    runs = [StreamRun(f"stream {at}", [0.001] * 1000, 10.0, 11.1) for at in (1, 2)]
+    whole = Streams.of(runs, 1)
+    assert whole.min_images_per_second == pytest.approx(whole.images_per_second, rel=0.01)
+    assert whole.images_per_second_high - whole.images_per_second_low < 0.01 * whole.images_per_second
+
+
 def test_the_row_of_streams_has_the_worst_of_them():
     calm = StreamRun("stream 1", [0.1] * 30, 10.0, 13.0, 5, runqueue_wait_pct=1.0)
     held = StreamRun("stream 2", [0.1] * 15 + [0.2] * 15, 10.0, 14.5, 0, runqueue_wait_pct=40.0)

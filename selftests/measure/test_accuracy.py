@@ -147,6 +147,22 @@ def test_the_published_floor_applies_to_the_validation_set_alone(greys):
     assert own.top1_floor.terms == "by --min-top1"
 
 
+def test_images_that_only_the_reference_could_not_read_are_no_gain(greys):
+    """As wrong answers of the reference they would make up for what the candidate has lost."""
+    spec = find_spec("mobilenetv2_100", load_catalog())
+    sample = Sample(DataSet("set", "folder", tuple(greys), False), greys, 0)
+    answers = answered(greys)
+    top = answers.top.copy()
+    top[0] = -1
+    lacking = replace(answers, top=top, unreadable=("a.jpg: gone",))
+    with pytest.raises(
+        WrongAnswers, match="the fp32 CPU reference could not read 1 images .*run it again.*a.jpg: gone"
+    ):
+        judge(answers, lacking, sample, spec, Gate(skip_corrupt=True), 2)
+    assert judge(lacking, lacking, sample, spec, Gate(skip_corrupt=True), 2).accuracy.paired.verdict == "holds"
+    assert judge(lacking, answers, sample, spec, Gate(skip_corrupt=True), 2).accuracy.unreadable_images == 1
+
+
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
     """Weights in a file, and a folder of small images labelled with the answers of the network that has them."""

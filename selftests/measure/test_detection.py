@@ -295,6 +295,12 @@ def test_a_worse_detector_fails_against_the_reference_with_the_categories_that_l
     assert "cannot tell: needs about" in strict.failures[0]
 
 
+def test_images_that_only_the_reference_could_not_read_are_told():
+    part = {image_id: one for image_id, one in list(RIGHT.items())[1:]}
+    with pytest.raises(WrongAnswers, match="the fp32 CPU reference could not read 1 images"):
+        judge_objects(found_of(RIGHT), found_of(part), sample_of(OBJECTS), SPEC, Gate(), 2)
+
+
 def test_a_file_that_cannot_be_read_fails_unless_it_is_to_be_counted():
     for skips, count in ((False, 1), (True, 0)):
         judged = judge_objects(

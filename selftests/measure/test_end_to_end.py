@@ -1,6 +1,7 @@
 """From files to classes: order, short batches, bad files, labels, sampling."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from harness.cases import Case, Duration
 from harness.data import (
     ImageFile,
     NoImages,
@@ -18,8 +20,11 @@ from harness.data import (
     write_generated_jpegs,
 )
 from harness.data.imagenet.folders import find_images
-from harness.measure.end_to_end import bound_of, top1
+from harness.measure.end_to_end import bound_of, measure_end_to_end, top1
 from harness.measure.pipeline import answers_of_files, stage_rates, workers
+from harness.proof import References, prepare
+from models.catalog import find_spec, load_catalog
+from models.tasks import WrongAnswers
 from models.tasks import classify as TASK
 from selftests.inside import TINY, run_here
 from selftests.logits import as_outputs
@@ -46,6 +51,50 @@ class BrightnessRunner:
     def fetch(self, output):
         assert output is self.pending, "an output was fetched after the next submit"
         return as_outputs(np.eye(256, dtype=np.float32)[output.numpy()])
+
+
+class Overwrites:
+    """Has one place for images: the next batch is put where the one that runs is still read from."""
+
+    def __init__(self, runner):
+        self._runner = runner
+        self.staged = None
+
+    def __getattr__(self, name):
+        return getattr(self._runner, name)
+
+    def put(self, images):
+        if self.staged is None:
+            self.staged = images.clone()
+        self.staged.copy_(images)
+        return self.staged
+
+    def submit(self, batch):
+        return batch
+
+    def fetch(self, output):
+        return self._runner.fetch(self._runner.submit(output))
+
+
+def test_answers_that_a_later_batch_has_overwritten_ring(tmp_path):
+    """The last batch is right, for nothing comes after it."""
+    case = Case(TINY, "cpu", "fp32", 2, "eager")
+    spec = find_spec(TINY, load_catalog())
+    ready = prepare(case, spec, "random", References(spec, "random"))
+    files = write_generated_jpegs(tmp_path, 8)
+
+    def once(kind, target, next_arguments, batches):
+        target()
+        assert batches() == [4]
+        return [1.0]
+
+    duration = Duration(0.0, None, 1)
+    with workers(1) as pool:
+        assert measure_end_to_end(ready, files, "here", duration, pool, 1, once).images == 8
+        broken = replace(ready, runner=Overwrites(ready.runner))
+        with pytest.raises(WrongAnswers, match="the last answer of end to end is wrong"):
+            measure_end_to_end(broken, files, "here", duration, pool, 1, once)
+    ready.close()
 
 
 def to_tensor(image):

@@ -37,6 +37,19 @@ def test_answers_are_computed_once(ask):
     assert ask(weights_sha256="other") == 2
 
 
+def test_answers_of_which_a_file_could_not_be_read_are_not_kept(tmp_path):
+    """It may have been a disk that was gone for a moment, and would stay an error for ever."""
+    computed = []
+
+    def compute():
+        computed.append(1)
+        return Answers(np.full((1, 5), -1, np.int16), ("a.jpg: gone",), 1.0, 1)
+
+    found = [kept_answers(ArtefactCache(tmp_path / "cache"), IDENTITY, SAMPLE, compute) for _ in range(2)]
+    assert len(computed) == 2
+    assert all(one.unreadable == ("a.jpg: gone",) for one in found)
+
+
 def test_other_code_computes_them_again(ask, tmp_path, monkeypatch):
     source = tmp_path / "run.py"
     source.write_text("one")

@@ -324,6 +324,24 @@ def test_scores_of_other_images_are_in_no_picture_together(browser, tmp_path):
     assert told == ["top-1, % of 500 images (sample bbbbbb)", "SQNR against fp32, dB"]
 
 
+def test_a_row_is_judged_by_the_accuracy_of_its_own_file(browser, tmp_path):
+    """A newer engine has the weights of before, is twice as fast and wrong; both accuracies are of another batch."""
+
+    def run(name, speed, top1, holds):
+        rows = mobilenet("openvino", "int8", speed, top1)
+        (score,) = (one for one in rows if one["group"] == "accuracy")
+        score["extra_info"] |= {"case": "other batch", "batch": 99, "absolute": holds}
+        return write(tmp_path, name, file_of(*rows))
+
+    path = tmp_path / "judged.html"
+    files = [run("before", 100.0, 76.1, "holds"), run("after", 200.0, 41.0, "fails")]
+    path.write_text(page_html(gathered(files, bound_pct=3.0)), encoding="utf-8")
+    assert browser.open(path) == ([], [])
+    drawn = dict(browser.pictures()["speed against right"])
+    assert sorted(drawn["engine openvino"]["right"]) == [41.0, 76.1]
+    assert drawn["front"]["x"] == [76.1], "a wrong row is no part of the front"
+
+
 def test_every_kind_of_row_has_its_table(browser, made):
     browser.show(made[0])
     tables = browser.run("return [...document.querySelectorAll('[data-table]')].map((one) => one.dataset.table)")

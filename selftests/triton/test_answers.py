@@ -24,10 +24,11 @@ from selftests.triton.tritons import attached_to, installation_or_skip, linear_m
 SHORT = Duration(0.1, None, 20)
 
 
-def clock(kind, target, next_arguments):
+def clock(kind, target, next_arguments, batches=None):
     """A clock that times nothing, and says that it did."""
     while (arguments := next_arguments(0.0)) is not None:
         target(*arguments)
+    assert batches is None or all(count > 0 for count in batches())
     return [1.0]
 
 

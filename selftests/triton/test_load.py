@@ -20,7 +20,7 @@ from harness.triton.closed_loop import RequestsFailed
 from harness.triton.cross_check import LEAST_PAIRS, PAIRS, Disagreement, compare, require_no_disagreement, verdict_of
 from harness.triton.host import serve
 from harness.triton.mistakes import MISTAKES, label_of
-from harness.triton.open_loop import OpenLoop, TooFast, find_highest_rate, measure_open_loop
+from harness.triton.open_loop import OpenLoop, TooFast, find_highest_rate, is_behind, measure_open_loop
 from harness.triton.overhead import IN_PROCESS, SERVED_WAYS, measure_overhead
 from harness.triton.perf_analyzer import NoMeasurement, NoPerfAnalyzer, Opinion, ask_perf_analyzer, find_perf_analyzer
 from harness.triton.served import Served, measure_served
@@ -87,6 +87,17 @@ def test_a_rate_that_the_server_cannot_keep_is_no_measurement(server, tmp_path, 
     slow = serve(linear_model(tmp_path, name="fifty_a_second"), server)
     with pytest.raises(TooFast, match="more than the server answers.*lower --rate"):
         measure_open_loop(slow, 100.0, Duration(30.0, None, 1), tmp_path / "logs", clock)
+    for duration in (Duration(0.5, None, 11), Duration(0.5, 1.0, 11)):  # over before LoadGen breaks anything off
+        with pytest.raises(TooFast, match="it answered [0-9.]+ a second. Give a lower --rate"):
+            measure_open_loop(slow, 200.0, duration, tmp_path / "logs", clock)
+
+
+@pytest.mark.parametrize(
+    ("done", "requests", "is_too_fast"),
+    [(100.0, 100, False), (60.1, 100, False), (59.9, 100, True), (88.0, 10_000, False), (86.0, 10_000, True)],
+)
+def test_a_rate_is_too_fast_where_more_than_chance_queues_up(done, requests, is_too_fast):
+    assert is_behind(done, 100.0, requests) == is_too_fast
 
 
 def test_the_highest_rate_keeps_its_bound(linear, tmp_path):

@@ -189,7 +189,7 @@ def judge(
         workers: the number of threads that decoded.
 
     Raises:
-        WrongAnswers: no image could be read.
+        WrongAnswers: no image could be read, or the reference could not read one that the candidate did.
     """
     is_read = answers.is_read()
     images = int(is_read.sum())
@@ -204,6 +204,8 @@ def judge(
     paired: Paired | None = None
     reference1: Right | None = None
     if reference is not None:
+        if lacking := int((is_read & ~reference.is_read()).sum()):
+            raise unread_by_reference(lacking, reference.unreadable)
         reference1 = task.score(reference.top, labels)["top1"]
         is_identical = np.array_equal(reference.top[is_read], answers.top[is_read])
         paired = compare(reference1[is_read], right1[is_read], spec.margin_pct, is_identical=is_identical)
@@ -237,6 +239,17 @@ def judge(
         workers=workers,
     )
     return Judged(accuracy, answers, worst, failures)
+
+
+def unread_by_reference(images: int, unreadable: Sequence[str]) -> WrongAnswers:
+    """Return the error for images that the reference could not read and the candidate did.
+
+    As wrong answers of the reference they would stand for images that the candidate has won.
+    """
+    return WrongAnswers(
+        f"the fp32 CPU reference could not read {images} images that this case read, so that nothing can be compared; "
+        f"run it again, for the reference is then computed anew; the first: {unreadable[0] if unreadable else 'none'}"
+    )
 
 
 def _worst_classes(labels: npt.NDArray[np.int16], right: Right, reference: Right | None, is_read: Right) -> list[str]:

@@ -25,6 +25,15 @@ _FILE = "answers.npz"
 _LIBRARIES = ("torch", "torchvision", "timm", "pillow", "numpy")
 
 
+class NotKept(Exception):
+    """Answers that are not kept, for a file could not be read: perhaps it can be the next time."""
+
+    def __init__(self, found: Any) -> None:
+        """Carry what was computed out of the cache."""
+        super().__init__("files could not be read")
+        self.found = found
+
+
 def reference_case(model: str) -> Case:
     """Return the reference case of a model, which is prepared if no case of the run is the reference itself."""
     return Case(model, "cpu", "fp32", REFERENCE_BATCH, "eager")
@@ -35,6 +44,8 @@ def kept_answers(
 ) -> Answers:
     """Return the reference's answers to the sample from the cache. If they are not there, compute and keep them.
 
+    Answers of which some files could not be read are computed anew each time.
+
     Args:
         cache: the cache of artefacts.
         identity: the identity of weights and preprocessing, as in the record.
@@ -44,6 +55,8 @@ def kept_answers(
 
     def make(folder: Path) -> None:
         answers = compute()
+        if answers.unreadable:
+            raise NotKept(answers)
         np.savez(
             folder / _FILE,
             top=answers.top,
@@ -52,7 +65,12 @@ def kept_answers(
             batches=answers.batches,
         )
 
-    with np.load(cache.obtain(answers_key("reference answers", identity, sample), make).folder / _FILE) as kept:
+    try:
+        artefact = cache.obtain(answers_key("reference answers", identity, sample), make)
+    except NotKept as unkept:
+        found: Answers = unkept.found
+        return found
+    with np.load(artefact.folder / _FILE) as kept:
         return Answers(
             top=kept["top"],
             unreadable=tuple(str(text) for text in kept["unreadable"]),

@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import ClassVar
 
 from harness.data import DECODER, Objects
-from harness.measure.accuracy.judge import WORST, Gate, below_floors, floor_of
+from harness.measure.accuracy.judge import WORST, Gate, below_floors, floor_of, unread_by_reference
 from harness.measure.accuracy.run import Sample
 from harness.measure.accuracy.thresholds import Floor, Interval, Verdict
 from harness.measure.detection.comparison import DRAWS, PairedAp, compare_ap, draw_ap
@@ -127,7 +127,8 @@ def judge_objects(
         workers: the number of threads that decoded.
 
     Raises:
-        WrongAnswers: the results show a known mistake, or there is no object in the images.
+        WrongAnswers: the results show a known mistake, there is no object in the images, or the reference could not
+            read one that the candidate did.
         Contradiction: the two computations of AP disagree.
     """
     objects = sample.data.objects
@@ -147,6 +148,8 @@ def judge_objects(
     paired: PairedAp | None = None
     matched: float | None = None
     if reference is not None:
+        if lacking := sum(image_id not in reference.by_image for image_id in mine):
+            raise unread_by_reference(lacking, reference.unreadable)
         other = {image_id: reference.by_image[image_id] for image_id in mine}
         paired = compare_ap(draw_ap(objects, other, sample.seed), drawn, len(mine), spec.margin_pct)
         matched = matched_pct(list(other.values()), list(mine.values()))

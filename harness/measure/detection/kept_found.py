@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from harness.artefacts import ArtefactCache
-from harness.measure.accuracy.kept_answers import answers_key
+from harness.measure.accuracy.kept_answers import NotKept, answers_key
 from harness.measure.accuracy.run import Sample
 from harness.measure.detection.run import Found
 from models.tasks.detections import Detections
@@ -20,6 +20,8 @@ _FILE = "found.npz"
 def kept_found(cache: ArtefactCache, identity: dict[str, Any], sample: Sample, compute: Callable[[], Found]) -> Found:
     """Return what the reference finds in the sample from the cache. If it is not there, compute and keep it.
 
+    It is computed anew each time where some files could not be read.
+
     Args:
         cache: the cache of artefacts.
         identity: the identity of weights and preprocessing, as in the record.
@@ -29,6 +31,8 @@ def kept_found(cache: ArtefactCache, identity: dict[str, Any], sample: Sample, c
 
     def make(folder: Path) -> None:
         found = compute()
+        if found.unreadable:
+            raise NotKept(found)
         detections = list(found.by_image.values())
         np.savez(
             folder / _FILE,
@@ -42,7 +46,12 @@ def kept_found(cache: ArtefactCache, identity: dict[str, Any], sample: Sample, c
             batches=found.batches,
         )
 
-    with np.load(cache.obtain(answers_key("reference detections", identity, sample), make).folder / _FILE) as kept:
+    try:
+        artefact = cache.obtain(answers_key("reference detections", identity, sample), make)
+    except NotKept as unkept:
+        unkept_found: Found = unkept.found
+        return unkept_found
+    with np.load(artefact.folder / _FILE) as kept:
         ends = np.cumsum(kept["counts"])[:-1]
         parts = [np.split(kept[name], ends) for name in ("boxes", "scores", "labels")]
         return Found(

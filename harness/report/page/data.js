@@ -79,6 +79,7 @@ function accuracyOf(entry) {
   const weights = at(record, "identity.weights_sha256");
   return PAGE.rows.find(
     (row) =>
+      row.file === entry.first.file &&
       ["accuracy", "coco"].includes(row.record.measurement) &&
       weights !== undefined &&
       at(row.record, "identity.weights_sha256") === weights &&

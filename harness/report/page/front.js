@@ -103,7 +103,8 @@ function drawnFront(points) {
     x_range: new Bokeh.DataRange1d({range_padding: 0.2}),
     y_range: isLog ? new Bokeh.DataRange1d() : fromZero(),
   });
-  const front = paretoFront(points).map((index) => points[index]);
+  const right = points.filter(({entry}) => !isWrong(entry));
+  const front = paretoFront(right).map((index) => right[index]);
   const engine = ({entry}) => entry.first.record.engine;
   const colours = signs(points.map(engine), COLOURS);
   const shapes = signs(

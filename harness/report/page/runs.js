@@ -27,7 +27,12 @@ function servedLoads(entries) {
   if (loads.length < 2) return null;
   const ways = Map.groupBy(
     loads,
-    ({record}) => `${record.model} ${record.engine} ${record.protocol} ${record.mode ?? "open loop"}`,
+    ({entry, record}) =>
+      [
+        ...(PAGE.files.length > 1 ? [fileOf(entry.first).name] : []),
+        ...[record.model, record.device, record.engine, `batch ${record.batch}`],
+        ...[record.protocol, record.mode ?? "open loop"],
+      ].join(" "),
   );
   const place = element("div", {class: "pictures"});
   drawLater(place, () => {
