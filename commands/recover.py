@@ -50,7 +50,8 @@ def main(arguments: Sequence[str]) -> int:
     cases = len({record["case"] for record in last.records})
     print(f"{len(last.records)} rows of {cases} of {len(set(last.opened))} cases that were begun are in {output}")
     if (case := ended_in(last)) is not None:
-        print(f"the run ended in {case}, which has no number")
+        has_some = any(record["case"] == case for record in last.records)
+        print(f"the run ended in {case}, which has {'not all of its numbers' if has_some else 'no number'}")
     for gone in last.missing:
         print(f"{gone.outcome}: {gone.case}: {gone.reason}")
     if len(runs) > 1:

@@ -18,6 +18,8 @@ from harness.report.record_rows import Record
 FINDINGS = {"Contradiction", "WrongAnswers", "AssertionError", "AccuracyFailure"}
 # How the lines begin that a process writes which did not write the line before.
 BEGINNINGS = ('{"run"', '{"planned"', '{"ended"')
+# Since this schema it is certain that a journal says which cases are over.
+CLOSED_SINCE = 4
 # How many journals of earlier runs are kept beside the present one.
 EARLIER_KEPT = 20
 
@@ -140,6 +142,7 @@ class Journal:
         schema: the version of the form of the records, None where it is not told.
         command: the command line of pytest, empty where it is not told.
         rounds_s: for each record its rounds as pytest-benchmark keeps them, in seconds; empty where they are not told.
+        closed: the cases of which all tests are over; None where an earlier version wrote no such lines.
     """
 
     environment: dict[str, Any] | None
@@ -149,6 +152,7 @@ class Journal:
     schema: int | None = None
     command: tuple[str, ...] = ()
     rounds_s: tuple[tuple[float, ...], ...] = ()
+    closed: tuple[str, ...] | None = None
 
     @property
     def last(self) -> str | None:
@@ -206,6 +210,7 @@ def _journal_of(entries: Sequence[Mapping[str, Any]]) -> Journal:
             ended = entry["ended"]
             missing[ended["case"]] = Missing(ended["case"], ended["outcome"], "", ended["reason"])
     run: Mapping[str, Any] = next((entry for entry in entries if "run" in entry), {})
+    closed = tuple(entry["closed"] for entry in entries if "closed" in entry)
     return Journal(
         run.get("run"),
         tuple(entry["row"] for entry in entries if "row" in entry),
@@ -214,6 +219,7 @@ def _journal_of(entries: Sequence[Mapping[str, Any]]) -> Journal:
         run.get("schema"),
         tuple(run.get("command", ())),
         tuple(tuple(entry.get("rounds_s", ())) for entry in entries if "row" in entry),
+        closed if closed or (run.get("schema") or 0) >= CLOSED_SINCE else None,
     )
 
 

@@ -50,6 +50,10 @@ def benchmark_of(record: Record, rounds_s: Sequence[float]) -> dict[str, Any]:
 
 
 def ended_in(journal: Journal) -> str | None:
-    """Return the case in which a run was ended: the one that it had begun last, if it wrote nothing more about it."""
-    told = {record["case"] for record in journal.records} | {one.case for one in journal.missing}
+    """Return the case in which a run was ended: the one that it had begun last, if that was not over.
+
+    Where the journal does not say which are over, it is the last one without a row or a reason.
+    """
+    told = {one.case for one in journal.missing}
+    told |= {record["case"] for record in journal.records} if journal.closed is None else set(journal.closed)
     return None if journal.last in told else journal.last

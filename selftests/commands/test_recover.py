@@ -82,6 +82,16 @@ def test_the_case_in_which_it_ended_and_what_was_skipped_are_told(journal, capsy
     assert "skipped: b: tf32 needs a GPU" in told
 
 
+def test_a_case_that_died_behind_its_first_row_is_where_the_run_ended(journal, capsys):
+    over = {"closed": "a", "tests": ["t"], "at_s": 1.0}
+    write(journal, {"run": {}, "schema": 4}, {"opened": "a"}, row("a"), over, {"opened": "b"}, row("b"))
+    assert main(["recover", str(journal)]) == 0
+    assert "the run ended in b, which has not all of its numbers" in capsys.readouterr().out
+    write(journal, {"run": {}, "schema": 4}, {"opened": "c"}, row("c"))
+    assert main(["recover", str(journal), "--output", str(journal.with_name("second.json"))]) == 0
+    assert "the run ended in c, which has not all of its numbers" in capsys.readouterr().out
+
+
 def test_of_several_runs_in_one_file_the_last_is_recovered_and_the_others_are_told(journal, capsys):
     write(journal, {"run": {"number": 1}}, row("of the first"))
     with journal.open("a") as file:
