@@ -103,10 +103,18 @@ def test_a_rate_of_0_changes_nothing_and_reaches_nothing(recipe):
     assert record["time_to_threshold_s"] is None
 
 
-def test_weights_that_stay_though_a_rate_was_asked_for_ring(recipe, monkeypatch):
+@pytest.mark.parametrize("batch_norm", ["frozen", "train"])
+def test_weights_that_stay_though_a_rate_was_asked_for_ring(batch_norm, recipe, monkeypatch):
+    """Where batch norms are trained, their statistics change all the same, and they are no weights."""
     monkeypatch.setattr(TorchTrainingStep, "update", lambda self: None)
     with pytest.raises(Contradiction, match="6 steps changed no weight"):
-        train(replace(recipe, batch_norm="frozen"), SPEC, alone())
+        train(replace(recipe, batch_norm=batch_norm), SPEC, alone())
+
+
+def test_a_run_whose_only_step_has_the_rate_0_of_a_warm_up_passes(recipe):
+    record = train(replace(recipe, steps=1, warmup_epochs=1, batch_norm="frozen"), SPEC, alone())
+    assert record["learning_rate"] > 0
+    assert not record["weights_changed"]
 
 
 def test_the_run_ends_where_the_threshold_is_reached(recipe, tmp_path):

@@ -32,6 +32,7 @@ def run_steps(parts: Parts, course: Course, log: MlperfLog) -> tuple[float, floa
         if number % per_epoch == 0:
             log.epoch(epoch, begins=True)
         scheduler.step_update(number)
+        course.had_rate = course.had_rate or any(one["lr"] > 0 for one in step.optimiser.param_groups)
         course.pending.append(step.submit(step.put(*next(source))))
         course.position = number + 1
         ends_epoch = course.position % per_epoch == 0

@@ -24,10 +24,10 @@ from harness.measure.training.mlperf_log import MlperfLog
 from harness.measure.training.optimisation import terms_of
 from harness.measure.training.order import TrainingImages, batches, open_images
 from harness.measure.training.recipe import Recipe, TrainingError
-from harness.measure.training.record import curve_of, record_of_run, share_of
+from harness.measure.training.record import curve_of, parameters_sha256, record_of_run, share_of
 from harness.measure.training.state import Course, Moment, Parts, go_on
 from harness.measure.training.together import agreement
-from models.build import Built, build_module, fresh_module, state_sha256
+from models.build import Built, build_module, fresh_module
 from models.catalog import ModelSpec
 from models.checkpoints import WeightsError
 
@@ -94,7 +94,7 @@ def _run(parts: Parts, course: Course, built: Built, mode: str, began_s: float) 
         parts.folder.mkdir(parents=True, exist_ok=True)
     log = MlperfLog(parts.folder / MLPERF if group.is_first else None)
     log.begin(recipe, parts.global_batch, len(images.images), len(images.evaluated), began_s)
-    before = state_sha256(parts.step.module)
+    before = parameters_sha256(parts.step.module)
     if recipe.evaluates and not course.position:
         course.evaluations.append({"step": 0, "epoch": 0, **evaluated(parts, course).record()})
         course.evaluation_s = 0.0

@@ -96,6 +96,7 @@ class Course:
         earlier_s: the seconds that the run took before this process went on with it.
         reached_s: the seconds after which the threshold was reached, None while it is not.
         saved_at: the position of the latest checkpoint, None without one.
+        had_rate: whether a step since this process began had a learning rate above 0.
     """
 
     position: int = 0
@@ -108,6 +109,7 @@ class Course:
     earlier_s: float = 0.0
     reached_s: float | None = None
     saved_at: int | None = None
+    had_rate: bool = False
 
 
 def label() -> dict[str, Any]:
