@@ -72,3 +72,10 @@ class Device(Protocol):
 def place_of(device: Device) -> str:
     """Return the device's name with its index, as torch and the evidence write it: `cpu`, `cuda:0`, `xpu:1`."""
     return device.kind if device.is_host else f"{device.kind}:{device.index}"
+
+
+def forked_generators(device: Device) -> AbstractContextManager[None]:
+    """Return a context manager that puts torch's generators of the host and of this device back on leaving."""
+    if device.is_host:
+        return torch.random.fork_rng(devices=[])
+    return torch.random.fork_rng(devices=[device.index], device_type=device.kind)

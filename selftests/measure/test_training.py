@@ -11,7 +11,9 @@ import torch
 
 from harness.devices import open_device
 from harness.engines import eager
-from harness.engines.torch.training import TorchTrainingStep
+from harness.engines.torch import training as torch_training
+from harness.engines.torch.layout import CHANNELS_LAST, CONTIGUOUS, Layout
+from harness.engines.torch.training import TorchTrainingStep, place_for_training
 from harness.measure.training import Group, Recipe, TrainingError, alone, batchnorm, checkpoint, run, train
 from harness.measure.training.evaluation import RightCount, evaluate
 from harness.measure.training.optimisation import terms_of
@@ -94,6 +96,71 @@ def test_a_checkpoint_that_lacks_a_part_ends_with_other_bits(part, recipe, dropp
             lambda self, state: load(self, {k: v for k, v in state.items() if "running" not in k}, strict=False),
         )
     assert state_of(broken(recipe)) != state_of(whole)
+
+
+@pytest.fixture
+def changing_layouts(monkeypatch):
+    """Trials of layouts, each of which chooses another than the one before; returns what they chose."""
+    chosen = []
+
+    def trial(steps):
+        chosen.append(Layout((CHANNELS_LAST, CONTIGUOUS)[len(chosen) % 2], f"trial {len(chosen)}"))
+        return chosen[-1]
+
+    monkeypatch.setattr(torch_training, "known_layout", lambda module, is_host: None)
+    monkeypatch.setattr(torch_training, "timed_layout", trial)
+    return chosen
+
+
+def test_a_run_that_goes_on_takes_the_layout_of_the_run_before(recipe, changing_layouts, tmp_path):
+    whole = train(replace(recipe, folder=str(tmp_path / "whole")), SPEC, alone())
+    changing_layouts.clear()
+    resumed = broken(recipe)
+    assert resumed["evidence"]["notes"]["layout"] == whole["evidence"]["notes"]["layout"]
+    assert resumed["evidence"]["notes"]["layout"]["why"] == "trial 0"
+    assert state_of(resumed) == state_of(whole)
+    assert len(changing_layouts) == 1
+
+
+def test_a_checkpoint_that_tells_no_layout_leaves_it_to_a_trial(tmp_path):
+    path = tmp_path / checkpoint.NAME
+    assert checkpoint.kept_layout(path) is None
+    for content in ({}, {"layout": {"name": "diagonal", "why": "no such"}}, []):
+        torch.save(content, path)
+        assert checkpoint.kept_layout(path) is None
+
+
+class Told(Group):
+    """A process that is told what the first one shares."""
+
+    def share(self, value):
+        assert value is None
+        return Layout(CONTIGUOUS, "of the first")
+
+
+def layout_in(recipe, group):
+    module = build_module(SPEC, "random").module
+    example = next(batches(recipe, SPEC, open_images(recipe, 1), range(1), alone()))
+    terms = terms_of(recipe, group, keeps_batchnorm=True)
+    return place_for_training(module, *example, recipe.case, open_device("cpu"), terms)[1]
+
+
+def test_replicas_take_the_layout_that_the_first_one_chooses(recipe, changing_layouts):
+    assert layout_in(recipe, alone()).name == CHANNELS_LAST
+    assert layout_in(recipe, Told(1, 2)) == Layout(CONTIGUOUS, "of the first")
+    assert len(changing_layouts) == 1, "a process that is not the first has tried too"
+
+
+def test_a_trial_of_layouts_draws_nothing_from_the_generators(recipe, monkeypatch):
+    monkeypatch.setattr(torch_training, "known_layout", lambda module, is_host: None)
+    monkeypatch.setattr(torch_training, "timed_layout", lambda steps: [step() for step in steps.values()] and Layout())
+    module = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Flatten(), torch.nn.LazyLinear(1000))
+    images, classes = next(batches(recipe, SPEC, open_images(recipe, 1), range(1), alone()))
+    module(images)
+    before = torch.get_rng_state()
+    terms = terms_of(recipe, alone(), keeps_batchnorm=True)
+    place_for_training(module, images, classes, recipe.case, open_device("cpu"), terms)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_rate_of_0_changes_nothing_and_reaches_nothing(recipe):

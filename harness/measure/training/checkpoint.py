@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.engines.torch.layout import CHANNELS_LAST, CONTIGUOUS, Layout
 from harness.files import whole_file
 from harness.measure.training.recipe import Recipe, TrainingError
 
@@ -56,6 +57,15 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     except OSError as error:
         kept = f"; {path.name} of before is kept" if path.exists() else ""
         raise TrainingError(f"{path} cannot be written ({error.strerror}){kept}: make room, and --resume") from None
+
+
+def kept_layout(path: Path) -> Layout | None:
+    """Return the layout in which the run of a checkpoint trains, or None where the file does not tell it."""
+    try:
+        told = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["layout"]
+        return Layout(told["name"], told["why"]) if told["name"] in (CHANNELS_LAST, CONTIGUOUS) else None
+    except Exception:  # whatever is wrong with the file, `read_checkpoint` says it
+        return None
 
 
 def read_checkpoint(path: Path, recipe: Recipe, images_sha256: str, replicas: int) -> dict[str, Any]:

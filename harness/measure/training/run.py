@@ -17,6 +17,7 @@ from harness.devices import Device, open_device
 from harness.engines import cannot_train, import_libraries, open_training
 from harness.files import whole_file, write_whole
 from harness.measure.training.batchnorm import is_folded, norms_of, refit
+from harness.measure.training.checkpoint import NAME, kept_layout
 from harness.measure.training.evaluation import evaluate_saved, state_dict_of
 from harness.measure.training.group import Group
 from harness.measure.training.loop import evaluated, run_steps
@@ -76,7 +77,8 @@ def train(
             _refit(recipe, spec, images, built.module)
         if mode == "sync":
             built = replace(built, module=nn.SyncBatchNorm.convert_sync_batchnorm(built.module))
-        terms = terms_of(recipe, group, keeps_batchnorm=mode == "frozen")
+        kept = kept_layout(Path(recipe.folder) / NAME) if resumes and group.is_first else None
+        terms = terms_of(recipe, group, keeps_batchnorm=mode == "frozen", kept=kept)
         torch.manual_seed(recipe.seed + group.rank)  # what a step draws, such as dropout
         device.reset_peak_memory()
         step = open_training(recipe.engine).build_step(built.module, example, recipe.case, device, terms)

@@ -151,6 +151,7 @@ def save(parts: Parts, course: Course, elapsed_s: float) -> None:
                 "images_sha256": parts.images.sha256,
                 "recipe": parts.recipe.fixed(),
                 "label": label(),
+                "layout": {"name": step.layout.name, "why": step.layout.why},
             },
         )
     course.saved_at = course.position
