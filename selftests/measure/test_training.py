@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from commands.train.command import describe
 from harness.devices import open_device
 from harness.engines import eager
 from harness.engines.torch import training as torch_training
@@ -196,6 +197,26 @@ def test_the_run_ends_where_the_threshold_is_reached(recipe, tmp_path):
     check = [sys.executable, "-m", "mlperf_logging.compliance_checker", "--usage", "training", "--ruleset", "4.0.0"]
     done = subprocess.run([*check, "mlperf.log"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "SUCCESS" in done.stdout + done.stderr, "MLPerf's own checker refuses the log"
+
+
+def test_a_threshold_that_was_reached_stays_reached_when_the_run_goes_on(recipe, tmp_path):
+    recipe = replace(recipe, stop_threshold=0.0)
+    first = train(recipe, SPEC, alone())
+    again = train(recipe, SPEC, alone(), resumes=True)
+    assert (again["steps"], again["images"], again["images_per_second"]) == (4, 0, None)
+    assert again["is_reached"]
+    assert again["time_to_threshold_s"] == pytest.approx(first["time_to_threshold_s"])
+    assert state_of(again) == state_of(first)
+    assert json.loads(json.dumps(again, allow_nan=False))["wall_s"] >= 0
+    assert "threshold 0: reached after" in describe(again, tmp_path)
+    assert '"status": "success"' in (tmp_path / "mlperf.log").read_text().splitlines()[-1]
+
+
+def test_a_threshold_that_was_reached_says_nothing_of_another(recipe):
+    train(replace(recipe, stop_threshold=0.0), SPEC, alone())
+    higher = train(replace(recipe, stop_threshold=1.0), SPEC, alone(), resumes=True)
+    assert not higher["is_reached"]
+    assert higher["steps"] == 6
 
 
 def test_the_loss_falls_and_the_record_says_so(recipe, tmp_path):

@@ -94,7 +94,8 @@ class Course:
         evaluation_s: the seconds that evaluations took since this process began.
         checkpoint_s: the seconds that checkpoints took since then.
         earlier_s: the seconds that the run took before this process went on with it.
-        reached_s: the seconds after which the threshold was reached, None while it is not.
+        reached_s: the seconds after which the threshold was reached, None while it is not; at most 0 if that was before
+            this process went on with the run.
         saved_at: the position of the latest checkpoint, None without one.
         had_rate: whether a step since this process began had a learning rate above 0.
     """
@@ -147,6 +148,8 @@ def save(parts: Parts, course: Course, elapsed_s: float) -> None:
                 "losses": losses,
                 "evaluations": course.evaluations,
                 "elapsed_s": course.earlier_s + elapsed_s,
+                "reached_s": None if course.reached_s is None else course.earlier_s + course.reached_s,
+                "stop_threshold": parts.recipe.stop_threshold,
                 "replicas": parts.group.size,
                 "images_sha256": parts.images.sha256,
                 "recipe": parts.recipe.fixed(),
@@ -182,12 +185,14 @@ def go_on(parts: Parts) -> Course:
         if found["label"].get(name) != now:
             parts.tell(f"the checkpoint is of {name} {found['label'].get(name)}, now {now}: the last bits may differ")
     parts.tell(f"going on from step {found['position']} of {path}")
-    at = int(found["position"])
+    at, earlier_s = int(found["position"]), float(found["elapsed_s"])
+    reached_s = found.get("reached_s") if found.get("stop_threshold") == parts.recipe.stop_threshold else None
     return Course(
         position=at,
         began_at=at,
         losses=list(found["losses"][parts.group.rank]),
         evaluations=list(found["evaluations"]),
-        earlier_s=float(found["elapsed_s"]),
+        earlier_s=earlier_s,
+        reached_s=None if reached_s is None else float(reached_s) - earlier_s,
         saved_at=at,
     )
