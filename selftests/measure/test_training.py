@@ -260,6 +260,25 @@ def test_a_disk_that_is_full_keeps_the_last_whole_checkpoint(recipe, tmp_path, m
     assert [path.name for path in tmp_path.iterdir() if "part" in path.name] == []
 
 
+def test_a_run_that_begins_anew_sets_the_checkpoint_of_an_earlier_one_aside(recipe, tmp_path, monkeypatch):
+    """Else the run would go on from it after a loss before its own first checkpoint."""
+    train(replace(recipe, steps=1), SPEC, alone())
+    earlier = (tmp_path / checkpoint.NAME).read_bytes()
+
+    def lost(self, batch):
+        raise RuntimeError("lost")
+
+    monkeypatch.setattr(TorchTrainingStep, "submit", lost)
+    told = []
+    for resumes in (True, False):
+        assert (tmp_path / checkpoint.NAME).read_bytes() == earlier
+        with pytest.raises(RuntimeError, match="lost"):
+            train(recipe, SPEC, alone(), tell=told.append, resumes=resumes)
+    assert not (tmp_path / checkpoint.NAME).exists()
+    assert (tmp_path / checkpoint.BEFORE).read_bytes() == earlier
+    assert told[-1] == f"the checkpoint of an earlier run is kept as {tmp_path / checkpoint.BEFORE}"
+
+
 def damage(path):
     path.write_bytes(path.read_bytes()[:1000])
 

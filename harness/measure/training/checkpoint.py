@@ -15,7 +15,7 @@ from harness.files import whole_file
 from harness.measure.training.recipe import Recipe, TrainingError
 
 FORMAT = "visionmark training checkpoint 1"
-NAME = "checkpoint.pt"
+NAME, BEFORE = "checkpoint.pt", "checkpoint.pt.before"
 
 
 def random_state() -> dict[str, Any]:
@@ -57,6 +57,13 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     except OSError as error:
         kept = f"; {path.name} of before is kept" if path.exists() else ""
         raise TrainingError(f"{path} cannot be written ({error.strerror}){kept}: make room, and --resume") from None
+
+
+def set_aside(folder: Path) -> bool:
+    """Rename the checkpoint of an earlier run, so that nothing takes it for this run's; return whether there is one."""
+    if is_there := (folder / NAME).exists():
+        (folder / NAME).replace(folder / BEFORE)
+    return is_there
 
 
 def kept_layout(path: Path) -> Layout | None:

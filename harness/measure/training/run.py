@@ -17,7 +17,7 @@ from harness.devices import Device, open_device
 from harness.engines import cannot_train, import_libraries, open_training
 from harness.files import whole_file, write_whole
 from harness.measure.training.batchnorm import is_folded, norms_of, refit
-from harness.measure.training.checkpoint import NAME, kept_layout
+from harness.measure.training.checkpoint import BEFORE, NAME, kept_layout, set_aside
 from harness.measure.training.evaluation import evaluate_saved, state_dict_of
 from harness.measure.training.group import Group
 from harness.measure.training.loop import evaluated, run_steps
@@ -100,6 +100,8 @@ def _run(parts: Parts, course: Course, built: Built, mode: str, began_s: float) 
     if recipe.evaluates and not course.position:
         course.evaluations.append({"step": 0, "epoch": 0, **evaluated(parts, course).record()})
         course.evaluation_s = 0.0
+    if group.is_first and course.saved_at is None and set_aside(parts.folder):
+        parts.tell(f"the checkpoint of an earlier run is kept as {parts.folder / BEFORE}")
     group.barrier()
     log.run_start()
     try:
