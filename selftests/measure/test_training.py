@@ -20,7 +20,7 @@ from harness.measure.training.evaluation import RightCount, evaluate
 from harness.measure.training.optimisation import terms_of
 from harness.measure.training.order import StepOrder, batches, open_images
 from harness.measure.training.record import window_of
-from harness.measure.training.together import agreement
+from harness.measure.training.together import agreement, warm_up
 from harness.proof import Contradiction
 from models.build import build_module
 from models.catalog import InputSpec, find_spec, load_catalog
@@ -323,6 +323,60 @@ def test_what_cannot_be_trained_is_one_clear_line(change, words, recipe):
     with pytest.raises(TrainingError, match=words) as caught:
         train(replace(recipe, **change), SPEC, alone())
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def around_the_steps(monkeypatch):
+    """The step of a run, noted as the clock begins and after the last step, by the functions that a test adds."""
+    notes, seen, run_steps = [], [], run.run_steps
+
+    def noting(parts, course, log):
+        seen.append([note(parts.step) for note in notes])
+        try:
+            return run_steps(parts, course, log)
+        finally:
+            seen.append([note(parts.step) for note in notes])
+
+    monkeypatch.setattr(run, "run_steps", noting)
+    return notes, seen
+
+
+def test_both_passes_have_run_before_the_clock_begins(recipe, around_the_steps, monkeypatch):
+    passes = []
+    for name in ("forward", "backward"):
+        of = getattr(TorchTrainingStep, name)
+        monkeypatch.setattr(
+            TorchTrainingStep, name, lambda self, given, of=of, name=name: (passes.append(name), of(self, given))[1]
+        )
+    notes, seen = around_the_steps
+    notes.append(lambda step: list(passes))
+    record = train(recipe, SPEC, alone())
+    assert seen[0] == [["forward", "backward"]]
+    assert record["warmup_s"] > 0
+
+
+@pytest.mark.slow
+def test_nothing_is_compiled_while_the_clock_runs(recipe, around_the_steps):
+    notes, seen = around_the_steps
+    notes.append(lambda step: step.compilations())
+    train(replace(recipe, engine="compile", steps=2), SPEC, alone())
+    (before,), (after,) = seen
+    assert before == after > 0
+
+
+def test_the_warm_up_changes_nothing(recipe):
+    module = torch.nn.Sequential(build_module(SPEC, "random").module, torch.nn.Dropout())
+    example = next(batches(recipe, SPEC, open_images(recipe, 1), range(1), alone()))
+    terms = terms_of(recipe, alone(), keeps_batchnorm=False)
+    step = eager.build_step(module, example, recipe.case, open_device("cpu"), terms)
+    before = {name: value.clone() for name, value in step.module.state_dict().items()}
+    random = torch.get_rng_state()
+    assert warm_up(step, step.put(*example)) > 0
+    assert all(torch.equal(value, before[name]) for name, value in step.module.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(parameter.grad is None for parameter in step.module.parameters())
+    assert not step.optimiser.state
+    step.close()
 
 
 def test_images_of_one_class_or_of_none_are_refused(recipe, tmp_path):

@@ -27,7 +27,7 @@ from harness.measure.training.order import TrainingImages, batches, open_images
 from harness.measure.training.recipe import Recipe, TrainingError
 from harness.measure.training.record import curve_of, parameters_sha256, record_of_run, share_of
 from harness.measure.training.state import Course, Moment, Parts, go_on
-from harness.measure.training.together import agreement
+from harness.measure.training.together import agreement, warm_up
 from models.build import Built, build_module, fresh_module
 from models.catalog import ModelSpec
 from models.checkpoints import WeightsError
@@ -91,7 +91,10 @@ def train(
 
 def _run(parts: Parts, course: Course, built: Built, mode: str, began_s: float) -> dict[str, Any]:
     recipe, group, images = parts.recipe, parts.group, parts.images
-    agreed = agreement(parts.step, parts.step.put(*next(batches(recipe, parts.spec, images, range(1), group))), group)
+    batch = parts.step.put(*next(batches(recipe, parts.spec, images, range(1), group)))
+    warmup_s = warm_up(parts.step, batch)
+    agreed = agreement(parts.step, batch, group)
+    del batch
     if group.is_first:
         parts.folder.mkdir(parents=True, exist_ok=True)
     log = MlperfLog(parts.folder / MLPERF if group.is_first else None)
@@ -114,7 +117,8 @@ def _run(parts: Parts, course: Course, built: Built, mode: str, began_s: float) 
     if group.is_first:
         _write(parts, course)
     each = group.gather(share_of(parts, course, first_s, last_s))
-    found = {**record_of_run(parts, course, built, mode, before, each), "gradient_agreement": agreed}
+    found = record_of_run(parts, course, built, mode, before, each)
+    found |= {"gradient_agreement": agreed, "warmup_s": max(group.gather(warmup_s))}
     if recipe.evaluates:
         where = (parts.folder / WEIGHTS, recipe.case, parts.spec, images.evaluated)
         found["evaluation"] = evaluate_saved(*where) if group.is_first else None  # nobody waits for it

@@ -53,6 +53,18 @@ def _gradient(step: TorchTrainingStep, batch: StepBatch) -> Tensor:
     return torch.cat([gradient.detach().float().flatten() for gradient in found if gradient is not None])
 
 
+def warm_up(step: TorchTrainingStep, batch: StepBatch) -> float:
+    """Go through both passes once, in which an engine may compile them, and return the seconds that it took.
+
+    No parameter, buffer or random state changes.
+    """
+    began = perf_counter()
+    with _as_before(step):
+        step.backward(step.forward(batch))
+        step.synchronize()
+    return perf_counter() - began
+
+
 def agreement(step: TorchTrainingStep, batch: StepBatch, group: Group) -> float | None:
     """Return how far the averaged gradients of a batch are from the mean of the replicas' own, as a share of that mean.
 
