@@ -190,13 +190,36 @@ def test_the_run_ends_where_the_threshold_is_reached(recipe, tmp_path):
     assert record["is_reached"]
     assert record["steps"] == 4, "an evaluation follows each epoch"
     assert 0 < record["time_to_threshold_s"] <= record["wall_s"]
-    log = [json.loads(line.partition(" ")[2]) for line in (tmp_path / "mlperf.log").read_text().splitlines()]
+    log = logged(tmp_path)
     assert [line["key"] for line in log if line["key"].startswith("run")] == ["run_start", "run_stop"]
     assert log[-1]["metadata"]["status"] == "success"
     assert [line["value"] for line in log if line["key"] == "global_batch_size"] == [4]
+    assert_compliant(tmp_path)
+
+
+def logged(folder):
+    return [json.loads(line.partition(" ")[2]) for line in (folder / "mlperf.log").read_text().splitlines()]
+
+
+def assert_compliant(folder):
     check = [sys.executable, "-m", "mlperf_logging.compliance_checker", "--usage", "training", "--ruleset", "4.0.0"]
-    done = subprocess.run([*check, "mlperf.log"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run([*check, "mlperf.log"], cwd=folder, capture_output=True, text=True, check=False)
     assert "SUCCESS" in done.stdout + done.stderr, "MLPerf's own checker refuses the log"
+
+
+def test_a_run_that_goes_on_adds_to_the_log_of_the_run_before(recipe, tmp_path):
+    recipe = replace(recipe, stop_threshold=0.0, steps=8)
+    train(replace(recipe, steps=3), SPEC, alone())
+    before = logged(tmp_path)
+    assert (before[-1]["key"], before[-1]["metadata"]["status"]) == ("run_stop", "aborted")
+    assert train(recipe, SPEC, alone(), resumes=True)["is_reached"]
+    after = logged(tmp_path)
+    assert after[: len(before) - 1] == before[:-1]
+    assert (after[len(before) - 1]["key"], after[len(before) - 1]["value"]) == ("went_on_at_step", 3)
+    keys = [line["key"] for line in after]
+    assert [keys.count(key) for key in ("init_start", "run_start", "epoch_start", "epoch_stop", "run_stop")] == [1] * 5
+    assert after[-1]["metadata"]["status"] == "success"
+    assert_compliant(tmp_path)
 
 
 def test_a_threshold_that_was_reached_stays_reached_when_the_run_goes_on(recipe, tmp_path):

@@ -97,7 +97,7 @@ def _run(parts: Parts, course: Course, built: Built, mode: str, began_s: float) 
     del batch
     if group.is_first:
         parts.folder.mkdir(parents=True, exist_ok=True)
-    log = MlperfLog(parts.folder / MLPERF if group.is_first else None)
+    log = MlperfLog(parts.folder / MLPERF if group.is_first else None, course.position)
     log.begin(recipe, parts.global_batch, len(images.images), len(images.evaluated), began_s)
     before = parameters_sha256(parts.step.module)
     if recipe.evaluates and not course.position:
