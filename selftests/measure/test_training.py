@@ -11,11 +11,12 @@ import torch
 
 from commands.train.command import describe
 from harness.devices import open_device
+from harness.devices.cpu import Cpu
 from harness.engines import eager
 from harness.engines.torch import training as torch_training
 from harness.engines.torch.layout import CHANNELS_LAST, CONTIGUOUS, Layout
-from harness.engines.torch.training import TorchTrainingStep, place_for_training
-from harness.measure.training import Group, Recipe, TrainingError, alone, batchnorm, checkpoint, run, train
+from harness.engines.torch.training import TorchTrainingStep, place_for_training, set_training
+from harness.measure.training import Group, Recipe, TrainingError, alone, batchnorm, checkpoint, record, run, train
 from harness.measure.training.evaluation import RightCount, evaluate
 from harness.measure.training.optimisation import terms_of
 from harness.measure.training.order import StepOrder, batches, open_images
@@ -86,7 +87,7 @@ def test_a_checkpoint_that_lacks_a_part_ends_with_other_bits(part, recipe, dropp
     """Guards the guard: each part that is restored is needed."""
     whole = train(replace(recipe, folder=str(tmp_path / "whole")), SPEC, alone())
     if part == "random":
-        monkeypatch.setattr(checkpoint, "set_random_state", lambda state: None)
+        monkeypatch.setattr(checkpoint, "set_random_state", lambda state, device: None)
     elif part == "optimiser":
         monkeypatch.setattr(torch.optim.SGD, "load_state_dict", lambda self, state: None)
     else:  # the running statistics alone: no loss shows them
@@ -97,6 +98,90 @@ def test_a_checkpoint_that_lacks_a_part_ends_with_other_bits(part, recipe, dropp
             lambda self, state: load(self, {k: v for k, v in state.items() if "running" not in k}, strict=False),
         )
     assert state_of(broken(recipe)) != state_of(whole)
+
+
+class StandInAccelerator(Cpu):
+    """The host in place of an accelerator: a device with a generator of its own, `StandInGenerator`."""
+
+    is_host = False
+
+
+class StandInGenerator:
+    """The generator of `StandInAccelerator`, by the names that torch's modules of devices have for it."""
+
+    def __init__(self):
+        self.begin_anew()
+
+    def begin_anew(self):
+        self.state = torch.tensor([1])
+
+    def get_rng_state(self, index):
+        assert index == 0
+        return self.state.clone()
+
+    def set_rng_state(self, state, index):
+        assert index == 0
+        self.state = state.clone()
+
+    def scaled(self, layer, inputs, logits):
+        """A hook of modules that draws where a module is in training mode, as dropout does."""
+        if not layer.training:
+            return logits
+        self.state = (self.state * 1103515245 + 12345) % 2**31
+        return logits * (0.5 + self.state.item() / 2**31)
+
+
+@pytest.fixture
+def accelerator(monkeypatch):
+    """The generator of a stand-in for an accelerator, from which each step of a run draws."""
+    generator, made = StandInGenerator(), run.fresh_module
+
+    def drawing(spec, seed):
+        generator.begin_anew()  # as a new process does
+        built = made(spec, seed)
+        built.module.register_forward_hook(generator.scaled)
+        return built
+
+    monkeypatch.setattr(run, "fresh_module", drawing)
+    monkeypatch.setattr(run, "open_device", lambda name: StandInAccelerator())
+    monkeypatch.setattr(torch_training, "timed_layout", lambda steps: [step() for step in steps.values()] and Layout())
+    # the evidence says rightly that nothing ran on an accelerator
+    monkeypatch.setattr(record, "contradictions", lambda case, device, evidence: [])
+    for name in ("get_rng_state", "set_rng_state"):
+        monkeypatch.setattr(torch.cpu, name, getattr(generator, name), raising=False)
+    return generator
+
+
+def test_a_run_on_an_accelerator_goes_on_with_what_it_would_have_drawn(recipe, accelerator, tmp_path):
+    whole = train(replace(recipe, folder=str(tmp_path / "whole")), SPEC, alone())
+    train(replace(recipe, steps=3), SPEC, alone())
+    path = tmp_path / checkpoint.NAME
+    kept = path.read_bytes()
+    assert state_of(train(recipe, SPEC, alone(), resumes=True)) == state_of(whole)
+
+    path.write_bytes(kept)  # of a version that kept no such state
+    state = torch.load(path, weights_only=True)
+    del state["random"][0]["device"]
+    torch.save(state, path)
+    assert state_of(train(recipe, SPEC, alone(), resumes=True)) != state_of(whole)
+
+
+def test_what_is_done_before_the_clock_draws_nothing_from_an_accelerator(recipe, accelerator, around_the_steps):
+    notes, seen = around_the_steps
+    notes.append(lambda step: accelerator.state.item())
+    train(recipe, SPEC, alone())
+    assert seen[0] == [1]
+    assert seen[1] != [1]
+
+
+def test_reading_images_seeds_no_accelerator(recipe, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    torch.manual_seed(0)
+    assert seeded, "this test watches what torch does not call"
+    seeded.clear()
+    next(batches(recipe, SPEC, open_images(recipe, 1), range(1), alone()))
+    assert not seeded
 
 
 @pytest.fixture
@@ -477,6 +562,15 @@ def test_gradients_that_are_not_averaged_ring(recipe, tmp_path, monkeypatch):
             agreement(step, batch, pair)
         assert all(torch.equal(buffer, before[name]) for name, buffer in step.module.named_buffers())
         assert all(parameter.grad is None for parameter in step.module.parameters())
+        generator = StandInGenerator()
+        for name in ("get_rng_state", "set_rng_state"):
+            monkeypatch.setattr(torch.cpu, name, getattr(generator, name), raising=False)
+        step.module.register_forward_hook(generator.scaled)
+        set_training(step.module, keeps_batchnorm=True)
+        step.device = StandInAccelerator()
+        monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor: tensor.mul_(2))
+        assert agreement(step, batch, pair) < 1e-5, "the two passes have drawn different numbers"
+        assert generator.state.item() == 1
         step.close()
     finally:
         torch.distributed.destroy_process_group()

@@ -160,14 +160,15 @@ class TorchTrainingStep:
         self.optimiser = terms.optimiser(module)
         self.compilations = compilations
         self._forward = called if forward is None else forward
-        self._case, self._device, self._terms = case, device, terms
+        self.device = device
+        self._case, self._terms = case, terms
         self._prove, self._on_close = prove, on_close
         is_fp16 = PRECISIONS[case.precision].autocast == "float16"
         self._scaler = torch.amp.GradScaler(device.kind, init_scale=FIRST_SCALE) if is_fp16 else None
 
     def put(self, images: Tensor, labels: Tensor) -> StepBatch:
         """Return images, fp32 [n, 3, h, w], and classes [n] on the device, as `submit` takes them."""
-        return put(images, self._case, self._device, self.layout), self._device.put(labels)
+        return put(images, self._case, self.device, self.layout), self.device.put(labels)
 
     def submit(self, batch: StepBatch) -> Tensor:
         """Start one whole step and return its loss, on the device. The gradients stay until the next step."""
@@ -184,7 +185,7 @@ class TorchTrainingStep:
     def forward(self, batch: StepBatch) -> Tensor:
         """Compute the loss, with autocast where the precision says so."""
         images, labels = batch
-        with autocast(self._case, self._device):
+        with autocast(self._case, self.device):
             return self._terms.loss(self._forward(images), labels)
 
     def backward(self, loss: Tensor) -> None:
@@ -202,7 +203,7 @@ class TorchTrainingStep:
 
     def synchronize(self) -> None:
         """Wait until all submitted work is done."""
-        self._device.synchronize()
+        self.device.synchronize()
 
     def gradients(self) -> dict[str, Tensor | None]:
         """Return the gradient of every parameter by its name, fp32 on the host; None where there is none."""
@@ -235,14 +236,14 @@ class TorchTrainingStep:
             self.synchronize()
 
         self.clear()
-        activity = PROFILER_ACTIVITIES[self._device.kind]
+        activity = PROFILER_ACTIVITIES[self.device.kind]
         with _same_statistics(self.module):
             found = [self._evidence(profile_step(step, activity)) for step in (forwards, backwards)]
         self.clear()
         return found[0], found[1]
 
     def _evidence(self, events: list[Event]) -> Evidence:
-        return evidence_of(self.module, self._device, self.layout, matrix_work(events), self._prove(events))
+        return evidence_of(self.module, self.device, self.layout, matrix_work(events), self._prove(events))
 
     def close(self) -> None:
         """Release the model and what the engine holds."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.devices import Device, generator_state, set_generator_state
 from harness.engines.torch.layout import CHANNELS_LAST, CONTIGUOUS, Layout
 from harness.files import whole_file
 from harness.measure.training.recipe import Recipe, TrainingError
@@ -18,11 +19,12 @@ FORMAT = "visionmark training checkpoint 1"
 NAME, BEFORE = "checkpoint.pt", "checkpoint.pt.before"
 
 
-def random_state() -> dict[str, Any]:
-    """Return the state of every generator that a step may draw from, as tensors and plain numbers."""
+def random_state(device: Device) -> dict[str, Any]:
+    """Return the state of every generator that a step on a device may draw from, as tensors and plain numbers."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
+        "device": generator_state(device),
         "numpy": [
             str(kind),
             torch.from_numpy(np.asarray(keys).astype(np.int64)),
@@ -34,10 +36,11 @@ def random_state() -> dict[str, Any]:
     }
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Put every generator into a state of `random_state`."""
+def set_random_state(state: dict[str, Any], device: Device) -> None:
+    """Put every generator into a state of `random_state`; earlier checkpoints have none of an accelerator."""
     kind, keys, position, has_gauss, gauss = state["numpy"]
     torch.set_rng_state(state["torch"])
+    set_generator_state(device, state.get("device"))
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     version, numbers, following = state["python"]
     random.setstate((version, tuple(numbers), following))

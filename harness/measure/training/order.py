@@ -142,7 +142,7 @@ def _seeded(seed: int) -> Iterator[None]:
     before = random.getstate()
     with torch.random.fork_rng(devices=[]):
         random.seed(seed)
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the host's alone: steps draw from those of accelerators
         try:
             yield
         finally:

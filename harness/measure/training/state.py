@@ -134,7 +134,7 @@ def save(parts: Parts, course: Course, elapsed_s: float) -> None:
         TrainingError: it cannot be written.
     """
     step = parts.step
-    states = parts.group.gather(checkpoint.random_state())
+    states = parts.group.gather(checkpoint.random_state(parts.device))
     losses = parts.group.gather(course.losses)
     if parts.group.is_first:
         checkpoint.write_checkpoint(
@@ -180,7 +180,7 @@ def go_on(parts: Parts) -> Course:
     parts.step.module.load_state_dict(found["model"])
     parts.step.optimiser.load_state_dict(found["optimiser"])
     parts.step.load_scaler_state(found["scaler"])
-    checkpoint.set_random_state(found["random"][parts.group.rank])
+    checkpoint.set_random_state(found["random"][parts.group.rank], parts.device)
     for name, now in label().items():
         if found["label"].get(name) != now:
             parts.tell(f"the checkpoint is of {name} {found['label'].get(name)}, now {now}: the last bits may differ")

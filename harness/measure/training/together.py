@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from harness.devices import forked_generators, generator_state, set_generator_state
 from harness.engines.torch.training import StepBatch, TorchTrainingStep
 from harness.measure.training.group import Group
 from harness.proof import Contradiction
@@ -25,9 +26,9 @@ StepTimes = tuple[float, float]
 
 @contextmanager
 def _as_before(step: TorchTrainingStep) -> Iterator[None]:
-    """Put buffers and torch's generator back on leaving, and drop the gradients."""
+    """Put buffers and torch's generators back on leaving, and drop the gradients."""
     buffers = [buffer.detach().clone() for buffer in step.module.buffers()]
-    with torch.random.fork_rng(devices=[]):
+    with forked_generators(step.device):
         try:
             yield
         finally:
@@ -75,13 +76,14 @@ def agreement(step: TorchTrainingStep, batch: StepBatch, group: Group) -> float 
     """
     if group.size == 1:
         return None
-    with _as_before(step), torch.random.fork_rng(devices=[]):
-        state = torch.get_rng_state()
+    with _as_before(step):
+        state, device_state = torch.get_rng_state(), generator_state(step.device)
         with _apart(step):
             mean = _gradient(step, batch)
         torch.distributed.all_reduce(mean)
         mean /= group.size
         torch.set_rng_state(state)
+        set_generator_state(step.device, device_state)
         averaged = _gradient(step, batch)
         difference = float((averaged - mean).norm() / mean.norm().clamp_min(1e-30))
     if not difference <= MOST_DIFFERENCE:
