@@ -19,7 +19,7 @@ from harness.engines.torch.training import TorchTrainingStep, place_for_training
 from harness.measure.training import Group, Recipe, TrainingError, alone, batchnorm, checkpoint, record, run, train
 from harness.measure.training.evaluation import RightCount, evaluate
 from harness.measure.training.optimisation import terms_of
-from harness.measure.training.order import StepOrder, batches, open_images
+from harness.measure.training.order import StepOrder, TrainingSet, batches, open_images, transform_of
 from harness.measure.training.record import window_of
 from harness.measure.training.together import agreement, warm_up
 from harness.proof import Contradiction
@@ -609,6 +609,17 @@ def test_processes_that_read_images_change_none_of_them(recipe):
     for (pixels, classes), (others, theirs) in zip(here, there, strict=True):
         assert torch.equal(pixels, others)
         assert torch.equal(classes, theirs)
+
+
+def test_the_seeds_of_large_data_sets_are_seeds_of_torch(recipe):
+    """1,281,168 images, as many as ILSVRC2012 has to train on."""
+    few = open_images(recipe, 1).images
+    many = TrainingSet(list(few) * 80_073, transform_of(recipe, SPEC), seed=20240101)
+    last, same = (many[0, index][0] for index in (len(few) * 80_073 - 1, len(few) - 1))
+    assert not torch.equal(last, same), "the same image, cropped by another seed"
+    recipe = replace(recipe, seed=2**62)
+    orders = [list(StepOrder(recipe, open_images(recipe, 1), range(4 * n, 4 * n + 4), alone())) for n in range(2)]
+    assert [index for step in orders[0] for _, index in step] != [index for step in orders[1] for _, index in step]
 
 
 def test_reading_images_leaves_the_generators_alone(recipe):
