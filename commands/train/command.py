@@ -16,6 +16,7 @@ from harness.jobs.spawn import JobFailed
 from harness.jobs.torchrun import Together, placements, run_together
 from harness.jobs.training_line import TrainingLine
 from harness.measure.training import TrainingError, alone, train
+from harness.measure.training.checkpoint import NAME
 from harness.proof import Contradiction
 from models.tasks import WrongAnswers
 
@@ -47,7 +48,9 @@ def main(arguments: Sequence[str]) -> int:
         line.tell(f"visionmark train: {folder}: {error.strerror or error}")
         return FAILED
     except KeyboardInterrupt:
-        line.tell(f"visionmark train: interrupted; --resume goes on from the checkpoint in {folder}")
+        is_there = (folder / NAME).exists()
+        how = "--resume goes on from the checkpoint" if is_there else "there is no checkpoint yet"
+        line.tell(f"visionmark train: interrupted; {how} in {folder}")
         return INTERRUPTED
     print(describe(record, folder))
     return 0 if record["stop_threshold"] is None or record["is_reached"] else FAILED

@@ -7,10 +7,18 @@ from collections.abc import Callable
 from harness.devices.cpu import Cpu
 from harness.devices.cuda import Cuda
 from harness.devices.ipu import Ipu
-from harness.devices.protocol import Device, place_of
+from harness.devices.protocol import Device, forked_generators, generator_state, place_of, set_generator_state
 from harness.devices.xpu import Xpu
 
-__all__ = ["Device", "device_names", "open_device", "place_of"]
+__all__ = [
+    "Device",
+    "device_names",
+    "forked_generators",
+    "generator_state",
+    "open_device",
+    "place_of",
+    "set_generator_state",
+]
 
 # The register of devices: a new device needs a file in this folder and a line in this table.
 _DEVICES: dict[str, Callable[[int | None], Device]] = {

@@ -72,3 +72,24 @@ class Device(Protocol):
 def place_of(device: Device) -> str:
     """Return the device's name with its index, as torch and the evidence write it: `cpu`, `cuda:0`, `xpu:1`."""
     return device.kind if device.is_host else f"{device.kind}:{device.index}"
+
+
+def forked_generators(device: Device) -> AbstractContextManager[None]:
+    """Return a context manager that puts torch's generators of the host and of this device back on leaving."""
+    if device.is_host:
+        return torch.random.fork_rng(devices=[])
+    return torch.random.fork_rng(devices=[device.index], device_type=device.kind)
+
+
+def generator_state(device: Device) -> torch.Tensor | None:
+    """Return the state of the generator of an accelerator, or None for the host, whose generator is torch's own."""
+    if device.is_host:
+        return None
+    found: torch.Tensor = torch.get_device_module(device.kind).get_rng_state(device.index)
+    return found
+
+
+def set_generator_state(device: Device, state: torch.Tensor | None) -> None:
+    """Put the generator of an accelerator into a state of `generator_state`; None leaves it as it is."""
+    if state is not None and not device.is_host:
+        torch.get_device_module(device.kind).set_rng_state(state, device.index)

@@ -19,7 +19,7 @@ from harness.host.parent_death import die_with_starter
 # How long a process waits for another that stands still, before it gives up.
 WAIT_AT_MOST_S = 300
 BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl"}
-RECORD = "record.json"
+RECORD, EARLIER = "record.json", "earlier.json"
 
 
 def main(path: Path) -> None:
@@ -45,9 +45,13 @@ def _train(job: dict[str, Any], rank: int, local: int, size: int, place: dict[st
     from harness.files import write_whole
     from harness.host.cores import take
     from harness.measure.training import Group, Recipe, train
+    from harness.measure.training.checkpoint import NAME
     from models.catalog import find_spec, load_catalog
 
     take(allotment_of(place))
+    checkpoint = Path(job["work"]["recipe"]["folder"]) / NAME
+    if local == 0:
+        note_earlier(Path(job["folder"]), checkpoint)
     recipe = Recipe(**job["work"]["recipe"])
     device = open_device(recipe.device)
     if not device.is_host:
@@ -56,17 +60,41 @@ def _train(job: dict[str, Any], rank: int, local: int, size: int, place: dict[st
     torch.distributed.init_process_group(BACKENDS[device.kind], timeout=timedelta(seconds=WAIT_AT_MOST_S))
     restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
     group = Group(rank, size, place_of(device))
-    is_there = group.share((Path(recipe.folder) / "checkpoint.pt").exists())
+    is_ours = group.share(is_of_this_run(Path(job["folder"]), checkpoint) if group.is_first else None)
     show, tell = _shown(rank)
     found = train(
         *(recipe, find_spec(recipe.model, load_catalog()), group, show, tell),
-        resumes=job["work"]["resumes"] or (restarts > 0 and is_there),
+        resumes=job["work"]["resumes"] or (restarts > 0 and is_ours),
     )
     folder = Path(job["folder"])
     if group.is_first:
         write_whole(folder / RECORD, json.dumps({**found, "restarts": restarts}))
     torch.distributed.destroy_process_group()
     write_whole(folder / f"done_{rank}", "")
+
+
+def note_earlier(folder: Path, checkpoint: Path) -> None:
+    """Note in the folder of the job which checkpoint there is before the first process of the run has begun.
+
+    The first process on each machine calls this whenever it begins, and a note that is there stays.
+    """
+    if not (folder / EARLIER).exists():
+        (folder / EARLIER).write_text(json.dumps(_mark_of(checkpoint)), encoding="utf-8")
+
+
+def is_of_this_run(folder: Path, checkpoint: Path) -> bool:
+    """Return whether there is a checkpoint, and it is not the one that `note_earlier` has noted."""
+    earlier = json.loads((folder / EARLIER).read_text(encoding="utf-8"))
+    return _mark_of(checkpoint) not in (None, earlier)
+
+
+def _mark_of(path: Path) -> list[int] | None:
+    """Return what tells one file at this path from another that replaces it, or None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return [found.st_ino, found.st_mtime_ns]
 
 
 def allotment_of(place: dict[str, Any]) -> Allotment:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import re
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -34,6 +35,9 @@ RATE, MOMENTUM, WEIGHT_DECAY = 0.001, 0.9, 1e-4
 LEAST_FALL_PCT = 2.0
 LEAST_STEPS = 5
 LABEL_SEED = 1
+
+# How libraries name the layers that drop at a rate `p`.
+_DROPS = re.compile("Drop|StochasticDepth")
 
 StepReferenceOf = Callable[[Callable[[], StepReference]], StepReference]
 
@@ -126,8 +130,11 @@ def step_terms() -> StepTerms:
 
 
 def without_dropout(module: nn.Module) -> int:
-    """Set the rate of every dropout to 0, and return their number. What they drop is not the same on two engines."""
-    rates = {"p": [layer for layer in module.modules() if hasattr(layer, "p") and "Drop" in type(layer).__name__]}
+    """Set the rate of every dropout to 0, and return their number. What they drop is not the same on two engines.
+
+    Stochastic depth, which drops a whole branch, is one of them.
+    """
+    rates = {"p": [layer for layer in module.modules() if hasattr(layer, "p") and _DROPS.search(type(layer).__name__)]}
     rates["drop_prob"] = [layer for layer in module.modules() if hasattr(layer, "drop_prob")]
     for name, layers in rates.items():
         for layer in layers:

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from commands import __main__ as command
+from commands.train import command as train_command
 from commands.train.arguments import read_order
 from harness.jobs.training_line import TrainingLine, duration
 from harness.measure.training import Moment
@@ -89,6 +90,23 @@ def test_a_failure_is_one_line_and_exit_status_1(tmp_path, capsys):
     code = command.main(["train", *DATA[:2], "--data", str(tmp_path / "none"), "--output-dir", str(tmp_path)])
     assert code == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("visionmark train: --data ")
+
+
+@pytest.mark.parametrize(
+    ("is_there", "words"),
+    [(True, "--resume goes on from the checkpoint in"), (False, "interrupted; there is no checkpoint yet in")],
+)
+def test_an_interrupted_run_says_whether_it_can_go_on(is_there, words, tmp_path, capsys, monkeypatch):
+    def interrupted(*arguments, **options):
+        if is_there:
+            (tmp_path / "checkpoint.pt").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train_command, "train", interrupted)
+    assert command.main(["train", *DATA, "--output-dir", str(tmp_path)]) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert words in said
+    assert ("--resume" in said) == is_there
 
 
 class Terminal(io.StringIO):

@@ -13,10 +13,11 @@ import psutil
 import pytest
 import torch
 
+from harness.files import whole_file
 from harness.host.cores import PhysicalCore
 from harness.jobs.torchrun import Together, placements
 from harness.jobs.torchrun_agent import told
-from harness.jobs.training_rank import allotment_of
+from harness.jobs.training_rank import allotment_of, is_of_this_run, note_earlier
 from selftests.inside import ROOT, clean_environment
 from selftests.photographs import write_labelled
 
@@ -136,6 +137,36 @@ def test_a_run_that_lost_a_replica_goes_on_from_its_checkpoint_to_the_same_bits(
     assert lost["began_at_step"] >= 5
     for name in ("weights_sha256", "momentum_sha256", "losses"):
         assert lost[name] == whole[name], name
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_replica_lost_before_the_first_checkpoint_takes_that_of_no_earlier_run(is_there, tmp_path):
+    checkpoint = tmp_path / "checkpoint.pt"
+    if is_there:
+        checkpoint.write_text("of an earlier run")
+    note_earlier(tmp_path, checkpoint)
+    assert not is_of_this_run(tmp_path, checkpoint)
+    with whole_file(checkpoint) as part:
+        part.write_text("of this run")
+    note_earlier(tmp_path, checkpoint)  # as all processes do that begin again
+    assert is_of_this_run(tmp_path, checkpoint)
+    checkpoint.unlink()
+    assert not is_of_this_run(tmp_path, checkpoint)
+
+
+@pytest.mark.slow
+def test_a_fresh_run_that_loses_a_replica_at_once_begins_anew_beside_an_earlier_run(photographs, tmp_path):
+    arguments = "--replicas 2 --batch-size 4 --steps 3 --train-epochs 1000"
+    code, text = finish(start(photographs, tmp_path, arguments))
+    assert code == 0, text
+    process = start(photographs, tmp_path, f"{arguments} --max-restarts 1")
+    wait_for(lambda: 1 in ranks_of(process), process)
+    ranks_of(process)[1].send_signal(signal.SIGKILL)
+    code, text = finish(process)
+    assert code == 0, text
+    record = record_of(tmp_path)
+    assert record["restarts"] == 1
+    assert (record["began_at_step"], record["images"]) == (0, 24)
 
 
 def free_port():

@@ -4,6 +4,8 @@ import json
 
 import pytest
 import torch
+from timm.layers import DropPath
+from torchvision.ops import StochasticDepth
 
 from harness.cases import Case, Duration
 from harness.devices import open_device
@@ -34,6 +36,19 @@ def reference_of():
         return held[0]
 
     return of
+
+
+@pytest.mark.parametrize(
+    ("layer", "rate"),
+    [(torch.nn.Dropout2d(0.5), "p"), (StochasticDepth(0.5, "row"), "p"), (DropPath(0.5), "drop_prob")],
+)
+def test_every_kind_of_dropout_is_off_in_a_step(layer, rate):
+    module = torch.nn.Sequential(layer, torch.nn.Identity()).train()
+    images = torch.ones(64, 3, 2, 2)
+    assert not torch.equal(module(images), images)
+    assert training.without_dropout(module) == 1
+    assert getattr(layer, rate) == 0
+    assert torch.equal(module(images), images)
 
 
 class Sabotaging:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from harness.cases import PRECISIONS, Case
-from harness.devices import Device
+from harness.devices import Device, forked_generators
 from harness.engines.evidence import Evidence
 from harness.engines.torch.layout import CHANNELS_LAST, CONTIGUOUS, Layout, known_layout, timed_layout
 from harness.engines.torch.profiler import Event, matrix_work, profile_step
@@ -41,12 +41,15 @@ class StepTerms:
         loss: returns the mean loss of logits [n, classes], given the classes [n].
         keeps_batchnorm: whether batch norms stay in evaluation mode, so that their statistics do not change.
         wrap: returns the module that is called in place of the module, such as one that averages gradients.
+        agree: returns the layout, given the function that tries both: what several processes have in common, or what a
+            run before had. It is called where no layout is known to win.
     """
 
     optimiser: Callable[[nn.Module], torch.optim.Optimizer]
     loss: Callable[[Tensor, Tensor], Tensor]
     keeps_batchnorm: bool = False
     wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+    agree: Callable[[Callable[[], Layout]], Layout] = lambda trial: trial()
 
 
 def trains(engine: str, device: Device, precision: str) -> str | None:
@@ -74,7 +77,8 @@ def place_for_training(
 ) -> tuple[nn.Module, Layout]:
     """Move a module to its device, in training mode and in the layout that is known to win or wins a timed trial.
 
-    The trial takes turns of forward and backward passes in eager mode. It changes no weight.
+    The trial takes turns of forward and backward passes in eager mode. It changes no weight and no random state, and
+    `terms.agree` decides whether it is needed.
 
     Args:
         module: the module in fp32 on the host.
@@ -88,26 +92,35 @@ def place_for_training(
     set_training(placed, keeps_batchnorm=terms.keeps_batchnorm)
     layout = known_layout(placed, is_host=device.is_host)
     if layout is None:
-        tried = {
-            name: deepcopy(placed).to(memory_format=Layout(name).memory_format) for name in (CHANNELS_LAST, CONTIGUOUS)
-        }
-
-        def trial(name: str) -> Callable[[], None]:
-            batch, classes = put(images, case, device, Layout(name)), device.put(labels)
-
-            def run() -> None:
-                with autocast(case, device):
-                    loss = terms.loss(tried[name](batch), classes)
-                loss.backward()
-                device.synchronize()
-
-            return run
-
-        layout = timed_layout({name: trial(name) for name in tried})
-        tried.clear()
-        device.release()
-        device.reset_peak_memory()  # what the trial took is no part of the row's memory
+        layout = terms.agree(lambda: _tried_layout(placed, images, labels, case, device, terms))
     return placed.to(memory_format=layout.memory_format), layout
+
+
+def _tried_layout(
+    placed: nn.Module, images: Tensor, labels: Tensor, case: Case, device: Device, terms: StepTerms
+) -> Layout:
+    """Return the layout in which forward and backward passes of copies of a placed module are faster."""
+    tried = {
+        name: deepcopy(placed).to(memory_format=Layout(name).memory_format) for name in (CHANNELS_LAST, CONTIGUOUS)
+    }
+
+    def trial(name: str) -> Callable[[], None]:
+        batch, classes = put(images, case, device, Layout(name)), device.put(labels)
+
+        def run() -> None:
+            with autocast(case, device):
+                loss = terms.loss(tried[name](batch), classes)
+            loss.backward()
+            device.synchronize()
+
+        return run
+
+    with forked_generators(device):  # the number of passes differs from trial to trial, and with it what they draw
+        layout = timed_layout({name: trial(name) for name in tried})
+    tried.clear()
+    device.release()
+    device.reset_peak_memory()  # what the trial took is no part of the row's memory
+    return layout
 
 
 class TorchTrainingStep:
@@ -147,14 +160,15 @@ class TorchTrainingStep:
         self.optimiser = terms.optimiser(module)
         self.compilations = compilations
         self._forward = called if forward is None else forward
-        self._case, self._device, self._terms = case, device, terms
+        self.device = device
+        self._case, self._terms = case, terms
         self._prove, self._on_close = prove, on_close
         is_fp16 = PRECISIONS[case.precision].autocast == "float16"
         self._scaler = torch.amp.GradScaler(device.kind, init_scale=FIRST_SCALE) if is_fp16 else None
 
     def put(self, images: Tensor, labels: Tensor) -> StepBatch:
         """Return images, fp32 [n, 3, h, w], and classes [n] on the device, as `submit` takes them."""
-        return put(images, self._case, self._device, self.layout), self._device.put(labels)
+        return put(images, self._case, self.device, self.layout), self.device.put(labels)
 
     def submit(self, batch: StepBatch) -> Tensor:
         """Start one whole step and return its loss, on the device. The gradients stay until the next step."""
@@ -171,7 +185,7 @@ class TorchTrainingStep:
     def forward(self, batch: StepBatch) -> Tensor:
         """Compute the loss, with autocast where the precision says so."""
         images, labels = batch
-        with autocast(self._case, self._device):
+        with autocast(self._case, self.device):
             return self._terms.loss(self._forward(images), labels)
 
     def backward(self, loss: Tensor) -> None:
@@ -189,7 +203,7 @@ class TorchTrainingStep:
 
     def synchronize(self) -> None:
         """Wait until all submitted work is done."""
-        self._device.synchronize()
+        self.device.synchronize()
 
     def gradients(self) -> dict[str, Tensor | None]:
         """Return the gradient of every parameter by its name, fp32 on the host; None where there is none."""
@@ -222,14 +236,14 @@ class TorchTrainingStep:
             self.synchronize()
 
         self.clear()
-        activity = PROFILER_ACTIVITIES[self._device.kind]
+        activity = PROFILER_ACTIVITIES[self.device.kind]
         with _same_statistics(self.module):
             found = [self._evidence(profile_step(step, activity)) for step in (forwards, backwards)]
         self.clear()
         return found[0], found[1]
 
     def _evidence(self, events: list[Event]) -> Evidence:
-        return evidence_of(self.module, self._device, self.layout, matrix_work(events), self._prove(events))
+        return evidence_of(self.module, self.device, self.layout, matrix_work(events), self._prove(events))
 
     def close(self) -> None:
         """Release the model and what the engine holds."""

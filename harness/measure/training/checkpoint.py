@@ -10,18 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.devices import Device, generator_state, set_generator_state
+from harness.engines.torch.layout import CHANNELS_LAST, CONTIGUOUS, Layout
 from harness.files import whole_file
 from harness.measure.training.recipe import Recipe, TrainingError
 
 FORMAT = "visionmark training checkpoint 1"
-NAME = "checkpoint.pt"
+NAME, BEFORE = "checkpoint.pt", "checkpoint.pt.before"
 
 
-def random_state() -> dict[str, Any]:
-    """Return the state of every generator that a step may draw from, as tensors and plain numbers."""
+def random_state(device: Device) -> dict[str, Any]:
+    """Return the state of every generator that a step on a device may draw from, as tensors and plain numbers."""
     kind, keys, position, has_gauss, gauss = np.random.get_state()
     return {
         "torch": torch.get_rng_state(),
+        "device": generator_state(device),
         "numpy": [
             str(kind),
             torch.from_numpy(np.asarray(keys).astype(np.int64)),
@@ -33,10 +36,11 @@ def random_state() -> dict[str, Any]:
     }
 
 
-def set_random_state(state: dict[str, Any]) -> None:
-    """Put every generator into a state of `random_state`."""
+def set_random_state(state: dict[str, Any], device: Device) -> None:
+    """Put every generator into a state of `random_state`; earlier checkpoints have none of an accelerator."""
     kind, keys, position, has_gauss, gauss = state["numpy"]
     torch.set_rng_state(state["torch"])
+    set_generator_state(device, state.get("device"))
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     version, numbers, following = state["python"]
     random.setstate((version, tuple(numbers), following))
@@ -56,6 +60,22 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     except OSError as error:
         kept = f"; {path.name} of before is kept" if path.exists() else ""
         raise TrainingError(f"{path} cannot be written ({error.strerror}){kept}: make room, and --resume") from None
+
+
+def set_aside(folder: Path) -> bool:
+    """Rename the checkpoint of an earlier run, so that nothing takes it for this run's; return whether there is one."""
+    if is_there := (folder / NAME).exists():
+        (folder / NAME).replace(folder / BEFORE)
+    return is_there
+
+
+def kept_layout(path: Path) -> Layout | None:
+    """Return the layout in which the run of a checkpoint trains, or None where the file does not tell it."""
+    try:
+        told = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["layout"]
+        return Layout(told["name"], told["why"]) if told["name"] in (CHANNELS_LAST, CONTIGUOUS) else None
+    except Exception:  # whatever is wrong with the file, `read_checkpoint` says it
+        return None
 
 
 def read_checkpoint(path: Path, recipe: Recipe, images_sha256: str, replicas: int) -> dict[str, Any]:

@@ -20,9 +20,13 @@ READ_LOSS_EVERY_S = 1.0
 def run_steps(parts: Parts, course: Course, log: MlperfLog) -> tuple[float, float]:
     """Run until the steps are done or the threshold is reached, and return when the clock began and ended, in seconds.
 
+    A run that goes on after it has reached the threshold takes no further step.
+
     Raises:
         TrainingError: a loss is no number, an image cannot be read, or a checkpoint cannot be written.
     """
+    if course.reached_s is not None:
+        return (now := perf_counter()), now
     recipe, step, per_epoch = parts.recipe, parts.step, parts.images.per_epoch
     scheduler = schedule_of(recipe, step.optimiser, per_epoch)
     source = batches(recipe, parts.spec, parts.images, range(course.position, parts.steps), parts.group)
@@ -32,6 +36,7 @@ def run_steps(parts: Parts, course: Course, log: MlperfLog) -> tuple[float, floa
         if number % per_epoch == 0:
             log.epoch(epoch, begins=True)
         scheduler.step_update(number)
+        course.had_rate = course.had_rate or any(one["lr"] > 0 for one in step.optimiser.param_groups)
         course.pending.append(step.submit(step.put(*next(source))))
         course.position = number + 1
         ends_epoch = course.position % per_epoch == 0

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
+from harness.engines.torch.layout import Layout
 from harness.engines.torch.training import StepTerms
 from harness.measure.training.group import Group
 from harness.measure.training.recipe import STEPS_AT_EPOCHS, Recipe
 
 
-def terms_of(recipe: Recipe, group: Group, *, keeps_batchnorm: bool) -> StepTerms:
-    """Return the terms of a recipe's step: SGD, weight decay for all but biases and norms, and the loss."""
+def terms_of(recipe: Recipe, group: Group, *, keeps_batchnorm: bool, kept: Layout | None = None) -> StepTerms:
+    """Return the terms of a recipe's step: SGD, weight decay for all but biases and norms, and the loss.
+
+    Args:
+        recipe: the recipe.
+        group: the processes that train together.
+        keeps_batchnorm: whether batch norms are frozen.
+        kept: the layout of the run that this one goes on with, which the first process knows; None to try both.
+    """
 
     def optimiser(module: nn.Module) -> torch.optim.Optimizer:
         from timm.optim import create_optimizer_v2
@@ -30,8 +39,13 @@ def terms_of(recipe: Recipe, group: Group, *, keeps_batchnorm: bool) -> StepTerm
         )
         return found
 
+    def agree(trial: Callable[[], Layout]) -> Layout:
+        """Let the first process say the layout: replicas that try on their own may choose differently."""
+        found: Layout = group.share((kept or trial()) if group.is_first else None)
+        return found
+
     loss = partial(nn.functional.cross_entropy, label_smoothing=recipe.label_smoothing)
-    return StepTerms(optimiser, loss, keeps_batchnorm, group.averaging)
+    return StepTerms(optimiser, loss, keeps_batchnorm, group.averaging, agree)
 
 
 def schedule_of(recipe: Recipe, optimiser: torch.optim.Optimizer, per_epoch: int) -> Any:

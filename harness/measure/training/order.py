@@ -26,6 +26,8 @@ from models.tasks import Pixels, task_of
 
 Place = tuple[int, int]
 _EPOCH_FACTOR = 1_000_003
+# torch takes no larger seeds, and a date as the seed of a run over many images would give one.
+_SEEDS = 2**63
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ class TrainingSet(Dataset[tuple[Tensor, int]]):
         """
         epoch, index = place
         image = self._images[index]
-        with _seeded((self._seed * _EPOCH_FACTOR + epoch) * len(self._images) + index):
+        with _seeded(((self._seed * _EPOCH_FACTOR + epoch) * len(self._images) + index) % _SEEDS):
             return self._transform(decode(image)), int(image.label or 0)
 
 
@@ -142,7 +144,7 @@ def _seeded(seed: int) -> Iterator[None]:
     before = random.getstate()
     with torch.random.fork_rng(devices=[]):
         random.seed(seed)
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # the host's alone: steps draw from those of accelerators
         try:
             yield
         finally:
@@ -167,7 +169,7 @@ class StepOrder:
         for step in self._steps:
             epoch, within = divmod(step, self._images.per_epoch)
             if epoch != of:
-                generator = torch.Generator().manual_seed(self._recipe.seed * _EPOCH_FACTOR + epoch)
+                generator = torch.Generator().manual_seed((self._recipe.seed * _EPOCH_FACTOR + epoch) % _SEEDS)
                 of, order = epoch, torch.randperm(len(self._images.images), generator=generator).tolist()
             begin = (within * group.size + group.rank) * batch
             yield [(epoch, index) for index in order[begin : begin + batch]]

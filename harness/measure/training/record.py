@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.host.cores import current
 from harness.measure.training.order import batches
@@ -40,7 +40,7 @@ def share_of(parts: Parts, course: Course, began_s: float, ended_s: float) -> di
         "evaluation_s": course.evaluation_s,
         "checkpoint_s": course.checkpoint_s,
         "losses": course.losses,
-        "parameters_sha256": sha256_of(parameter.detach() for parameter in parts.step.module.parameters()),
+        "parameters_sha256": parameters_sha256(parts.step.module),
     }
 
 
@@ -54,7 +54,7 @@ def record_of_run(
         course: how it went.
         built: the module and its weights as they were before.
         batch_norm: what became of the batch norms.
-        before: the digest of the weights before the first step.
+        before: the digest of the parameters before the first step, of `parameters_sha256`.
         each: what each process did, from `share_of`.
 
     Raises:
@@ -62,7 +62,8 @@ def record_of_run(
     """
     recipe, group, case = parts.recipe, parts.group, parts.recipe.case
     peak = parts.device.peak_memory()
-    after = state_sha256(parts.step.module)
+    weights_sha256 = state_sha256(parts.step.module)
+    weights_changed = parameters_sha256(parts.step.module) != before
     momentum = (held for one in parts.step.optimiser.state.values() if (held := one.get("momentum_buffer")) is not None)
     momentum_sha256 = sha256_of(momentum)
     at = max(1, course.position)
@@ -75,8 +76,8 @@ def record_of_run(
     ]
     if len({one["parameters_sha256"] for one in each}) > 1:
         problems.append("the replicas ended with different parameters: their gradients were not averaged")
-    if after == before and recipe.rate(group.size) > 0 and each[0]["images"]:
-        problems.append(f"label says training, but {course.position} steps changed no weight")
+    if course.had_rate and not weights_changed:
+        problems.append(f"label says training, but {course.position - course.began_at} steps changed no weight")
     if problems:
         raise Contradiction(f"{case}: {'; '.join(problems)}")
     window = window_of(each)
@@ -107,8 +108,8 @@ def record_of_run(
         "images_in_data": len(parts.images.images),
         "images_dropped_per_epoch": parts.images.dropped,
         "images_sha256": parts.images.sha256,
-        "weights_sha256": after,
-        "weights_changed": after != before,
+        "weights_sha256": weights_sha256,
+        "weights_changed": weights_changed,
         "momentum_sha256": momentum_sha256,
         "peak_memory_mib": None if peak is None else peak / 2**20,
         "each": [{key: value for key, value in one.items() if key != "losses"} for one in each],
@@ -143,6 +144,11 @@ def window_of(each: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "checkpoint_s": max(one["checkpoint_s"] for one in each),
         "images_per_second": images / (wall_s - apart_s) if images else None,
     }
+
+
+def parameters_sha256(module: nn.Module) -> str:
+    """Return a digest of the parameters alone: buffers, such as running statistics, change in each forward pass."""
+    return sha256_of(module.parameters())
 
 
 def sha256_of(tensors: Iterable[Tensor]) -> str:

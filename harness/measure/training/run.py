@@ -17,6 +17,7 @@ from harness.devices import Device, open_device
 from harness.engines import cannot_train, import_libraries, open_training
 from harness.files import whole_file, write_whole
 from harness.measure.training.batchnorm import is_folded, norms_of, refit
+from harness.measure.training.checkpoint import BEFORE, NAME, kept_layout, set_aside
 from harness.measure.training.evaluation import evaluate_saved, state_dict_of
 from harness.measure.training.group import Group
 from harness.measure.training.loop import evaluated, run_steps
@@ -24,10 +25,10 @@ from harness.measure.training.mlperf_log import MlperfLog
 from harness.measure.training.optimisation import terms_of
 from harness.measure.training.order import TrainingImages, batches, open_images
 from harness.measure.training.recipe import Recipe, TrainingError
-from harness.measure.training.record import curve_of, record_of_run, share_of
+from harness.measure.training.record import curve_of, parameters_sha256, record_of_run, share_of
 from harness.measure.training.state import Course, Moment, Parts, go_on
-from harness.measure.training.together import agreement
-from models.build import Built, build_module, fresh_module, state_sha256
+from harness.measure.training.together import agreement, warm_up
+from models.build import Built, build_module, fresh_module
 from models.catalog import ModelSpec
 from models.checkpoints import WeightsError
 
@@ -76,7 +77,8 @@ def train(
             _refit(recipe, spec, images, built.module)
         if mode == "sync":
             built = replace(built, module=nn.SyncBatchNorm.convert_sync_batchnorm(built.module))
-        terms = terms_of(recipe, group, keeps_batchnorm=mode == "frozen")
+        kept = kept_layout(Path(recipe.folder) / NAME) if resumes and group.is_first else None
+        terms = terms_of(recipe, group, keeps_batchnorm=mode == "frozen", kept=kept)
         torch.manual_seed(recipe.seed + group.rank)  # what a step draws, such as dropout
         device.reset_peak_memory()
         step = open_training(recipe.engine).build_step(built.module, example, recipe.case, device, terms)
@@ -89,15 +91,20 @@ def train(
 
 def _run(parts: Parts, course: Course, built: Built, mode: str, began_s: float) -> dict[str, Any]:
     recipe, group, images = parts.recipe, parts.group, parts.images
-    agreed = agreement(parts.step, parts.step.put(*next(batches(recipe, parts.spec, images, range(1), group))), group)
+    batch = parts.step.put(*next(batches(recipe, parts.spec, images, range(1), group)))
+    warmup_s = warm_up(parts.step, batch)
+    agreed = agreement(parts.step, batch, group)
+    del batch
     if group.is_first:
         parts.folder.mkdir(parents=True, exist_ok=True)
-    log = MlperfLog(parts.folder / MLPERF if group.is_first else None)
+    log = MlperfLog(parts.folder / MLPERF if group.is_first else None, course.position)
     log.begin(recipe, parts.global_batch, len(images.images), len(images.evaluated), began_s)
-    before = state_sha256(parts.step.module)
+    before = parameters_sha256(parts.step.module)
     if recipe.evaluates and not course.position:
         course.evaluations.append({"step": 0, "epoch": 0, **evaluated(parts, course).record()})
         course.evaluation_s = 0.0
+    if group.is_first and course.saved_at is None and set_aside(parts.folder):
+        parts.tell(f"the checkpoint of an earlier run is kept as {parts.folder / BEFORE}")
     group.barrier()
     log.run_start()
     try:
@@ -110,7 +117,8 @@ def _run(parts: Parts, course: Course, built: Built, mode: str, began_s: float) 
     if group.is_first:
         _write(parts, course)
     each = group.gather(share_of(parts, course, first_s, last_s))
-    found = {**record_of_run(parts, course, built, mode, before, each), "gradient_agreement": agreed}
+    found = record_of_run(parts, course, built, mode, before, each)
+    found |= {"gradient_agreement": agreed, "warmup_s": max(group.gather(warmup_s))}
     if recipe.evaluates:
         where = (parts.folder / WEIGHTS, recipe.case, parts.spec, images.evaluated)
         found["evaluation"] = evaluate_saved(*where) if group.is_first else None  # nobody waits for it

@@ -94,8 +94,10 @@ class Course:
         evaluation_s: the seconds that evaluations took since this process began.
         checkpoint_s: the seconds that checkpoints took since then.
         earlier_s: the seconds that the run took before this process went on with it.
-        reached_s: the seconds after which the threshold was reached, None while it is not.
+        reached_s: the seconds after which the threshold was reached, None while it is not; at most 0 if that was before
+            this process went on with the run.
         saved_at: the position of the latest checkpoint, None without one.
+        had_rate: whether a step since this process began had a learning rate above 0.
     """
 
     position: int = 0
@@ -108,6 +110,7 @@ class Course:
     earlier_s: float = 0.0
     reached_s: float | None = None
     saved_at: int | None = None
+    had_rate: bool = False
 
 
 def label() -> dict[str, Any]:
@@ -131,7 +134,7 @@ def save(parts: Parts, course: Course, elapsed_s: float) -> None:
         TrainingError: it cannot be written.
     """
     step = parts.step
-    states = parts.group.gather(checkpoint.random_state())
+    states = parts.group.gather(checkpoint.random_state(parts.device))
     losses = parts.group.gather(course.losses)
     if parts.group.is_first:
         checkpoint.write_checkpoint(
@@ -145,10 +148,13 @@ def save(parts: Parts, course: Course, elapsed_s: float) -> None:
                 "losses": losses,
                 "evaluations": course.evaluations,
                 "elapsed_s": course.earlier_s + elapsed_s,
+                "reached_s": None if course.reached_s is None else course.earlier_s + course.reached_s,
+                "stop_threshold": parts.recipe.stop_threshold,
                 "replicas": parts.group.size,
                 "images_sha256": parts.images.sha256,
                 "recipe": parts.recipe.fixed(),
                 "label": label(),
+                "layout": {"name": step.layout.name, "why": step.layout.why},
             },
         )
     course.saved_at = course.position
@@ -174,17 +180,19 @@ def go_on(parts: Parts) -> Course:
     parts.step.module.load_state_dict(found["model"])
     parts.step.optimiser.load_state_dict(found["optimiser"])
     parts.step.load_scaler_state(found["scaler"])
-    checkpoint.set_random_state(found["random"][parts.group.rank])
+    checkpoint.set_random_state(found["random"][parts.group.rank], parts.device)
     for name, now in label().items():
         if found["label"].get(name) != now:
             parts.tell(f"the checkpoint is of {name} {found['label'].get(name)}, now {now}: the last bits may differ")
     parts.tell(f"going on from step {found['position']} of {path}")
-    at = int(found["position"])
+    at, earlier_s = int(found["position"]), float(found["elapsed_s"])
+    reached_s = found.get("reached_s") if found.get("stop_threshold") == parts.recipe.stop_threshold else None
     return Course(
         position=at,
         began_at=at,
         losses=list(found["losses"][parts.group.rank]),
         evaluations=list(found["evaluations"]),
-        earlier_s=float(found["elapsed_s"]),
+        earlier_s=earlier_s,
+        reached_s=None if reached_s is None else float(reached_s) - earlier_s,
         saved_at=at,
     )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from harness.devices import forked_generators, generator_state, set_generator_state
 from harness.engines.torch.training import StepBatch, TorchTrainingStep
 from harness.measure.training.group import Group
 from harness.proof import Contradiction
@@ -25,9 +26,9 @@ StepTimes = tuple[float, float]
 
 @contextmanager
 def _as_before(step: TorchTrainingStep) -> Iterator[None]:
-    """Put buffers and torch's generator back on leaving, and drop the gradients."""
+    """Put buffers and torch's generators back on leaving, and drop the gradients."""
     buffers = [buffer.detach().clone() for buffer in step.module.buffers()]
-    with torch.random.fork_rng(devices=[]):
+    with forked_generators(step.device):
         try:
             yield
         finally:
@@ -53,6 +54,18 @@ def _gradient(step: TorchTrainingStep, batch: StepBatch) -> Tensor:
     return torch.cat([gradient.detach().float().flatten() for gradient in found if gradient is not None])
 
 
+def warm_up(step: TorchTrainingStep, batch: StepBatch) -> float:
+    """Go through both passes once, in which an engine may compile them, and return the seconds that it took.
+
+    No parameter, buffer or random state changes.
+    """
+    began = perf_counter()
+    with _as_before(step):
+        step.backward(step.forward(batch))
+        step.synchronize()
+    return perf_counter() - began
+
+
 def agreement(step: TorchTrainingStep, batch: StepBatch, group: Group) -> float | None:
     """Return how far the averaged gradients of a batch are from the mean of the replicas' own, as a share of that mean.
 
@@ -63,13 +76,14 @@ def agreement(step: TorchTrainingStep, batch: StepBatch, group: Group) -> float 
     """
     if group.size == 1:
         return None
-    with _as_before(step), torch.random.fork_rng(devices=[]):
-        state = torch.get_rng_state()
+    with _as_before(step):
+        state, device_state = torch.get_rng_state(), generator_state(step.device)
         with _apart(step):
             mean = _gradient(step, batch)
         torch.distributed.all_reduce(mean)
         mean /= group.size
         torch.set_rng_state(state)
+        set_generator_state(step.device, device_state)
         averaged = _gradient(step, batch)
         difference = float((averaged - mean).norm() / mean.norm().clamp_min(1e-30))
     if not difference <= MOST_DIFFERENCE:
