@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 
+import models
 from harness.files import whole_folder
 from models.build import state_sha256
 
@@ -31,6 +32,7 @@ Key = Mapping[str, Any]
 
 _MANIFEST = "manifest.json"
 _BLOCK = 1 << 20
+_MODELS = Path(models.__file__).resolve().parent
 
 
 class CacheError(OSError):
@@ -110,8 +112,12 @@ def hashes_of(sources: Iterable[str | Path]) -> dict[str, str]:
 
 
 def code_of(module: torch.nn.Module) -> tuple[set[str], list[Path]]:
-    """Return where the code of a module's layers is: the installed libraries, and the source files of all others."""
-    libraries, sources = set(), set()
+    """Return where the code of a module's layers is: the installed libraries, and the source files of all others.
+
+    A layer of this project may call any function of its models, so that all of their files count.
+    """
+    libraries: set[str] = set()
+    sources: set[Path] = set()
     installed = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib")}
     for code in {base for layer in module.modules() for base in type(layer).__mro__}:
         try:
@@ -121,6 +127,8 @@ def code_of(module: torch.nn.Module) -> tuple[set[str], list[Path]]:
         library = code.__module__.partition(".")[0]
         if any(folder in source.parents for folder in installed) and _version(library):
             libraries.add(library)
+        elif _MODELS in source.parents:
+            sources.update(_MODELS.rglob("*.py"))
         elif source.is_file():
             sources.add(source)
     return libraries, sorted(sources)

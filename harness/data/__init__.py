@@ -61,14 +61,15 @@ def open_data_set(
         report: called with a text before each step that takes long, and with what is left out.
         labels: a CSV of the classes, for images whose folders do not name them; see `label_by_table`. A JSON file is of
             the objects in the images of the folder; see `read_pair`.
-        is_numbered: whether the folders are named by class indices, from 0 to 999.
+        is_numbered: whether the folders are named by class indices, from 0 to 999; of a reader that does not name its
+            classes, whether its labels are those indices.
         skips_absent: whether images that are annotated and not there are left out and reported.
 
     Raises:
         NoImages: if nothing usable is there; the message names what is wrong.
     """
     if readers.is_reader(name):
-        images, route = readers.read(name, cache, report), name.partition("/")[0]
+        images, route = readers.read(name, cache, report, is_numbered=is_numbered), name.partition("/")[0]
     else:
         folder = remote.fetch(name, cache, report) if remote.is_url(name) else _expanded(name)
         scheme = f"{name.partition(':')[0]}, " if remote.is_url(name) else ""
@@ -80,7 +81,7 @@ def open_data_set(
         route = scheme + route
     if labels is not None:
         images = label_by_table(images, labels)
-    elif is_numbered:
+    elif is_numbered and not readers.is_reader(name):
         images = label_by_number(images)
     return DataSet(name, route, tuple(images), is_validation_set(images))
 

@@ -228,6 +228,14 @@ def test_the_key_knows_the_code_of_our_own_layers(tmp_path, monkeypatch):
     assert keys[0] != keys[1]
 
 
+def test_the_key_knows_every_file_of_our_own_models():
+    """A layer calls functions of other files, such as those that lay out boxes."""
+    from models.networks import network_of
+
+    sources = {"/".join(path.parts[-2:]) for path in cache_module.code_of(network_of("ssd_mobilenet_v1_025"))[1]}
+    assert {"models/build.py", "models/networks.py", "detectors/whole.py"} <= sources
+
+
 def test_the_key_knows_the_version_of_the_library_that_layers_are_from():
     from timm.layers import BatchNormAct2d
 

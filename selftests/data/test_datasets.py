@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import pickle
+import shutil
 import tarfile
 from dataclasses import replace
 from functools import partial
@@ -23,6 +24,7 @@ from harness.data import (
     ImageFile,
     NoImages,
     class_indices,
+    class_names,
     decode,
     images_sha256,
     open_data_set,
@@ -197,6 +199,58 @@ def test_images_of_a_reader_can_be_sent_to_another_process(tmp_path, monkeypatch
     sent = pickle.loads(pickle.dumps(images))
     assert [image.read() for image in sent] == [b"\0", b"\1", b"\2"]
     assert [image.label for image in sent] == [1, 5, 1]
+
+
+class SetWithoutNames(SetInMemory):
+    """Its labels are numbers, and nothing says of what."""
+
+    class_to_idx: ClassVar = {}
+
+
+class SetOfOtherThings(SetInMemory):
+    """A thousand classes that are not those of ILSVRC2012."""
+
+    class_to_idx: ClassVar = {f"thing {index}": index for index in range(1000)}
+
+
+class SetInWords(SetInMemory):
+    """The classes of ILSVRC2012 as Hugging Face has them, in words."""
+
+    class_to_idx: ClassVar = {  # wnids make the cranes differ
+        f"{name.partition(' ')[2]}, {name.partition(' ')[0]}": index for index, name in enumerate(class_names())
+    }
+
+
+def test_labels_are_taken_for_those_of_ilsvrc2012_only_where_something_says_so(tmp_path, monkeypatch):
+    import timm.data.readers
+
+    def labels(reader, **settings):
+        monkeypatch.setattr(timm.data.readers, "create_reader", lambda name, **given: reader())
+        return [image.label for image in open_data_set("hfds/set", tmp_path, **settings).images]
+
+    with pytest.raises(NoImages, match="does not say what its classes are: add --class-folders index"):
+        labels(SetWithoutNames)
+    assert labels(SetWithoutNames, is_numbered=True) == [0, 1, 0]
+    with pytest.raises(NoImages, match="neither wnids nor the 1,000 of ILSVRC2012"):
+        labels(SetOfOtherThings)
+    assert labels(SetInWords) == [0, 1, 0]
+
+
+def test_a_folder_of_shards_is_that_of_the_present_folder_as_it_is_now(photographs, tmp_path, monkeypatch):
+    """Two folders have sets of one name; then the second one's labels change."""
+    pytest.importorskip("webdataset", reason="wds/ needs the package webdataset (requirements/data.txt)")
+    path = next(iter(photographs))
+
+    def labels(folder, wnid):
+        shutil.rmtree(tmp_path / folder, ignore_errors=True)
+        (tmp_path / folder).mkdir()
+        write_webdataset({path: wnid}, tmp_path / folder / "set", promised=1)
+        monkeypatch.chdir(tmp_path / folder)
+        return [image.label for image in open_data_set("wds/set", tmp_path / "cache").images]
+
+    assert [labels("a", WNIDS[1]), labels("b", WNIDS[7]), labels("b", WNIDS[9])] == [[1], [7], [9]]
+    with pytest.raises(NoImages, match="no folder .*/nowhere"):
+        open_data_set("wds/nowhere", tmp_path / "cache")
 
 
 def write_webdataset(photographs, root, promised=IMAGES):

@@ -203,6 +203,27 @@ def test_a_table_that_leaves_an_image_without_a_class_is_refused(flat, tmp_path,
         open_data_set(str(flat), tmp_path / "cache", labels=table)
 
 
+def test_a_row_is_of_one_image_and_has_one_class(tmp_path):
+    """Two folders have an image of the same name: one of the two would get the other's class."""
+    for folder in ("x", "y"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / "set" / folder / "a.png")
+    table = tmp_path / "labels.csv"
+    for text, words in (
+        ("a.png,1\na.png,7\n", "row 2: 'a.png' has another class in an earlier row"),
+        ("a.png,1\n", "one row for several images of the same name: a.png"),
+    ):
+        table.write_text(text, encoding="utf-8")
+        with pytest.raises(NoImages, match=words):
+            open_data_set(str(tmp_path / "set"), tmp_path / "cache", labels=table)
+    (tmp_path / "set" / "y" / "a.png").rename(tmp_path / "set" / "y" / "b.png")
+    table.write_text("a.png,1\nb,7\na.png,1\n", encoding="utf-8")
+    assert [one.label for one in open_data_set(str(tmp_path / "set"), tmp_path / "cache", labels=table).images] == [
+        1,
+        7,
+    ]
+
+
 def test_folders_that_are_numbered_are_classes_when_asked(tmp_path):
     for number in ("0", "7", "999"):
         (tmp_path / number).mkdir()

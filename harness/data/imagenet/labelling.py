@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,8 @@ def label_by_table(images: Sequence[ImageFile], table: Path) -> list[ImageFile]:
     the heading.
 
     Raises:
-        NoImages: if the file cannot be read, if a row has no class, or if an image has no row.
+        NoImages: if the file cannot be read, if a row has no class, if two rows give one name different classes, if an
+            image has no row, or if two images have the same one.
     """
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
@@ -33,10 +35,17 @@ def label_by_table(images: Sequence[ImageFile], table: Path) -> list[ImageFile]:
         words = row[1].split() if len(row) > 1 else []
         label = _class_of(words[0]) if words else None
         if label is not None:
-            labels[row[0].strip()] = label
+            if labels.setdefault(row[0].strip(), label) != label:
+                raise NoImages(f"{table}, row {number}: {row[0].strip()!r} has another class in an earlier row")
         elif number > 1:
             raise NoImages(f"{table}, row {number}: {','.join(row)!r} names no wnid and no class from 0 to 999")
-    found = [labels.get(image.name, labels.get(Path(image.name).stem)) for image in images]
+    rows_of = [image.name if image.name in labels else Path(image.name).stem for image in images]
+    found = [labels.get(name) for name in rows_of]
+    twice = [name for name, count in Counter(rows_of).items() if count > 1 and name in labels]
+    if twice:
+        raise NoImages(
+            f"{table} has one row for several images of the same name: {_first(twice)}; give them other names"
+        )
     missing = [image.name for image, label in zip(images, found, strict=True) if label is None]
     if missing:
         raise NoImages(f"{table} has no row for {len(missing):,} of {len(images):,} images: {_first(missing)}")
