@@ -85,11 +85,11 @@ def generator_state(device: Device) -> torch.Tensor | None:
     """Return the state of the generator of an accelerator, or None for the host, whose generator is torch's own."""
     if device.is_host:
         return None
-    found: torch.Tensor = torch.get_device_module(device.kind).get_rng_state(device.index)
+    found: torch.Tensor = getattr(torch, device.kind).get_rng_state(device.index)
     return found
 
 
 def set_generator_state(device: Device, state: torch.Tensor | None) -> None:
     """Put the generator of an accelerator into a state of `generator_state`; None leaves it as it is."""
     if state is not None and not device.is_host:
-        torch.get_device_module(device.kind).set_rng_state(state, device.index)
+        getattr(torch, device.kind).set_rng_state(state, device.index)

@@ -10,6 +10,7 @@ import sys
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -279,7 +280,7 @@ def test_of_a_cluster_too_nothing_of_what_was_named_is_5(monkeypatch, capsys, tm
                 )
 
     monkeypatch.setattr(command, "joined", lambda address: nullcontext(["node"]))
-    monkeypatch.setattr("harness.jobs.crews.ray_crew.RayCrew", Crew)
+    monkeypatch.setitem(sys.modules, "harness.jobs.crews.ray_crew", SimpleNamespace(RayCrew=Crew))  # without ray
     monkeypatch.setattr("harness.jobs.crews.hand_out.HandOut", HandsOut)
     monkeypatch.setattr(command, "sweep_jobs", lambda nodes, most: [])
     names = [NINE[0], NINE[3]]
