@@ -198,10 +198,9 @@ time.sleep(60)
 
 
 def test_a_process_that_dies_with_its_starter_ends_where_that_is_killed():
-    starter = subprocess.Popen([sys.executable, "-c", STARTER], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    child = psutil.Process(int(starter.stdout.readline()))
-    starter.kill()
-    starter.wait()
+    with subprocess.Popen([sys.executable, "-c", STARTER], cwd=ROOT, stdout=subprocess.PIPE, text=True) as starter:
+        child = psutil.Process(int(starter.stdout.readline()))
+        starter.kill()
     _, alive = psutil.wait_procs([child], timeout=10)
     assert not alive
 

@@ -49,6 +49,7 @@ class XpuSensor:
                 break
             self._process.kill()
             self._process.wait()
+            self._process.stdout.close()
         else:
             raise Unavailable(f"{command} dump: {heading.strip() or 'no output'}")
         os.set_blocking(self._process.stdout.fileno(), False)
