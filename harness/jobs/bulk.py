@@ -17,8 +17,8 @@ from harness.jobs.job import Placement
 from harness.jobs.stream import BuildInputs, stream_placements
 from harness.measure.bulk.ahead import DecodingAhead
 from harness.measure.bulk.blocks import Block
-from harness.measure.bulk.classify import BlockRun, LastBatch, answer_again, classify_block
-from harness.measure.pipeline import BATCHES_AHEAD, workers
+from harness.measure.bulk.classify import BlockRun, classify_block
+from harness.measure.pipeline import BATCHES_AHEAD, AnsweredBatch, answer_again, workers
 from harness.progress import ReportPhase
 from harness.proof import Prepared, References, prepare
 from models.catalog import ModelSpec
@@ -82,7 +82,7 @@ class ReadyBulk:
     skips_unreadable: bool
     facts: dict[str, Any]
     held: ExitStack = field(default_factory=ExitStack)
-    last: list[LastBatch] = field(default_factory=list)
+    last: list[AnsweredBatch] = field(default_factory=list)
 
     def warm(self) -> None:
         """See `ReadyWorker.warm`."""
@@ -102,7 +102,7 @@ class ReadyBulk:
             UnreadableImage: a file cannot be decoded, and none may be left out.
             WrongAnswers: the answers are not finite.
         """
-        last: list[LastBatch] = []
+        last: list[AnsweredBatch] = []
         run = classify_block(self.prepared, piece, self.pool, last.append, skips_unreadable=self.skips_unreadable)
         self.last[:] = last or self.last
         return run
@@ -114,8 +114,7 @@ class ReadyBulk:
             Contradiction: a graph was compiled in the window.
             WrongAnswers: the last whole batch gets another answer by itself than it got in the window.
         """
-        for last in self.last:
-            answer_again(self.prepared, last)
+        answer_again(self.prepared, self.last, "the bulk run")
         self.prepared.require_no_recompilation()
 
     def close(self) -> None:

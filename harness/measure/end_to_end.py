@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, ClassVar
 
-import torch
-
 from harness.cases import Duration, wants_more
-from harness.data import DECODER, IMAGENET_CLASSES, ImageFile, decode
+from harness.data import DECODER, IMAGENET_CLASSES, ImageFile
 from harness.measure.clock import TimedRounds
-from harness.measure.pipeline import LEAST_STAGE_S, answers_of_files, stage_rates
-from harness.proof import Prepared, case_pixels, check_again
+from harness.measure.pipeline import LEAST_STAGE_S, AnsweredBatch, answer_again, answers_of_files, stage_rates
+from harness.proof import Prepared, case_pixels
 from models.tasks import Outputs, Task, task_of
 
 
@@ -92,7 +90,7 @@ def measure_end_to_end(
     on_unreadable = (lambda index, error: unreadable.add(index)) if skips_unreadable else None
     labels: list[int] = []
     # The last whole batches, which are answered again: behind the one before the last, another was submitted.
-    whole: deque[tuple[list[int], Outputs]] = deque(maxlen=2)
+    whole: deque[AnsweredBatch] = deque(maxlen=2)
     began: list[float] = []
 
     def is_time_up() -> bool:
@@ -108,7 +106,7 @@ def measure_end_to_end(
             found += task.decode(outputs, [sizes[index] for index in some])
             indices += some
             if len(some) == batch:
-                whole.append((some, outputs.copy()))
+                whole.append(AnsweredBatch(tuple(files[index] for index in some), outputs.copy()))
             labels[:] = [task.labels(outputs)]
         passes.append(found)
         seen.append(indices)
@@ -122,11 +120,7 @@ def measure_end_to_end(
     prepared.require_no_recompilation()
     if not rounds_s:
         return None
-    pixels = [torch.stack([transform(decode(files[index])) for index in some]) for some, _ in whole]
-    for at, (_, answered) in enumerate(whole):
-        other = pixels[1 - at] if len(pixels) == 2 and whole[0][0] != whole[1][0] else None
-        runner, precision = prepared.runner, prepared.case.precision
-        check_again(task, precision, runner, pixels[at], answered, "end to end", other)
+    answer_again(prepared, whole, "end to end")
     images = sum(map(len, passes))
     labelled, right = top1([files[index] for index in seen[0]], passes[0])
     note = _why_no_top1(prepared, labelled, labels[0])

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from itertools import islice
 from time import perf_counter
 from typing import Any
@@ -17,8 +18,9 @@ import torch
 
 from harness.data import ImageFile, UnreadableImage, decode, split_readable
 from harness.engines import Runner
+from harness.proof import Prepared, case_pixels, check_again
 from models.build import one_thread
-from models.tasks import Outputs, Pixels, Task
+from models.tasks import Outputs, Pixels, Task, task_of
 
 BATCHES_AHEAD = 2
 STAGE_IMAGES = 64
@@ -44,6 +46,38 @@ def torch_beside(runner: Runner) -> AbstractContextManager[None]:
     library's threads wait for the cores meanwhile: fbnetc_100 took twice its time on onnxruntime.
     """
     return one_thread() if getattr(runner, "has_own_threads", False) else nullcontext()
+
+
+@dataclass(frozen=True)
+class AnsweredBatch:
+    """A batch of files that was answered among others.
+
+    Attributes:
+        files: its images.
+        outputs: the answers that it got.
+    """
+
+    files: tuple[ImageFile, ...]
+    outputs: Outputs
+
+
+def answer_again(prepared: Prepared, batches: Sequence[AnsweredBatch], where: str) -> None:
+    """Answer batches by themselves and compare with what each got among all others.
+
+    Args:
+        prepared: the case.
+        batches: the batches; of several, each shows how much the answers to other images differ.
+        where: what the answers are the last of, for the message.
+
+    Raises:
+        WrongAnswers: the answers of a batch differ.
+    """
+    transform, task = case_pixels(prepared.case, prepared.spec), task_of(prepared.spec)
+    pixels = [torch.stack([transform(decode(file)) for file in batch.files]) for batch in batches]
+    for batch, images in zip(batches, pixels, strict=True):
+        others = (one for other, one in zip(batches, pixels, strict=True) if other.files != batch.files)
+        runner, precision = prepared.runner, prepared.case.precision
+        check_again(task, precision, runner, images, batch.outputs, where, next(others, None))
 
 
 def answers_of_files(

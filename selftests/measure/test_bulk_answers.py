@@ -12,8 +12,8 @@ from harness.cases import Case
 from harness.data import UnreadableImage, write_generated_jpegs
 from harness.measure.bulk.ahead import DecodingAhead
 from harness.measure.bulk.blocks import cut_blocks
-from harness.measure.bulk.classify import answer_again, classify_block
-from harness.measure.pipeline import answers_of_files, workers
+from harness.measure.bulk.classify import classify_block
+from harness.measure.pipeline import answer_again, answers_of_files, workers
 from harness.proof import References, case_pixels, prepare
 from models.catalog import find_spec, load_catalog
 from models.tasks import Outputs, WrongAnswers, task_of
@@ -85,7 +85,7 @@ def test_blocks_give_the_answers_of_one_long_run(prepared, files, ahead):
         found += run.predictions
         assert 0 < run.copy_s + run.model_s < run.busy_s
     assert found == whole
-    answer_again(prepared, last[-1])
+    answer_again(prepared, [last[-1]], "the bulk run")
 
 
 def test_a_model_that_normalises_by_itself_is_given_bytes(files, ahead):
@@ -105,7 +105,7 @@ def test_a_model_that_normalises_by_itself_is_given_bytes(files, ahead):
     last = []
     (block,) = cut_blocks(files, len(files))
     run = classify_block(replace(ready, runner=Noting(ready.runner)), block, ahead, last.append)
-    answer_again(replace(ready, runner=Noting(ready.runner)), last[-1])
+    answer_again(replace(ready, runner=Noting(ready.runner)), [last[-1]], "the bulk run")
     ready.close()
     assert list(run.predictions) == whole
     assert set(taken) == {torch.uint8}
@@ -116,9 +116,9 @@ def test_a_whole_batch_is_answered_again_also_where_the_block_ends_with_a_part_o
     (block,) = cut_blocks(files[:5], 5)
     classify_block(prepared, block, ahead, last.append)
     assert last[0].files == tuple(files[2:4])
-    answer_again(prepared, last[0])
+    answer_again(prepared, [last[0]], "the bulk run")
     with pytest.raises(WrongAnswers):
-        answer_again(prepared, replace(last[0], files=tuple(files[:2])))
+        answer_again(prepared, [replace(last[0], files=tuple(files[:2]))], "the bulk run")
 
 
 def test_torch_keeps_out_of_the_way_of_an_engine_with_threads_of_its_own(prepared, files, ahead):
@@ -148,7 +148,7 @@ def test_an_engine_that_answers_for_the_batch_before_is_found_out_at_the_end(pre
     last = []
     classify_block(lagging, cut_blocks(files, 10)[0], ahead, last.append)
     with pytest.raises(WrongAnswers, match="the last answer of the bulk run is wrong"):
-        answer_again(replace(prepared, runner=prepared.runner), last[-1])
+        answer_again(replace(prepared, runner=prepared.runner), [last[-1]], "the bulk run")
 
 
 def test_answers_that_are_no_numbers_are_no_predictions(prepared, files, ahead):

@@ -9,14 +9,13 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
 
-from harness.data import ImageFile, UnreadableImage, decode
+from harness.data import UnreadableImage
 from harness.engines import Runner
 from harness.measure.bulk.ahead import DecodingAhead
 from harness.measure.bulk.blocks import Block
-from harness.measure.pipeline import answers_of_files
-from harness.proof import Prepared, case_pixels, check_again
+from harness.measure.pipeline import AnsweredBatch, answers_of_files
+from harness.proof import Prepared, case_pixels
 from models.tasks import Outputs, WrongAnswers, task_of
 
 
@@ -78,24 +77,11 @@ class _Stopwatch:
         raise AssertionError("the runner is closed by who prepared it")
 
 
-@dataclass(frozen=True)
-class LastBatch:
-    """The last whole batch of a block, which is answered again when all is done.
-
-    Attributes:
-        files: its images.
-        outputs: the answers that it got.
-    """
-
-    files: tuple[ImageFile, ...]
-    outputs: Outputs
-
-
 def classify_block(
     prepared: Prepared,
     block: Block,
     pool: DecodingAhead,
-    note: Callable[[LastBatch], None] = lambda last: None,
+    note: Callable[[AnsweredBatch], None] = lambda last: None,
     *,
     skips_unreadable: bool = False,
 ) -> BlockRun:
@@ -121,7 +107,7 @@ def classify_block(
         found[index] = ""
         unreadable.append(str(error))
 
-    whole: LastBatch | None = None
+    whole: AnsweredBatch | None = None
     pool.begin(block.files)
     began_s = perf_counter()
     for indices, outputs in answers_of_files(
@@ -136,7 +122,7 @@ def classify_block(
             raise WrongAnswers(f"answers to images of {block}, such as {block.files[indices[0]]}, are NaN or infinite")
         found.update(zip(indices, map(_text_of, task.decode(outputs)), strict=True))
         if len(indices) == prepared.case.images:
-            whole = LastBatch(tuple(block.files[index] for index in indices), outputs.copy())
+            whole = AnsweredBatch(tuple(block.files[index] for index in indices), outputs.copy())
     busy_s = perf_counter() - began_s
     if whole is not None:
         note(whole)
@@ -147,18 +133,6 @@ def classify_block(
         copy_s=watch.copy_s,
         model_s=watch.model_s,
     )
-
-
-def answer_again(prepared: Prepared, last: LastBatch) -> None:
-    """Answer a batch by itself and compare with what it got among all others.
-
-    Raises:
-        WrongAnswers: the answers differ.
-    """
-    transform = case_pixels(prepared.case, prepared.spec)
-    images = torch.stack([transform(decode(file)) for file in last.files])
-    task, precision = task_of(prepared.spec), prepared.case.precision
-    check_again(task, precision, prepared.runner, images, last.outputs, "the bulk run")
 
 
 def _text_of(answer: Any) -> str:
