@@ -77,13 +77,13 @@ def print_eight_clients(served: ServedModel) -> None:
             load = measure_served(served, Traffic(protocol, "sync", 8), Duration(LOAD_S, None, 50), clock)
             assert load is not None
             began_s = process_time()
-            in_process = in_process_rate(served, max(1, round(load.mean_batch)))
-            cpu_ms = (process_time() - began_s) / in_process.images * 1e3
+            here = in_process_rate(served, max(1, round(load.mean_batch)))
+            cpu_ms = (process_time() - began_s) / here.images * 1e3
             rates[protocol].append(load.images_per_second)
-            alone[protocol].append(in_process.per_s)
+            alone[protocol].append(here.per_s)
             print(
                 f"{protocol}, 8 clients: {load.images_per_second:.1f} images/s in batches of {load.mean_batch:.1f}, in "
-                f"process {in_process.per_s:.1f}; processor ms an image: clients {load.client_cpu_ms:.2f}, server "
+                f"process {here.per_s:.1f}; processor ms an image: clients {load.client_cpu_ms:.2f}, server "
                 f"{load.server_cpu_ms or math.nan:.2f}, in process {cpu_ms:.2f}",
                 flush=True,
             )

@@ -62,9 +62,7 @@ def _sums(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
 def _threads(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     """Return of each pool the number that is not the one that was asked for, if either network has such a one."""
     asked = one.get("asked")
-    return {name: other[name] if other.get(name, asked) != asked else one[name] for name in one} | {
-        name: count for name, count in other.items() if name not in one
-    }
+    return {**other, **one, **{name: count for name, count in other.items() if count != asked}}
 
 
 def _sum(one: int | None, other: int | None) -> int | None:
