@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -25,13 +25,56 @@ _FILE = "answers.npz"
 _LIBRARIES = ("torch", "torchvision", "timm", "pillow", "numpy")
 
 
-class NotKept(Exception):
-    """Answers that are not kept, for a file could not be read: perhaps it can be the next time."""
+class Readable(Protocol):
+    """Answers to files, of which some could not be read."""
 
-    def __init__(self, found: Any) -> None:
-        """Carry what was computed out of the cache."""
+    @property
+    def unreadable(self) -> Sequence[str]:
+        """The error of each file that could not be read."""
+
+
+Found = TypeVar("Found", bound=Readable)
+
+
+class _NotKept(Exception):
+    """Carries answers out of the cache that are not kept in it."""
+
+    def __init__(self, found: Readable) -> None:
         super().__init__("files could not be read")
         self.found = found
+
+
+def kept_if_readable(
+    cache: ArtefactCache,
+    key: Key,
+    compute: Callable[[], Found],
+    arrays_of: Callable[[Found], Mapping[str, Any]],
+    found_in: Callable[[Mapping[str, Any]], Found],
+) -> Found:
+    """Return answers from the cache. If they are not there, compute and keep them, unless a file could not be read.
+
+    Perhaps it can be read the next time, and as long as it cannot the answers are computed anew.
+
+    Args:
+        cache: the cache of artefacts.
+        key: the key, from `answers_key`.
+        compute: computes the answers; called only if the cache does not have them.
+        arrays_of: returns the arrays that are kept of answers, by name.
+        found_in: returns the answers of which these arrays were kept.
+    """
+
+    def make(folder: Path) -> None:
+        found = compute()
+        if found.unreadable:
+            raise _NotKept(found)
+        np.savez(folder / _FILE, **arrays_of(found))
+
+    try:
+        artefact = cache.obtain(key, make)
+    except _NotKept as unkept:
+        return cast(Found, unkept.found)
+    with np.load(artefact.folder / _FILE) as kept:
+        return found_in(kept)
 
 
 def reference_case(model: str) -> Case:
@@ -52,31 +95,23 @@ def kept_answers(
         sample: the images.
         compute: computes the answers; called only if the cache does not have them.
     """
-
-    def make(folder: Path) -> None:
-        answers = compute()
-        if answers.unreadable:
-            raise NotKept(answers)
-        np.savez(
-            folder / _FILE,
-            top=answers.top,
-            unreadable=np.array(answers.unreadable, dtype=np.str_),
-            wall_s=answers.wall_s,
-            batches=answers.batches,
-        )
-
-    try:
-        artefact = cache.obtain(answers_key("reference answers", identity, sample), make)
-    except NotKept as unkept:
-        found: Answers = unkept.found
-        return found
-    with np.load(artefact.folder / _FILE) as kept:
-        return Answers(
+    return kept_if_readable(
+        cache,
+        answers_key("reference answers", identity, sample),
+        compute,
+        lambda answers: {
+            "top": answers.top,
+            "unreadable": np.array(answers.unreadable, dtype=np.str_),
+            "wall_s": answers.wall_s,
+            "batches": answers.batches,
+        },
+        lambda kept: Answers(
             top=kept["top"],
             unreadable=tuple(str(text) for text in kept["unreadable"]),
             wall_s=float(kept["wall_s"]),
             batches=int(kept["batches"]),
-        )
+        ),
+    )
 
 
 def answers_key(kind: str, identity: dict[str, Any], sample: Sample) -> Key:
