@@ -33,7 +33,7 @@ class Readable(Protocol):
         """The error of each file that could not be read."""
 
 
-Found = TypeVar("Found", bound=Readable)
+ReadableT = TypeVar("ReadableT", bound=Readable)
 
 
 class _NotKept(Exception):
@@ -47,10 +47,10 @@ class _NotKept(Exception):
 def kept_if_readable(
     cache: ArtefactCache,
     key: Key,
-    compute: Callable[[], Found],
-    arrays_of: Callable[[Found], Mapping[str, Any]],
-    found_in: Callable[[Mapping[str, Any]], Found],
-) -> Found:
+    compute: Callable[[], ReadableT],
+    arrays_of: Callable[[ReadableT], Mapping[str, Any]],
+    found_in: Callable[[Mapping[str, Any]], ReadableT],
+) -> ReadableT:
     """Return answers from the cache. If they are not there, compute and keep them, unless a file could not be read.
 
     Perhaps it can be read the next time, and as long as it cannot the answers are computed anew.
@@ -72,7 +72,7 @@ def kept_if_readable(
     try:
         artefact = cache.obtain(key, make)
     except _NotKept as unkept:
-        return cast(Found, unkept.found)
+        return cast(ReadableT, unkept.found)
     with np.load(artefact.folder / _FILE) as kept:
         return found_in(kept)
 
