@@ -25,7 +25,7 @@ _FILE = "answers.npz"
 _LIBRARIES = ("torch", "torchvision", "timm", "pillow", "numpy")
 
 
-class Readable(Protocol):
+class HasUnreadable(Protocol):
     """Answers to files, of which some could not be read."""
 
     @property
@@ -33,13 +33,13 @@ class Readable(Protocol):
         """The error of each file that could not be read."""
 
 
-ReadableT = TypeVar("ReadableT", bound=Readable)
+HasUnreadableT = TypeVar("HasUnreadableT", bound=HasUnreadable)
 
 
 class _NotKept(Exception):
     """Carries answers out of the cache that are not kept in it."""
 
-    def __init__(self, found: Readable) -> None:
+    def __init__(self, found: HasUnreadable) -> None:
         super().__init__("files could not be read")
         self.found = found
 
@@ -47,10 +47,10 @@ class _NotKept(Exception):
 def kept_if_readable(
     cache: ArtefactCache,
     key: Key,
-    compute: Callable[[], ReadableT],
-    arrays_of: Callable[[ReadableT], Mapping[str, Any]],
-    found_in: Callable[[Mapping[str, Any]], ReadableT],
-) -> ReadableT:
+    compute: Callable[[], HasUnreadableT],
+    arrays_of: Callable[[HasUnreadableT], Mapping[str, Any]],
+    found_in: Callable[[Mapping[str, Any]], HasUnreadableT],
+) -> HasUnreadableT:
     """Return answers from the cache. If they are not there, compute and keep them, unless a file could not be read.
 
     Perhaps it can be read the next time, and as long as it cannot the answers are computed anew.
@@ -72,7 +72,7 @@ def kept_if_readable(
     try:
         artefact = cache.obtain(key, make)
     except _NotKept as unkept:
-        return cast(ReadableT, unkept.found)
+        return cast(HasUnreadableT, unkept.found)
     with np.load(artefact.folder / _FILE) as kept:
         return found_in(kept)
 
