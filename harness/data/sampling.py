@@ -49,6 +49,20 @@ def images_sha256(images: Iterable[ImageFile]) -> str:
     return digest.hexdigest()
 
 
+def files_sha256(images: Iterable[ImageFile]) -> str:
+    """Return a digest of name, size and modification time of every file that holds images.
+
+    It changes where a file is replaced under its name. A file that is not in the file system, as that of a reader which
+    opens images by itself, is left out.
+    """
+    digest = hashlib.sha256()
+    for path in sorted({image.path for image in images}):
+        if path.exists():
+            state = path.stat()
+            digest.update(f"{path.name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
 def split_calibration(files: Sequence[ImageFile]) -> tuple[list[ImageFile], list[ImageFile]]:
     """Split the files into a sample to calibrate on and the others, in their order, to evaluate.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import harness.engines.torch.runner
 import models
 from harness.artefacts import ArtefactCache, Key, hashes_of, sources_of
 from harness.cases import Case
-from harness.data import ImageFile
+from harness.data.sampling import files_sha256
 from harness.measure import pipeline
 from harness.measure.accuracy.run import Answers, Sample
 
@@ -122,7 +121,7 @@ def answers_key(kind: str, identity: dict[str, Any], sample: Sample) -> Key:
         "source": identity["source"],
         "preprocessing": identity["preprocessing"]["fingerprint"],
         "images_sha256": sample.sha256(),
-        "files_sha256": _files_sha256(sample.images),
+        "files_sha256": files_sha256(sample.images),
         "libraries": {name: importlib.metadata.version(name) for name in _LIBRARIES},
         "sources_sha256": hashes_of(sources()),
     }
@@ -133,13 +132,3 @@ def sources() -> list[Path]:
     folders = (models, harness.data, harness.engines.eager, harness.engines.torch.runner)
     own = [path for folder in folders for path in sources_of(str(folder.__file__))]
     return [*own, *sources_of(__file__), Path(str(pipeline.__file__))]
-
-
-def _files_sha256(images: Sequence[ImageFile]) -> str:
-    """Hash name, size and modification time of every file, so that replacing a file under its name changes the key."""
-    digest = hashlib.sha256()
-    for path in sorted({image.path for image in images}):
-        if path.exists():
-            state = path.stat()
-            digest.update(f"{path.name}\0{state.st_size}\0{state.st_mtime_ns}\n".encode())
-    return digest.hexdigest()
