@@ -16,16 +16,22 @@ class MatrixWork:
             operator nor kernel names its format.
         count_by_dtype: the number of operators or kernels for each dtype.
         clock: what the times were measured on: "operator" (host) or "kernel" (device).
+        unknown_kernels: the names of the kernels whose dtype is `unknown`, the one that took longest first.
     """
 
     share_pct: dict[str, float]
     count_by_dtype: dict[str, int]
     clock: str
+    unknown_kernels: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
         """The number of convolutions and matrix products."""
         return sum(self.count_by_dtype.values())
+
+    def notes(self) -> dict[str, Any]:
+        """Return what a record says beside the shares: the kernels of unknown format by name, where there are any."""
+        return {"unknown_kernels": list(self.unknown_kernels)} if self.unknown_kernels else {}
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ LEAST_SHARE_PCT = 90.0
 LEAST_TF32_SHARE_PCT = 1.0
 # The most work that may still run after `synchronize` has returned, as a share of the step's time.
 MOST_PENDING_PCT = 20.0
+# So many kernels of unknown format are named in a message; the record names them all.
+_NAMED_KERNELS = 3
 # What an accelerator's work is seen by: the times of its kernels, or the program that was compiled for it whole.
 DEVICE_CLOCKS = ("kernel", "compiled graph")
 
@@ -61,6 +63,8 @@ def _dtype_contradictions(case: Case, evidence: Evidence) -> list[str]:
             f"label says {case.precision}, but convolution and matrix time was {ran} "
             f"({promised.work} needs at least {least:.0f}%)"
         )
+        if unknown := evidence.notes.get("unknown_kernels"):
+            found.append(f"no rule tells the format of the kernels {', '.join(unknown[:_NAMED_KERNELS])}")
     on = [switch for switch, is_on in evidence.short_formats.items() if is_on]
     tf32 = [switch for switch in on if not switch.startswith("onednn")]
     if tf32 and not promised.tf32:

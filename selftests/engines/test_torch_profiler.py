@@ -107,6 +107,13 @@ def test_a_name_that_is_not_understood_is_no_format(name):
     assert kernel_dtype(name) == "unknown"
 
 
+def test_kernels_of_unknown_format_are_named_the_longest_first():
+    found = matrix_work([kernel("gemm_kernel", 1), kernel("mystery_gemm", 9), kernel("nvjet_hsh_128x128_TNT", 90)])
+    assert found.share_pct == {"fp16": 90.0, "unknown": 10.0}
+    assert found.notes() == {"unknown_kernels": ["mystery_gemm", "gemm_kernel"]}
+    assert matrix_work([kernel("nvjet_hsh_128x128_TNT", 90)]).notes() == {}
+
+
 @pytest.mark.parametrize("name", ["upsample_bilinear2d", "_upsample_bilinear2d_aa", "upsample_linear1d"])
 def test_resizing_is_no_matrix_work(name):
     events = [op("aten::conv2d", ["c10::BFloat16"], 0, 10), op(f"aten::{name}", ["float"], 20, 90)]

@@ -50,6 +50,8 @@ _REASONS = {
     ): "onnxruntime's CUDA kernels compute int8 models in fp32: use fp16",
 }
 _PROFILED_RUNS = 3
+# ONNX Runtime's number for the severity of errors: what is less severe is not told.
+_ERRORS = 3
 
 
 def supports(device: Device, precision: str) -> str | None:
@@ -90,7 +92,8 @@ def _missing_provider(provider: str) -> str | None:
 
 def import_libraries(precision: str) -> None:
     """See `harness.engines.import_libraries`."""
-    import_module("onnxruntime")
+    # beside the severity of a session there is that of the process: it warns of each place in a GPU's memory
+    import_module("onnxruntime").set_default_logger_severity(_ERRORS)
     import_exporter(precision)
 
 
@@ -132,7 +135,7 @@ class OnnxRuntimeRunner:
         give_back_cores()  # its threads have the affinity of the one that opens the session
         options.intra_op_num_threads = asked_threads()  # as many threads as for every other engine
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        options.log_severity_level = _ERRORS
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         options.add_free_dimension_override_by_name(BATCH_NAME, self._batch)  # the graph is optimised for this size
         if profile is not None:
@@ -202,11 +205,12 @@ class OnnxRuntimeRunner:
         share, count, clock = dtype_shares(nodes), sum(node.is_matrix_work for node in nodes), "operator"
         layers = node_times(nodes)
         ran_us = sum(layer.time_us for layer in layers)
+        by_kernel: dict[str, Any] = {}
         if not self._device.is_host:
             activity = PROFILER_ACTIVITIES[self._device.kind]
             events = profile_step(lambda: self._step(batch), activity)
             work, layers, ran_us = matrix_work(events), layer_times(events), busy_us(events)
-            share, count, clock = work.share_pct, work.count, work.clock
+            share, count, clock, by_kernel = work.share_pct, work.count, work.clock, work.notes()
         provider = PROVIDERS[self._device.kind]
         used = self._session.get_provider_options()[provider]
         floating = [node.name for node in nodes if node.is_matrix_work and node.dtype != "int8"]
@@ -234,6 +238,7 @@ class OnnxRuntimeRunner:
                 calibration=self._calibration,
             ),
             notes={
+                **by_kernel,
                 "artefact": self._artefact.state,
                 "providers": dict(Counter(node.provider for node in nodes)),
                 "operators": dict(Counter(node.operator for node in nodes if node.is_matrix_work)),

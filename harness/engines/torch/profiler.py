@@ -75,6 +75,7 @@ def matrix_work(events: list[Event]) -> MatrixWork:
             count[_op_dtype(op)] += 1
         return MatrixWork(shares(time_us), dict(count), "operator")
     dtype_of = dtype_by_launch(events, innermost)
+    unknown_us: Counter[str] = Counter()
     for kernel in kernels:
         launched_as = dtype_of.get(kernel.get("args", {}).get("External id"))
         if launched_as is None and not is_matrix_kernel(kernel["name"]):
@@ -82,7 +83,9 @@ def matrix_work(events: list[Event]) -> MatrixWork:
         dtype = _format(launched_as, kernel["name"])
         count[dtype] += 1
         time_us[dtype] += kernel["dur"]
-    return MatrixWork(shares(time_us), dict(count), "kernel")
+        if dtype == UNKNOWN:
+            unknown_us[kernel["name"]] += kernel["dur"]
+    return MatrixWork(shares(time_us), dict(count), "kernel", tuple(name for name, _ in unknown_us.most_common()))
 
 
 def _format(launched_as: str | None, name: str) -> str:

@@ -175,6 +175,7 @@ def evidence_of(
         quantisation=found.quantisation,
         notes={
             **found.notes,
+            **work.notes(),
             "layout": {"chosen": layout.name, "why": layout.why},
             "conditions": device.conditions(),
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -65,7 +66,11 @@ class Group:
         if self.size == 1:
             return module
         # buffers are shared where they count, before an evaluation and a checkpoint, and not in every step
-        return torch.nn.parallel.DistributedDataParallel(module, forward_sync_buffers=False)
+        parallel = torch.nn.parallel.DistributedDataParallel
+        named = signature(parallel).parameters
+        # the older name of the same switch, which later versions of torch deprecate
+        switch = "forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers"
+        return parallel(module, **{switch: False})
 
 
 def alone() -> Group:
