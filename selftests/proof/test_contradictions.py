@@ -112,7 +112,8 @@ def test_threads_of_the_host_say_nothing_of_an_accelerator():
 
 
 def test_kernels_of_unknown_format_are_named_where_they_keep_a_row_from_being_proven():
-    lie = replace(TRUE, dtype_share_pct={"bf16": 80.0, "unknown": 20.0}, notes={"unknown_kernels": ["a_gemm", "b_gemm"]})
+    shares = {"bf16": 80.0, "unknown": 20.0}
+    lie = replace(TRUE, dtype_share_pct=shares, notes={"unknown_kernels": ["a_gemm", "b_gemm"]})
     (share, names) = contradictions(CASE, open_device("cpu"), lie)
     assert "20.0% unknown" in share and names.endswith("a_gemm, b_gemm")
     few = replace(TRUE, dtype_share_pct={"bf16": 95.0, "unknown": 5.0}, notes={"unknown_kernels": ["a_gemm"]})

@@ -69,8 +69,10 @@ class Group:
         parallel = torch.nn.parallel.DistributedDataParallel
         named = signature(parallel).parameters
         # the older name of the same switch, which later versions of torch deprecate
-        switch = "forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers"
-        return parallel(module, **{switch: False})
+        switch: dict[str, Any] = {
+            "forward_sync_buffers" if "forward_sync_buffers" in named else "broadcast_buffers": False
+        }
+        return parallel(module, **switch)
 
 
 def alone() -> Group:
