@@ -4,6 +4,7 @@ CUBLAS = "symbols of cuBLASLt 13.1"
 CUDNN = "symbols of cuDNN 9.24"
 TENSORRT = "tactics in logs of TensorRT's builder"
 TORCH = "torch.profiler, kernels of ATen and cuBLAS"
+H100 = "torch.profiler on an H100, cuDNN 9.19"
 PROFILES = "published profiles of Nsight Systems and torch.profiler"
 INDUCTOR = "torch/_inductor/select_algorithm.py"
 
@@ -153,6 +154,8 @@ NAMES = [
 
 # Kernels beside the matrix work, which have no say in its format.
 HELPERS = [
+    "void cask_plugin__5x_cudnn::xmma__5x_cudnn::init_device_workspace_kernel<xmma__5x_cudnn::implicit_gemm::fprop::"
+    "Warp_specialized_params_non_template<xmma__5x_cudnn::Grid_constant_params> >()",
     "triton_poi_fused_convolution_relu_3",
     "triton_red_fused_mm_2",
     "void cask__5x_cudnn::computeOffsetsKernel<false, false>",

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from contextlib import ExitStack, closing
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from harness.artefacts import default_artefacts, generated_calibration
 from harness.cases import PRECISIONS, Case
 from harness.devices import device_names, open_device, place_of
 from harness.engines import engine_names, open_engine, unsupported
+from harness.engines.compile.operands import ConvolutionFormats
 from harness.engines.torch import runner as torch_runner
 from harness.proof import References, input_images, prepare
 from harness.proof.contradictions import contradictions
@@ -47,8 +49,10 @@ def test_an_engine_runs_what_it_says_and_answers_right(case):
     module = build_module(SPEC).module
     images = input_images(SPEC, 8)
     reference = reference_logits(module, images)
-    runner = open_engine(case.engine).build(module, images[:4], case, device, ARTEFACTS)
-    try:
+    held = ExitStack()
+    held.enter_context(device.settings(case.precision))
+    runner = held.enter_context(closing(open_engine(case.engine).build(module, images[:4], case, device, ARTEFACTS)))
+    with held:
         compilations = runner.compilations()
         logits = run_logits(runner, images, 4)
         assert logits.dtype == np.float32
@@ -66,8 +70,22 @@ def test_an_engine_runs_what_it_says_and_answers_right(case):
             assert quantisation.operators + len(quantisation.float_layers) == evidence.matrix_ops
             assert quantisation.calibration == ARTEFACTS.calibration().record()
         assert runner.compilations() == compilations
-    finally:
-        runner.close()
+
+
+def test_the_formats_of_convolutions_are_read_from_the_graphs_that_are_compiled():
+    full, short, both = ConvolutionFormats(), ConvolutionFormats(), ConvolutionFormats()
+    network = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 3, groups=4), torch.nn.ReLU(), torch.nn.Conv2d(4, 8, 1)).eval()
+    for formats, amp in ((full, False), (short, True), (both, False), (both, True)):
+        assert formats is both or formats.of_all() is None
+        torch._dynamo.reset()
+        with (
+            torch._inductor.config.patch(freezing=True, post_grad_custom_post_pass=formats),
+            torch.inference_mode(),
+            torch.autocast("cpu", torch.bfloat16, enabled=amp),
+        ):
+            torch.compile(network)(torch.ones(1, 4, 8, 8))
+    torch._dynamo.reset()
+    assert (full.of_all(), short.of_all(), both.of_all()) == ("fp32", "bf16", None)
 
 
 @pytest.mark.parametrize("name", device_names())

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.engines.onnxruntime.profiler import Node, dtype_shares, fallbacks, read_nodes
+from harness.engines.onnxruntime.profiler import Node, dtype_shares, fallbacks, operand_dtype, read_nodes
 
 CONV = Node("c", "Conv", "CPUExecutionProvider", ("float", "float"), ("float",), 90, 2)
 
@@ -32,10 +32,23 @@ def test_convolutions_and_products_are_matrix_work(operator, is_work):
 def test_a_node_elsewhere_is_a_fallback_unless_it_computes_with_sizes():
     on_host = replace(CONV, operator="Resize")
     sizes = replace(CONV, operator="Shape", outputs=("int64",))
+    same_sizes = replace(CONV, operator="Equal", inputs=("int64", "int64"), outputs=("bool",))
+    same_scores = replace(CONV, operator="Equal", outputs=("bool",))
     mixed = replace(CONV, operator="TopK", outputs=("float", "int64"))
     on_device = replace(CONV, provider="CUDAExecutionProvider")
-    found = fallbacks([on_host, on_host, sizes, mixed, on_device], "CUDAExecutionProvider")
-    assert found == {"Resize on CPUExecutionProvider": 2, "TopK on CPUExecutionProvider": 1}
+    nodes = [on_host, on_host, sizes, same_sizes, same_scores, mixed, on_device]
+    assert fallbacks(nodes, "CUDAExecutionProvider") == {
+        "Resize on CPUExecutionProvider": 2,
+        "Equal on CPUExecutionProvider": 1,
+        "TopK on CPUExecutionProvider": 1,
+    }
+
+
+def test_the_operands_have_one_format_or_none_is_told():
+    half = replace(CONV, inputs=("float16", "float16"))
+    assert operand_dtype([half, half, replace(CONV, operator="Cast")]) == "fp16"
+    assert operand_dtype([half, CONV]) is None
+    assert operand_dtype([]) is None
 
 
 def test_a_profile_is_read_as_onnxruntime_writes_it(tmp_path):

@@ -114,6 +114,16 @@ def test_kernels_of_unknown_format_are_named_the_longest_first():
     assert matrix_work([kernel("nvjet_hsh_128x128_TNT", 90)]).notes() == {}
 
 
+def test_a_depthwise_kernel_that_names_no_format_has_that_of_its_operands():
+    events = [kernel("conv2d_c1_k1_nchw_hw_packed", 30), kernel("gemm_kernel", 10), kernel("nvjet_hsh_128x128_TNT", 60)]
+    assert matrix_work(events).share_pct == {"fp16": 60.0, "unknown": 40.0}
+    found = matrix_work(events, "fp16")
+    assert found.share_pct == {"fp16": 90.0, "unknown": 10.0}  # of no other kernel is it known
+    assert found.unknown_kernels == ("gemm_kernel",)
+    named = kernel("void conv2d_c1_k1_nhwc_kernel<__half, __half, __half, float, float, 3>()", 10)
+    assert matrix_work([named], "fp32").share_pct == {"fp16": 100.0}
+
+
 @pytest.mark.parametrize("name", ["upsample_bilinear2d", "_upsample_bilinear2d_aa", "upsample_linear1d"])
 def test_resizing_is_no_matrix_work(name):
     events = [op("aten::conv2d", ["c10::BFloat16"], 0, 10), op(f"aten::{name}", ["float"], 20, 90)]

@@ -86,7 +86,9 @@ def build(
         answer: Answer = compiled(batch)
         return answer
 
-    opened = _Opened()
+    from harness.engines.compile.operands import ConvolutionFormats  # imports inductor, which takes its time
+
+    opened, formats = _Opened(), ConvolutionFormats()
     _OPEN.add(opened)
     runner = TorchRunner(
         forward,
@@ -96,6 +98,7 @@ def build(
         prove=_prover(placed, program, artefact, device, artefacts),
         compilations=compilations,
         on_close=partial(_closed, opened),
+        work=lambda step, events: matrix_work(events, formats.of_all()),
         layout=layout,
         # the profiler's own precautions for CUDA graphs look at the configuration of the process, not at the options
         profiling=partial(torch._inductor.config.patch, {"triton.cudagraphs": graphs}),
@@ -103,7 +106,7 @@ def build(
     batch = runner.put(example)
     # Freezing is not among the options of torch.compile, because those take effect only after dynamo has traced the
     # graph and decided whether parameters are its inputs or its constants; nothing would be frozen then.
-    with torch._inductor.config.patch(freezing=True):
+    with torch._inductor.config.patch(freezing=True, post_grad_custom_post_pass=formats):
         for _ in range(3 if graphs else 1):  # a CUDA graph is warmed up, then recorded, then replayed
             runner.submit(batch)
         runner.synchronize()

@@ -24,7 +24,7 @@ from harness.engines.evidence import Evidence, Quantisation
 from harness.engines.onnx.export import BATCH_NAME, FILE_NAME, INPUT_NAME, OPSET, exported_onnx, import_exporter
 from harness.engines.onnx.quantise import quantised_onnx
 from harness.engines.onnx.whole import whole_onnx
-from harness.engines.onnxruntime.profiler import Node, dtype_shares, fallbacks, node_times, read_nodes
+from harness.engines.onnxruntime.profiler import Node, dtype_shares, fallbacks, node_times, operand_dtype, read_nodes
 from harness.engines.torch.layer_times import busy_us, layer_times
 from harness.engines.torch.profiler import matrix_work, profile_step
 from harness.engines.torch.runner import PROFILER_ACTIVITIES, input_dtype
@@ -50,8 +50,9 @@ _REASONS = {
     ): "onnxruntime's CUDA kernels compute int8 models in fp32: use fp16",
 }
 _PROFILED_RUNS = 3
-# ONNX Runtime's number for the severity of errors: what is less severe is not told.
-_ERRORS = 3
+# The severity that ONNX Runtime logs from: what ends the process. Its errors reach the caller as exceptions, and in the
+# log are also the many plans that cuDNN tries and cannot use while it looks for the fastest.
+_FATAL = 4
 
 
 def supports(device: Device, precision: str) -> str | None:
@@ -93,7 +94,7 @@ def _missing_provider(provider: str) -> str | None:
 def import_libraries(precision: str) -> None:
     """See `harness.engines.import_libraries`."""
     # beside the severity of a session there is that of the process: it warns of each place in a GPU's memory
-    import_module("onnxruntime").set_default_logger_severity(_ERRORS)
+    import_module("onnxruntime").set_default_logger_severity(_FATAL)
     import_exporter(precision)
 
 
@@ -135,7 +136,7 @@ class OnnxRuntimeRunner:
         give_back_cores()  # its threads have the affinity of the one that opens the session
         options.intra_op_num_threads = asked_threads()  # as many threads as for every other engine
         options.inter_op_num_threads = 1
-        options.log_severity_level = _ERRORS
+        options.log_severity_level = _FATAL
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         options.add_free_dimension_override_by_name(BATCH_NAME, self._batch)  # the graph is optimised for this size
         if profile is not None:
@@ -209,7 +210,7 @@ class OnnxRuntimeRunner:
         if not self._device.is_host:
             activity = PROFILER_ACTIVITIES[self._device.kind]
             events = profile_step(lambda: self._step(batch), activity)
-            work, layers, ran_us = matrix_work(events), layer_times(events), busy_us(events)
+            work, layers, ran_us = matrix_work(events, operand_dtype(nodes)), layer_times(events), busy_us(events)
             share, count, clock, by_kernel = work.share_pct, work.count, work.clock, work.notes()
         provider = PROVIDERS[self._device.kind]
         used = self._session.get_provider_options()[provider]

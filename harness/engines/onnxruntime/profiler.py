@@ -22,6 +22,8 @@ _DTYPES = {
     "int8": "int8",
 }
 _KERNEL_TIME = "_kernel_time"
+# ONNX Runtime's names of the types that a shape has.
+_WHOLE = {"int64", "int32"}
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,13 @@ class Node:
 
     @property
     def is_shape_work(self) -> bool:
-        """Whether the node computes with shapes and not with images: all its outputs are integers."""
-        return bool(self.outputs) and set(self.outputs) <= {"int64", "int32"}
+        """Whether the node computes with shapes and not with images.
+
+        All its outputs are integers, or they are the outcome of comparing integers.
+        """
+        written = set(self.outputs)
+        compares = written == {"bool"} and set(self.inputs) <= _WHOLE | {"bool"}
+        return compares or (bool(written) and written <= _WHOLE)
 
 
 def read_nodes(path: Path) -> list[Node]:
@@ -90,6 +97,12 @@ def dtype_shares(nodes: Iterable[Node]) -> dict[str, float]:
         if node.is_matrix_work:
             time_us[node.dtype] += node.time_us
     return shares(time_us)
+
+
+def operand_dtype(nodes: Iterable[Node]) -> str | None:
+    """Return the format of the operands of every convolution and matrix product, None where it is not one."""
+    found = {node.dtype for node in nodes if node.is_matrix_work}
+    return found.pop() if len(found) == 1 else None
 
 
 def node_times(nodes: Iterable[Node]) -> tuple[LayerTime, ...]:

@@ -27,7 +27,7 @@ _MATRIX = re.compile(
 # Kernels beside the product itself: they move, add up or transform values, and most name no format of operands.
 _HELPER = re.compile(
     r"computeOffsets|nchwToNhwc|nhwcToNchw|bn_fw|splitKreduce|winograd(Forward|Backward|Wgrad)(Data|Filter|Output)"
-    r"|pooling|softmax|OpTensor|transformTensor|convert(?!ol)",
+    r"|init_device_workspace|pooling|softmax|OpTensor|transformTensor|convert(?!ol)",
     re.I,
 )
 
@@ -74,9 +74,19 @@ _NVJET = re.compile(r"nvjet_(?:sm\d+[a-z]?_)?([a-z]+)_(tf32)?")
 _NVJET_LETTERS = {"h": "fp16", "t": "bf16"}
 
 
+# cuDNN's kernels for depthwise convolutions, which have one channel and one filter a group. They are on no matrix unit
+# and take operands of any width as they are. Up to cuDNN 8 their template arguments say which; later names do not.
+_AS_ITS_OPERANDS = re.compile(r"^(conv|dgrad|wgrad)2d_c1_k1_\w+$")
+
+
 def is_matrix_kernel(name: str) -> bool:
     """Return whether a kernel of this name is a convolution, a matrix product or attention."""
     return bool(_MATRIX.search(name)) and not POINTWISE.match(name) and not _HELPER.search(name)
+
+
+def takes_its_operands_format(name: str) -> bool:
+    """Return whether a kernel of this name computes in the format of its operands, whichever that is."""
+    return bool(_AS_ITS_OPERANDS.match(name))
 
 
 def kernel_dtype(name: str) -> str:

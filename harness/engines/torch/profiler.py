@@ -15,7 +15,13 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from harness.engines.evidence import MatrixWork, shares
-from harness.engines.torch.kernels import POINTWISE, UNKNOWN, is_matrix_kernel, kernel_dtype
+from harness.engines.torch.kernels import (
+    POINTWISE,
+    UNKNOWN,
+    is_matrix_kernel,
+    kernel_dtype,
+    takes_its_operands_format,
+)
 
 Event = dict[str, Any]
 
@@ -57,8 +63,13 @@ def profile_step(step: Callable[[], None], activity: str | None) -> list[Event]:
     return [event for event in events if event.get("ph") == "X"]
 
 
-def matrix_work(events: list[Event]) -> MatrixWork:
+def matrix_work(events: list[Event], operands: str | None = None) -> MatrixWork:
     """Return the time and number of convolutions and matrix products for each dtype.
+
+    Args:
+        events: the events of a profiled step, as `profile_step` returns them.
+        operands: the format of the operands of every convolution and product, where something other than torch
+            launched the kernels and tells it; None where they differ, or nothing tells it.
 
     Of nested operators on the host only the innermost one counts, because autocast's outer `aten::conv2d` still shows
     fp32 weights. If the trace has device kernels, their time counts instead. The format of a kernel is that of the
@@ -81,6 +92,8 @@ def matrix_work(events: list[Event]) -> MatrixWork:
         if launched_as is None and not is_matrix_kernel(kernel["name"]):
             continue
         dtype = _format(launched_as, kernel["name"])
+        if dtype == UNKNOWN and operands is not None and takes_its_operands_format(kernel["name"]):
+            dtype = operands
         count[dtype] += 1
         time_us[dtype] += kernel["dur"]
         if dtype == UNKNOWN:
