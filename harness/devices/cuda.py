@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -19,6 +20,10 @@ _REDUCTIONS = (
     "allow_bf16_reduced_precision_reduction",
     "allow_fp16_accumulation",
 )
+# At 1, what looks at a step for torch lets go of the driver afterwards. Otherwise it stays, and every later launch of a
+# kernel in the process takes longer: the step of a model by 10 to 20%, says PyTorch's pull request 146604. It is off, as
+# it is by default: what it does to a process that is looked at many times has not been tried here.
+DETACHES = "TEARDOWN_CUPTI"
 
 
 class Cuda:
@@ -77,9 +82,14 @@ class Cuda:
         return {"matmul": torch.backends.cuda.matmul.allow_tf32, "cudnn": torch.backends.cudnn.allow_tf32}
 
     def conditions(self) -> dict[str, str | int | float | bool | None]:
-        """See `Device.conditions`: sums in 16 bits, and the GPU's power limit, clock and MIG mode."""
+        """See `Device.conditions`: sums in 16 bits, tracing, and the GPU's power limit, clock and MIG mode."""
         switches = {name: getattr(torch.backends.cuda.matmul, name, None) for name in _REDUCTIONS}
-        return {**switches, "cudnn_benchmark": torch.backends.cudnn.benchmark, **_limits(self.index)}
+        return {
+            **switches,
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "tracing_detaches": os.environ.get(DETACHES) == "1",
+            **_limits(self.index),
+        }
 
     def synchronize(self) -> None:
         """Wait for all CUDA streams of this GPU."""

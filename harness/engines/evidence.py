@@ -6,6 +6,9 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+# So many kernels of a dtype are named in a record: their names are long.
+_NAMED_KERNELS = 5
+
 
 @dataclass(frozen=True)
 class MatrixWork:
@@ -16,13 +19,13 @@ class MatrixWork:
             operator nor kernel names its format.
         count_by_dtype: the number of operators or kernels for each dtype.
         clock: what the times were measured on: "operator" (host) or "kernel" (device).
-        unknown_kernels: the names of the kernels whose dtype is `unknown`, the one that took longest first.
+        kernels: the names of a device's kernels for each dtype, those that took longest first.
     """
 
     share_pct: dict[str, float]
     count_by_dtype: dict[str, int]
     clock: str
-    unknown_kernels: tuple[str, ...] = ()
+    kernels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def count(self) -> int:
@@ -30,8 +33,10 @@ class MatrixWork:
         return sum(self.count_by_dtype.values())
 
     def notes(self) -> dict[str, Any]:
-        """Return what a record says beside the shares: the kernels of unknown format by name, where there are any."""
-        return {"unknown_kernels": list(self.unknown_kernels)} if self.unknown_kernels else {}
+        """Return what a record says beside the shares: for each dtype the kernels that took longest, by name."""
+        if not self.kernels:
+            return {}
+        return {"kernels_by_format": {dtype: list(names[:_NAMED_KERNELS]) for dtype, names in self.kernels.items()}}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ LEAST_SHARE_PCT = 90.0
 LEAST_TF32_SHARE_PCT = 1.0
 # The most work that may still run after `synchronize` has returned, as a share of the step's time.
 MOST_PENDING_PCT = 20.0
-# So many kernels of unknown format are named in a message; the record names them all.
+# So many kernels of a format are named in a message.
 _NAMED_KERNELS = 3
 # What an accelerator's work is seen by: the times of its kernels, or the program that was compiled for it whole.
 DEVICE_CLOCKS = ("kernel", "compiled graph")
@@ -54,25 +54,28 @@ def _dtype_contradictions(case: Case, evidence: Evidence) -> list[str]:
     promised = PRECISIONS[case.precision]
     if not evidence.matrix_ops:
         return [f"label says {case.precision}, but the profile shows no convolution or matrix product at all"]
-    share = evidence.dtype_share_pct.get(promised.work, 0.0)
+    work = promised.work
+    share = evidence.dtype_share_pct.get(work, 0.0)
     least = LEAST_TF32_SHARE_PCT if promised.tf32 else LEAST_SHARE_PCT
     found = []
     if share < least:
         ran = ", ".join(f"{pct:.1f}% {dtype}" for dtype, pct in evidence.dtype_share_pct.items())
         found.append(
             f"label says {case.precision}, but convolution and matrix time was {ran} "
-            f"({promised.work} needs at least {least:.0f}%)"
+            f"({work} needs at least {least:.0f}%)"
         )
-        if unknown := evidence.notes.get("unknown_kernels"):
-            found.append(f"no rule tells the format of the kernels {', '.join(unknown[:_NAMED_KERNELS])}")
+        by_format = evidence.notes.get("kernels_by_format", {})
+        others = [f"{dtype}: {', '.join(ran[:_NAMED_KERNELS])}" for dtype, ran in by_format.items() if dtype != work]
+        if others:
+            found.append(f"the kernels in other formats, or in one that no rule tells, are {'; '.join(others)}")
     on = [switch for switch, is_on in evidence.short_formats.items() if is_on]
     tf32 = [switch for switch in on if not switch.startswith("onednn")]
     if tf32 and not promised.tf32:
         found.append(f"label says {case.precision}, but TF32 is on for {', '.join(tf32)}")
     onednn = [switch for switch in on if switch not in tf32]
-    if onednn and promised.work == "fp32":
+    if onednn and work == "fp32":
         found.append(f"label says {case.precision}, but oneDNN may shorten fp32: {', '.join(onednn)} is on")
-    if promised.work == "fp32" and (evidence.fpmath_mode or "STRICT").upper() not in ("STRICT", "F32"):
+    if work == "fp32" and (evidence.fpmath_mode or "STRICT").upper() not in ("STRICT", "F32"):
         found.append(
             f"label says {case.precision}, but the environment lets oneDNN shorten fp32 "
             f"(fpmath mode {evidence.fpmath_mode}); unset ONEDNN_DEFAULT_FPMATH_MODE"

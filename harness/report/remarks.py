@@ -10,6 +10,8 @@ MOST_WAIT_PCT = 20.0
 SHARED = "machine shared"
 # Twice what warm-up allows from a few rounds to the next: a drift of the machine, and not the scatter of its rounds.
 MOST_SLOPE_PCT = 10.0
+# The share of a step in which a GPU waits for launches, from which on it tells how long they take.
+MOST_IDLE_PCT = 20.0
 # The measurements that use no more threads than there are cores, so that only others make them wait.
 _ALONE = ("latency", "throughput", "streams", "generated", "overhead", "training_step")
 
@@ -36,6 +38,12 @@ def remarks(row: Record) -> dict[str, str]:
                 f"over the peak: {kind} reached {over_pct:.0f}% of the peak that is kept, which was measured badly; "
                 "measure it anew (visionmark peaks --again)"
             )
+        idle_pct = record.get("bounds", {}).get("idle_pct")
+        if idle_pct is not None and idle_pct > MOST_IDLE_PCT and _is_profiler_attached(record):
+            found["profiler attached"] = (
+                f"profiler attached: {kind} left the GPU waiting for launches for {idle_pct:.0f}% of a step, and the "
+                "profiler that proved the row makes each launch longer; TEARDOWN_CUPTI=1 in the environment detaches it"
+            )
         slope = record.get("slope_pct")
         if slope is not None and abs(slope) > MOST_SLOPE_PCT:
             word = "slower" if slope > 0 else "faster"
@@ -46,6 +54,11 @@ def remarks(row: Record) -> dict[str, str]:
     if timed.get("streams", {}).get("untimed_rounds") == 0:
         found["cold stream"] = "cold stream: one ran nothing before the common start, so that it began cold"
     return found
+
+
+def _is_profiler_attached(record: Record) -> bool:
+    conditions = ((record.get("evidence") or {}).get("notes") or {}).get("conditions") or {}
+    return conditions.get("tracing_detaches") is False
 
 
 def _waited_pct(record: Record) -> float | None:

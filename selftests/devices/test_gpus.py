@@ -187,6 +187,9 @@ def test_a_cuda_row_tells_what_its_label_does_not(monkeypatch):
     assert found["application_clock_mhz"] == 1410
     assert found["is_mig_enabled"] is None
     assert not nvml.is_open
+    for text, detaches in (("1", True), ("0", False)):
+        monkeypatch.setenv("TEARDOWN_CUPTI", text)
+        assert open_device("cuda").conditions()["tracing_detaches"] is detaches
     names = [f"allow_{dtype}_reduced_precision_reduction" for dtype in ("fp16", "bf16")]
     before = [getattr(torch.backends.cuda.matmul, name) for name in names]
     assert [found[name] for name in names] == before

@@ -107,11 +107,13 @@ def test_a_name_that_is_not_understood_is_no_format(name):
     assert kernel_dtype(name) == "unknown"
 
 
-def test_kernels_of_unknown_format_are_named_the_longest_first():
+def test_kernels_are_named_by_format_the_longest_first():
     found = matrix_work([kernel("gemm_kernel", 1), kernel("mystery_gemm", 9), kernel("nvjet_hsh_128x128_TNT", 90)])
     assert found.share_pct == {"fp16": 90.0, "unknown": 10.0}
-    assert found.notes() == {"unknown_kernels": ["mystery_gemm", "gemm_kernel"]}
-    assert matrix_work([kernel("nvjet_hsh_128x128_TNT", 90)]).notes() == {}
+    assert found.notes() == {
+        "kernels_by_format": {"fp16": ["nvjet_hsh_128x128_TNT"], "unknown": ["mystery_gemm", "gemm_kernel"]}
+    }
+    assert matrix_work([op("aten::conv2d", ["float"], 0, 10)]).notes() == {}
 
 
 def test_a_depthwise_kernel_that_names_no_format_has_that_of_its_operands():
@@ -119,7 +121,7 @@ def test_a_depthwise_kernel_that_names_no_format_has_that_of_its_operands():
     assert matrix_work(events).share_pct == {"fp16": 60.0, "unknown": 40.0}
     found = matrix_work(events, "fp16")
     assert found.share_pct == {"fp16": 90.0, "unknown": 10.0}  # of no other kernel is it known
-    assert found.unknown_kernels == ("gemm_kernel",)
+    assert found.kernels["unknown"] == ("gemm_kernel",)
     named = kernel("void conv2d_c1_k1_nhwc_kernel<__half, __half, __half, float, float, 3>()", 10)
     assert matrix_work([named], "fp32").share_pct == {"fp16": 100.0}
 

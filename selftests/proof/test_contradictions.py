@@ -111,10 +111,11 @@ def test_threads_of_the_host_say_nothing_of_an_accelerator():
     assert contradictions(case, open_device("cuda"), replace(ran, threads={"intra_op": 1, "asked": 8})) == []
 
 
-def test_kernels_of_unknown_format_are_named_where_they_keep_a_row_from_being_proven():
-    shares = {"bf16": 80.0, "unknown": 20.0}
-    lie = replace(TRUE, dtype_share_pct=shares, notes={"unknown_kernels": ["a_gemm", "b_gemm"]})
-    (share, names) = contradictions(CASE, open_device("cpu"), lie)
-    assert "20.0% unknown" in share and names.endswith("a_gemm, b_gemm")
-    few = replace(TRUE, dtype_share_pct={"bf16": 95.0, "unknown": 5.0}, notes={"unknown_kernels": ["a_gemm"]})
-    assert contradictions(CASE, open_device("cpu"), few) == []
+def test_kernels_of_other_formats_are_named_where_they_keep_a_row_from_being_proven():
+    shares, kernels = {"bf16": 80.0, "unknown": 20.0}, {"bf16": ["good_gemm"], "unknown": ["a_gemm", "b_gemm"]}
+    (share, names) = contradictions(
+        CASE, open_device("cpu"), replace(TRUE, dtype_share_pct=shares, notes={"kernels_by_format": kernels})
+    )
+    assert "20.0% unknown" in share and names.endswith("unknown: a_gemm, b_gemm") and "good_gemm" not in names
+    enough = replace(TRUE, dtype_share_pct={"bf16": 95.0, "unknown": 5.0}, notes={"kernels_by_format": kernels})
+    assert contradictions(CASE, open_device("cpu"), enough) == []

@@ -69,6 +69,17 @@ def test_a_row_that_nothing_disturbed_has_no_remark(kind, changes):
     assert "remarks" not in render([found], is_colour=False)
 
 
+def test_a_profiler_that_stays_is_told_where_a_gpu_waits_for_launches():
+    def found(idle_pct, **conditions):
+        evidence = {**RECORD["evidence"], "notes": {"conditions": conditions}}
+        return remarks(row(evidence=evidence, bounds={"idle_pct": idle_pct}))
+
+    assert "for 44% of a step" in found(44.0, tracing_detaches=False)["profiler attached"]
+    assert found(5.0, tracing_detaches=False) == {}
+    assert found(44.0, tracing_detaches=True) == {}
+    assert found(44.0) == {}  # a device whose profiler costs a launch nothing, or a record of an earlier version
+
+
 def test_a_stream_that_began_cold_is_told():
     assert "cold stream" in remarks(row("streams", untimed_rounds=0))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
@@ -86,7 +86,7 @@ def matrix_work(events: list[Event], operands: str | None = None) -> MatrixWork:
             count[_op_dtype(op)] += 1
         return MatrixWork(shares(time_us), dict(count), "operator")
     dtype_of = dtype_by_launch(events, innermost)
-    unknown_us: Counter[str] = Counter()
+    by_name_us: dict[str, Counter[str]] = defaultdict(Counter)
     for kernel in kernels:
         launched_as = dtype_of.get(kernel.get("args", {}).get("External id"))
         if launched_as is None and not is_matrix_kernel(kernel["name"]):
@@ -96,9 +96,9 @@ def matrix_work(events: list[Event], operands: str | None = None) -> MatrixWork:
             dtype = operands
         count[dtype] += 1
         time_us[dtype] += kernel["dur"]
-        if dtype == UNKNOWN:
-            unknown_us[kernel["name"]] += kernel["dur"]
-    return MatrixWork(shares(time_us), dict(count), "kernel", tuple(name for name, _ in unknown_us.most_common()))
+        by_name_us[dtype][kernel["name"]] += kernel["dur"]
+    named = {dtype: tuple(name for name, _ in by_name_us[dtype].most_common()) for dtype, _ in time_us.most_common()}
+    return MatrixWork(shares(time_us), dict(count), "kernel", named)
 
 
 def _format(launched_as: str | None, name: str) -> str:
