@@ -21,8 +21,8 @@ _REDUCTIONS = (
     "allow_fp16_accumulation",
 )
 # At 1, what looks at a step for torch lets go of the driver afterwards. Otherwise it stays, and every later launch of a
-# kernel in the process takes longer: the step of a model by 10 to 20%, says PyTorch's pull request 146604. It is off, as
-# it is by default: what it does to a process that is looked at many times has not been tried here.
+# kernel in the process takes longer: the step of a model by 10 to 20%, says PyTorch's pull request 146604. It is off by
+# default, there as here: what it does to a process that is looked at many times has not been tried.
 DETACHES = "TEARDOWN_CUPTI"
 
 

@@ -20,6 +20,8 @@ COMPUTE, MEMORY, LAUNCH, COPY = "compute", "memory", "launch", "copy"
 MOST_OUTSIDE_PCT = 50.0
 # Above this share of the time in which nothing runs, the time goes to starting operators and kernels.
 MOST_IDLE_PCT = 50.0
+# Of the name of an operator or kernel a sentence has so many characters; the record has it whole.
+_NAME_WIDTH = 60
 MOST_SHARE_PCT = 100.0
 COSTLIEST = 10
 _BYTES = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2, "int8": 1}
@@ -214,7 +216,7 @@ def _bound(
     if times and times["outside_pct"] > MOST_OUTSIDE_PCT:
         return MEMORY, (
             f"{times['outside_pct']:.0f}% of the profiled time is outside convolutions and products, most of it in "
-            f"{times['outside_most']} ({times['outside_most_pct']:.0f}%)"
+            f"{_shortened(times['outside_most'])} ({times['outside_most_pct']:.0f}%)"
         )
     if roof is None:
         return None, why_no_peak or "no rate of copying is kept: `visionmark peaks --again` measures it"
@@ -222,3 +224,8 @@ def _bound(
     least = f"at the peaks, {roof['compute_ms']:.3g} ms for operations and {roof['memory_ms']:.3g} ms for bytes"
     share = "more than it took, for caches gave some" if roof["roof_pct"] is None else f"{roof['roof_pct']:.0f}% of it"
     return COMPUTE if is_compute else MEMORY, f"{least}, {share}"
+
+
+def _shortened(name: str) -> str:
+    """Return a name for a sentence; that of a CUDA kernel has its template arguments in it, hundreds of characters."""
+    return name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"

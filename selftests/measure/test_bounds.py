@@ -139,6 +139,11 @@ def test_what_contradicts_the_count_is_named():
     assert found.bound == "memory"
     assert "67% of the profiled time is outside" in found.details["why"]
     assert "BatchNorm (60%)" in found.details["why"]
+    long = "void at::native::elementwise_kernel<128, " + 30 * "at::native::functor<" + 30 * ">"
+    layers = (*LAYERS, LayerTime(long, long, 2700.0, False))
+    found = bounds(evidence=replace(EVIDENCE, layers=layers, busy_us=4500.0), batch_s=0.0046)
+    assert found.details["outside_most"] == long
+    assert len(found.details["why"]) < 150
 
 
 def test_what_takes_twice_as_long_as_the_model_is_bound_by_copying():
