@@ -16,10 +16,6 @@ from harness.measure.peaks.kept import MOST_WAIT_PCT, Peak, Peaks
 from models.work import Uncounted, Work
 
 COMPUTE, MEMORY, LAUNCH, COPY = "compute", "memory", "launch", "copy"
-# Above this share of the time, what is not a convolution or a product is what the time goes to.
-MOST_OUTSIDE_PCT = 50.0
-# Above this share of the time in which nothing runs, the time goes to starting operators and kernels.
-MOST_IDLE_PCT = 50.0
 # Of the name of an operator or kernel a sentence has so many characters; the record has it whole.
 _NAME_WIDTH = 60
 MOST_SHARE_PCT = 100.0
@@ -118,10 +114,9 @@ def bounds_of(
             share = None
     roof = None if peaks is None or peak is None else _roof(work, size, peak, peaks, batch_s)
     details |= roof or {}
-    if waited_pct > MOST_WAIT_PCT and times.get("idle_pct", 0.0) > MOST_IDLE_PCT:
-        why = f"the machine was shared: a thread waited for a core for {waited_pct:.0f}% of the time"
-        return Bounds(tflops, share, intensity, None, {**details, "why": why})
     bound, why = _bound(batch_s, model_s, times, roof, why_no_peak)
+    if bound == LAUNCH and waited_pct > MOST_WAIT_PCT:
+        bound, why = None, f"the machine was shared: a thread waited for a core for {waited_pct:.0f}% of the time"
     return Bounds(tflops, share, intensity, bound, {**details, "why": why})
 
 
@@ -211,17 +206,23 @@ def _bound(
     """Return the bound and the reason for it, in words."""
     if model_s is not None and batch_s >= 2 * model_s:
         return COPY, f"the model alone takes {100 * model_s / batch_s:.0f}% of it"
-    if times and times["idle_pct"] > MOST_IDLE_PCT:
-        return LAUNCH, f"nothing ran for {times['idle_pct']:.0f}% of a step"
-    if times and times["outside_pct"] > MOST_OUTSIDE_PCT:
-        return MEMORY, (
-            f"{times['outside_pct']:.0f}% of the profiled time is outside convolutions and products, most of it in "
-            f"{_shortened(times['outside_most'])} ({times['outside_most_pct']:.0f}%)"
-        )
+    if times:
+        outside_pct = (100 - times["idle_pct"]) * times["outside_pct"] / 100
+        matrix_pct = 100 - times["idle_pct"] - outside_pct
+        if times["idle_pct"] > max(outside_pct, matrix_pct):
+            return LAUNCH, f"nothing ran for {times['idle_pct']:.0f}% of a step"
+        if outside_pct > matrix_pct:
+            return MEMORY, (
+                f"{outside_pct:.0f}% of a step is outside convolutions and products, most of it in "
+                f"{_shortened(times['outside_most'])}, and {times['idle_pct']:.0f}% of it nothing ran"
+            )
     if roof is None:
         return None, why_no_peak or "no rate of copying is kept: `visionmark peaks --again` measures it"
     is_compute = roof["compute_ms"] >= roof["memory_ms"]
-    least = f"at the peaks, {roof['compute_ms']:.3g} ms for operations and {roof['memory_ms']:.3g} ms for bytes"
+    least = (
+        f"at the peaks, layers that operations limit take {roof['compute_ms']:.3g} ms and those that bytes limit "
+        f"{roof['memory_ms']:.3g} ms"
+    )
     share = "more than it took, for caches gave some" if roof["roof_pct"] is None else f"{roof['roof_pct']:.0f}% of it"
     return COMPUTE if is_compute else MEMORY, f"{least}, {share}"
 

@@ -8,6 +8,7 @@ from harness.report.record_rows import Record
 # machine that does nothing else makes a thread wait for a few hundredths.
 MOST_WAIT_PCT = 20.0
 SHARED = "machine shared"
+GPU_SHARED = "GPU shared"
 # Twice what warm-up allows from a few rounds to the next: a drift of the machine, and not the scatter of its rounds.
 MOST_SLOPE_PCT = 10.0
 # The share of a step in which a GPU waits for launches, from which on it tells how long they take.
@@ -29,6 +30,13 @@ def remarks(row: Record) -> dict[str, str]:
     if waits and max(waits.values()) > MOST_WAIT_PCT:
         told = " and ".join(f"{kind} for {waited:.0f}%" for kind, waited in waits.items() if waited > MOST_WAIT_PCT)
         found[SHARED] = f"{SHARED}: {told} of its time waited for a core; end what else runs here"
+    crowds = {kind: crowd for kind, record in timed.items() if (crowd := _others_on_gpu(record))}
+    if crowds:
+        kind, crowd = max(crowds.items(), key=lambda found: found[1])
+        found[GPU_SHARED] = (
+            f"{GPU_SHARED}: processes beside those of {kind} had the GPU open, {crowd} of them; its times, its energy "
+            "and what bounds it are not this row's alone; end what else runs there"
+        )
     if any(record.get("warmup_steady") is False for record in timed.values()):
         found["not warm"] = "not warm: warm-up was ended before its rounds were steady; measure again, longer"
     for kind, record in timed.items():
@@ -54,6 +62,17 @@ def remarks(row: Record) -> dict[str, str]:
     if timed.get("streams", {}).get("untimed_rounds") == 0:
         found["cold stream"] = "cold stream: one ran nothing before the common start, so that it began cold"
     return found
+
+
+def _others_on_gpu(record: Record) -> int:
+    """Return how many processes beside its own had the GPUs of a record open, as far as the driver tells."""
+    telemetry = record.get("telemetry") or {}
+    own: int = record.get("streams", 1) * record.get("replicas", 1)
+    if own > 1:
+        own += 1  # the one that started them may have looked at the GPU
+    gpus = (telemetry.get("energy") or {}).get("devices") or {}
+    most: list[float] = [telemetry.get("metrics", {}).get(f"{gpu} processes", {}).get("max", 0.0) for gpu in gpus]
+    return max(0, round(max(most, default=0.0)) - own)
 
 
 def _is_profiler_attached(record: Record) -> bool:

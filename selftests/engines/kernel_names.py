@@ -16,7 +16,7 @@ NAMES = [
     ("volta_s884gemm_fp16_128x128_ldg8_nn", "fp16", CUBLAS),
     ("volta_h884gemm_128x128_ldg8_nn", "fp16", CUBLAS),
     ("volta_dgemm_128x64_lower_nt", "fp64", CUBLAS),
-    ("volta_cgemm_32x32_cc", "unknown", CUBLAS),
+    ("volta_cgemm_32x32_cc", "fp32", CUBLAS),
     ("turing_fp16_s1688gemm_fp16_128x128_ldg8_f2f_nn", "fp16", CUBLAS),
     ("turing_h1688gemm_128x128_ldg8_nn", "fp16", CUBLAS),
     ("ampere_sgemm_128x128_lower_nt", "fp32", CUBLAS),
@@ -115,6 +115,12 @@ NAMES = [
     ("nvjet_sm90_qqtst_128x128_128x6_1x2_h_bz_ovscale_TNT", "fp8", PROFILES),
     ("nvjet_sss_tf32_128x256_TNT", "tf32", PROFILES),
     ("nvjet_sm120_ooxyz_128x128_TNT", "unknown", "a code that is not known"),
+    # cuDNN's convolutions by Fourier transform
+    ("sm80_xmma_gemm_cf32cf32_f32f32_cf32_tn_n_tilesize32x64x8_stage3_warpsize2x2x1_ffma_aligna8", "fp32", H100),
+    ("sm80_xmma_gemm_cf32cf32_tf32tf32_cf32_tn_n_tilesize32x64x8_stage3", "tf32", CUBLAS),
+    ("void fft2d_r2c_16x16<float>(float2*, float const*, int, int, int, int, int, int, int, int)", "fp32", H100),
+    ("void fft2d_r2c_16x16<__half>(float2*, __half const*, int, int, int, int, int, int, int, int)", "fp32", H100),
+    ("void flip_filter<float, float>(float*, float const*, int, int, int, int)", "fp32", H100),
     # torch's own kernels, and cuBLAS's for vectors
     ("void conv_depthwise2d_forward_kernel<5, c10::BFloat16, int>(int)", "bf16", TORCH),
     ("void conv_depthwise2d_forward_kernel<3, c10::Half, int>(int)", "fp16", TORCH),
@@ -129,7 +135,7 @@ NAMES = [
     (
         "void gemv2T_kernel_val<int, int, float2, float2, float2, float2, 128, 16, 2, 2, false, false, "
         "cublasGemvParamsEx<int, cublasGemvTensorStridedBatched<float2 const>, float2>>()",
-        "unknown",
+        "fp32",
         CUBLAS,
     ),
     ("void dot_kernel<float, 128, 0, cublasDotParams<cublasGemvTensor<__half const>, int>>()", "fp16", CUBLAS),

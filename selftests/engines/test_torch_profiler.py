@@ -133,6 +133,23 @@ def test_resizing_is_no_matrix_work(name):
     assert [one["name"] for one in innermost_matrix_ops(events)] == ["aten::conv2d"]
 
 
+@pytest.mark.parametrize("dtype", ["c10::Half", "c10::BFloat16"])
+def test_a_product_that_is_named_fp32_is_no_16_bit_one(dtype):
+    """The sabotage: a library that widens what it is given, as Fourier transforms for convolutions do."""
+    short = {"c10::Half": "fp16", "c10::BFloat16": "bf16"}[dtype]
+    events = [
+        op("aten::conv2d", [dtype] * 2, 0, 50, external=5),
+        kernel(
+            "void implicit_convolve_sgemm<float, float, 1024, 5, 5, 3, 3, 3, 1, false, false, true>(int)",
+            60,
+            external=5,
+        ),
+        kernel("void cudnn::engines_precompiled::nhwcToNchwKernel<float, float, float, true, false>()", 10, external=5),
+        kernel("a_kernel_of_no_known_name", 30, external=5),
+    ]
+    assert matrix_work(events).share_pct == {"fp32": 60.0, short: 40.0}
+
+
 def test_only_an_fp32_operator_takes_a_shorter_format_from_its_kernel():
     half = [
         op("aten::addmm", ["c10::Half"] * 3, 0, 10, external=5),

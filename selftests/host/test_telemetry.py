@@ -487,6 +487,9 @@ class MockNvml:
     def nvmlDeviceGetUtilizationRates(self, handle):  # noqa: N802
         return type("Rates", (), {"gpu": 97, "memory": 3})()
 
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):  # noqa: N802
+        return [type("Process", (), {"pid": pid})() for pid in (11, 12)]
+
     def nvmlDeviceGetMemoryInfo(self, handle, version=None):  # noqa: N802
         return type("Memory", (), {"used": 3 * 2**20})()
 
@@ -521,6 +524,7 @@ def test_nvidia_values_have_their_units_and_a_missing_sensor_its_reason():
     assert source.devices() == {"gpu0": "GPU-0000-0"}
     assert source.sample() == {
         "gpu0 utilization (%)": 97,
+        "gpu0 processes (count)": 2,
         "gpu0 memory used (MiB)": 3,
         "gpu0 sm clock (MHz)": 1980,
         "gpu0 memory clock (MHz)": 2619,

@@ -80,6 +80,17 @@ def test_a_profiler_that_stays_is_told_where_a_gpu_waits_for_launches():
     assert found(44.0) == {}  # a device whose profiler costs a launch nothing, or a record of an earlier version
 
 
+def test_other_processes_on_the_gpu_are_told():
+    def found(kind, count, **changes):
+        metrics = {"gpu0 processes": {"max": count}, "gpu1 processes": {"max": 9}}
+        return remarks(row(kind, telemetry={"metrics": metrics, "energy": {"devices": {"gpu0": "GPU-1"}}}, **changes))
+
+    assert "1 of them" in found("latency", 2.0)["GPU shared"]
+    assert found("latency", 1.0) == {}
+    assert found("streams", 3.0, streams=2) == {}
+    assert "2 of them" in found("streams", 5.0, streams=2)["GPU shared"]
+
+
 def test_a_stream_that_began_cold_is_told():
     assert "cold stream" in remarks(row("streams", untimed_rounds=0))
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import warnings
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -157,6 +158,9 @@ def _closed(opened: _Opened) -> None:
 def _be_quiet() -> None:
     # dynamo warns on stderr that no CUDA runtime was found, even on machines where none is needed
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    # fp32 without TF32 is what the label promises, and the module that is deprecated is imported by inductor itself
+    warnings.filterwarnings("ignore", "TensorFloat32 tensor cores", UserWarning)
+    warnings.filterwarnings("ignore", ".torch.jit.script_method. is deprecated", DeprecationWarning)
 
 
 def _records_graphs(device: Device) -> bool:

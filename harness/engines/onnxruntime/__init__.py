@@ -178,7 +178,9 @@ class OnnxRuntimeRunner:
         import onnxruntime
 
         wanted = _numpy_type(self._session.get_inputs()[0].type)
-        return onnxruntime.OrtValue.ortvalue_from_numpy(np.array(images.numpy(), wanted, order="C"), *self._where())
+        # torch casts on all threads, and numpy on one
+        owned = images.to(torch.from_numpy(np.empty(0, wanted)).dtype, copy=True, memory_format=torch.contiguous_format)
+        return onnxruntime.OrtValue.ortvalue_from_numpy(owned.numpy(), *self._where())
 
     def submit(self, batch: Any) -> Any:
         """See `Runner.submit`."""

@@ -21,7 +21,7 @@ UNKNOWN = "unknown"
 POINTWISE = re.compile(r"^triton_(?!tem_)")
 _MATRIX = re.compile(
     r"gemm|conv|fprop|dgrad|wgrad|cutlass|xmma|nvjet|(?<![a-z])[shi]\d*cudnn|winograd|cudnn.*(engine|kernel)|dot_kernel|gemv|matmul"
-    r"|^triton_tem_|fmha|flash_fwd|imma_",
+    r"|^triton_tem_|fmha|flash_fwd|imma_|fft2d_|flip_filter",
     re.I,
 )
 # Kernels beside the product itself: they move, add up or transform values, and most name no format of operands.
@@ -44,7 +44,8 @@ _TYPES = {
 _TYPE = re.compile(rf"(?<![\w])(?:\w+::)*({'|'.join(sorted(_TYPES, key=len, reverse=True))})(?![\w])")
 # The data of cuBLAS's vector kernels, whose first argument may be the type in which they add up.
 _DATA = re.compile(r"cublasGemvTensor\w*<(\w+)(?: const)?")
-_COMPLEX = re.compile(r"\b(float2|double2|cuComplex|cuDoubleComplex)\b|complex")
+# Complex numbers. Convolutions by Fourier transform, whatever their operands, multiply those of two fp32.
+_COMPLEX = re.compile(r"\b(?P<fp32>float2|cuComplex)\b|\b(double2|cuDoubleComplex)\b|complex")
 
 # Words between underscores. Formats that are in no table of precisions are known not to be any of them.
 _WORDS = {
@@ -61,7 +62,7 @@ _WORDS = {
 # instruction, format to which fp32 operands are shortened, and what is computed.
 _INSTRUCTION = re.compile(r"(g?[a-z])?(\d{3,}|\d+x\d+x\d+)?(tf32|bf16|f16)?(gemm|cudnn|implicit|fprop|dgrad|wgrad)?")
 _PASSES = ("fprop", "dgrad", "wgrad")
-_BY_ACCUMULATOR = {"h": "fp16", "i": "int8", "d": "fp64"}
+_BY_ACCUMULATOR = {"h": "fp16", "i": "int8", "d": "fp64", "c": "fp32"}
 _TF32_SHAPES = ("1688", "1684")
 
 # sm80_xmma_gemm_f32f32_tf32f32_f32: operand and result, operand and sum as they are multiplied, epilogue.
@@ -112,8 +113,10 @@ def _nvjet(letters: str, tf32: str | None) -> str:
 
 def _xmma(name: str) -> str:
     found = _XMMA.search(name)
-    if found is None or "cf" in found[0]:  # complex numbers
+    if found is None or "cf64" in found[0]:
         return UNKNOWN
+    if "cf32" in found[0]:  # of a Fourier transform: the middle begins with what its two parts are multiplied in
+        return next((_WORDS[atom] for atom in ("tf32", "f32") if found[3].startswith(atom)), UNKNOWN)
     operands = [match[0] for match in (re.match(_ATOM, found[1]), re.match(_ATOM, found[3])) if match]
     atom = next((atom for atom in _XMMA_ORDER if atom in operands), "")
     return _WORDS.get(atom, UNKNOWN)
@@ -124,8 +127,8 @@ def _typed(name: str) -> str | None:
     _, opened, arguments = name.partition("<")
     if not opened:
         return None
-    if _COMPLEX.search(arguments):
-        return UNKNOWN
+    if complex_numbers := _COMPLEX.search(arguments):
+        return "fp32" if complex_numbers["fp32"] else UNKNOWN
     data = _DATA.search(arguments)
     if data and data[1] in _TYPES:
         return _TYPES[data[1]]
@@ -148,8 +151,8 @@ def _spelt(name: str) -> str:
             continue
         if shortened:
             return _WORDS[shortened]
-        if accumulator and accumulator not in "shid":
-            return UNKNOWN  # complex numbers
+        if accumulator and accumulator not in "shidc":
+            return UNKNOWN
         operand = next((_WORDS[later] for later in words[index + 1 :] if later in _WORDS), None)
         is_named_before = any(earlier in _WORDS for earlier in words[:index])
         return _of_instruction(accumulator, shape, operand, is_named_before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from itertools import zip_longest
@@ -32,6 +33,7 @@ _MATRIX_OP = re.compile(
     r"(?:conv(?!ert)|addmm|(?<![a-z])mm\b|bmm|(?<!bi)(?<!tri)linear|matmul|gemm|dot_product|baddbmm)"
 )
 _SHORT = ("tf32", "bf16", "fp16")
+_SIXTEEN_BITS = ("bf16", "fp16")
 _PACKED = ("mkldnn::", "mkl::", "onednn::")
 _DTYPES = {
     "float": "fp32",
@@ -54,8 +56,11 @@ def profile_step(step: Callable[[], None], activity: str | None) -> list[Event]:
     Source: the Chrome trace that torch.profiler exports; `args["Input type"]` names the dtypes of each operator.
     """
     activities = [ProfilerActivity.CPU] + ([getattr(ProfilerActivity, activity)] if activity else [])
-    with profile(activities=activities, record_shapes=True) as profiler:
-        step()
+    with warnings.catch_warnings():
+        # it is started for one step, and keeps the events of that
+        warnings.filterwarnings("ignore", "Warning: Profiler clears events", UserWarning)
+        with profile(activities=activities, record_shapes=True) as profiler:
+            step()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(path))
@@ -73,8 +78,9 @@ def matrix_work(events: list[Event], operands: str | None = None) -> MatrixWork:
 
     Of nested operators on the host only the innermost one counts, because autocast's outer `aten::conv2d` still shows
     fp32 weights. If the trace has device kernels, their time counts instead. The format of a kernel is that of the
-    operator that launched it, or the shorter one in which its name says that it computes an fp32 operator. A kernel
-    without an operator has the format in its name.
+    operator that launched it, unless its name says otherwise of a convolution or product: that it computes an fp32
+    operator in a shorter format, or a 16-bit one in fp32, as cuDNN's Fourier transforms do. A kernel without an
+    operator has the format in its name.
     """
     innermost = innermost_matrix_ops(events)
     kernels = [event for event in events if event.get("cat") == "kernel"]
@@ -102,9 +108,11 @@ def matrix_work(events: list[Event], operands: str | None = None) -> MatrixWork:
 
 
 def _format(launched_as: str | None, name: str) -> str:
-    """Return the format of a kernel: its operator's, unless the operator is fp32 and the kernel shortens it."""
+    """Return the format of a kernel: its operator's, unless it shortens an fp32 operator, or widens a 16-bit one."""
     named = kernel_dtype(name)
     if launched_as in (None, UNKNOWN) or (launched_as == "fp32" and named in _SHORT):
+        return named
+    if launched_as in _SIXTEEN_BITS and named == "fp32" and is_matrix_kernel(name):
         return named
     return str(launched_as)
 

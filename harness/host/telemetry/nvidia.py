@@ -93,6 +93,7 @@ class NvidiaSensor:
 
         return {
             "utilization (%)": lambda: float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu),
+            "processes (count)": lambda: float(len(nvml.nvmlDeviceGetComputeRunningProcesses(handle))),
             "memory used (MiB)": lambda: nvml.nvmlDeviceGetMemoryInfo(handle).used / 2**20,
             "sm clock (MHz)": lambda: float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
             "memory clock (MHz)": lambda: float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM)),

@@ -101,6 +101,8 @@ class XpuSensor:
         """See `Sensor.close`."""
         self._process.kill()
         self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
 
 
 def _device(number: str) -> str:

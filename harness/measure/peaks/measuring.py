@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import math
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,6 +36,8 @@ from harness.proof.warmup import is_steady, warm_up
 ENGINES = ("eager", "openvino", "onnxruntime", "tensorrt")
 LEAST_ROUNDS, LEAST_S = 9, 0.4
 LONGEST_ROUND_S = 0.4
+# A round of copies on a device takes this long at least.
+_LEAST_COPYING_S = 1e-3
 CALIBRATION_IMAGES = 8
 # The memory of both tensors of a copy, in MiB: what fits into a cache, and what does not.
 FOOTPRINTS_MIB = (4, 16, 64, 256, 1024)
@@ -211,11 +214,19 @@ def measure_copies(
 def _copy_rate(device: Device, footprint_mib: int, clock: Clock) -> CopyRate:
     source = device.put(torch.ones(footprint_mib * 2**20 // 8, dtype=torch.float32))
     target = torch.empty_like(source)
-    _timed(lambda: target.copy_(source), device.synchronize, clock)  # touches the memory, which is no rate of copying
+    # touches the memory, which is no rate of copying
+    once = _timed(lambda: target.copy_(source), device.synchronize, clock)
+    # a device is told of several copies before one wait: of a single short one, the telling is most of the time
+    copies = 1 if device.is_host else math.ceil(_LEAST_COPYING_S / once.fastest_s)
+
+    def submit() -> None:
+        for _ in range(copies):
+            target.copy_(source)
+
     before = read_waiting()
-    rounds = _timed(lambda: target.copy_(source), device.synchronize, clock)
+    rounds = _timed(submit, device.synchronize, clock)
     waited = shares_of(before, read_waiting()) if device.is_host else {}
-    moved = 2 * source.nbytes
+    moved = 2 * source.nbytes * copies
     device.release()
     return CopyRate(
         footprint_mib=footprint_mib,
