@@ -1,4 +1,4 @@
-"""The progress line of a training run: rewritten on a terminal, and a line for every tenth of the run elsewhere."""
+"""The progress line of a training run: rewritten on a terminal, elsewhere a line for the first step, every tenth and every minute."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TextIO
 from harness.measure.training import Moment
 
 LEAST_INTERVAL_S = 0.5
+# Where lines are kept, as in a log, nothing is longer without one than this.
+MOST_INTERVAL_S = 60.0
 _CLEAR_TO_END = "\x1b[K"
 
 
@@ -36,7 +38,12 @@ class TrainingLine:
                 self._written_at = now
                 self._out.write(f"\r{text}{_CLEAR_TO_END}" + "\n" * is_last)
                 self._out.flush()
-        elif self._tenths < 10 * moment.step // moment.steps:
+        elif (
+            self._written_at is None
+            or self._tenths < 10 * moment.step // moment.steps
+            or now - self._written_at >= MOST_INTERVAL_S
+        ):
+            self._written_at = now
             self._tenths = 10 * moment.step // moment.steps
             print(text, file=self._out, flush=True)
 

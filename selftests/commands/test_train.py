@@ -2,6 +2,7 @@
 
 import io
 import json
+from itertools import pairwise
 
 import pytest
 
@@ -127,10 +128,18 @@ def test_the_line_shows_loss_rate_and_time_left():
     ]
 
 
-def test_elsewhere_there_is_a_line_for_every_tenth():
-    out = io.StringIO()
-    line = TrainingLine(out)
+def steps_shown(step_s):
+    out, now = io.StringIO(), [0.0]
+    line = TrainingLine(out, lambda: now[0])
     for step in range(1, 101):
+        now[0] += step_s
         line.show(Moment(step, 100, 1.0, 10.0, 5))
-    assert len(out.getvalue().splitlines()) == 10
+    return [int(text.split()[1]) for text in out.getvalue().splitlines()]
+
+
+def test_elsewhere_there_is_a_line_for_the_first_step_every_tenth_and_every_minute():
+    assert steps_shown(1) == [1, *range(10, 101, 10)]
+    slow = steps_shown(13)  # five steps are longer than a minute
+    assert all(later - step <= 5 for step, later in pairwise(slow)) and {*range(10, 101, 10)} <= {*slow}
+    assert steps_shown(100) == [*range(1, 101)]
     assert duration(59.6) == "1 min 00 s"

@@ -92,6 +92,7 @@ def train(
 def _run(parts: Parts, course: Course, built: Built, mode: str, began_s: float) -> dict[str, Any]:
     recipe, group, images = parts.recipe, parts.group, parts.images
     batch = parts.step.put(*next(batches(recipe, parts.spec, images, range(1), group)))
+    parts.tell("warming up: one step that changes nothing")
     warmup_s = warm_up(parts.step, batch)
     agreed = agreement(parts.step, batch, group)
     del batch
