@@ -1,4 +1,4 @@
-"""The progress line of a training run: rewritten on a terminal, elsewhere a line for the first step, every tenth and every minute."""
+"""The progress line of a training run. In a log it is one for the first step, for every tenth and for every minute."""
 
 from __future__ import annotations
 
