@@ -5,12 +5,16 @@ They compute on one thread each: tiny networks gain nothing by more, and on a bu
 
 import os
 import shutil
+import signal
 import tempfile
 
 import pytest
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell that runs them in the background has them ignore it, and so would all that they start and interrupt.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = tempfile.mkdtemp(prefix="visionmark-")
     patch = pytest.MonkeyPatch()
     patch.setenv("XDG_CACHE_HOME", folder)
