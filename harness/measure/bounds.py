@@ -141,6 +141,8 @@ def _times(evidence: Evidence, step_s: float) -> dict[str, Any]:
     """Return where the time of a step goes: nothing ran, convolutions and products, all else, and what most of that."""
     if evidence.busy_us is None or not evidence.layers:
         return {}
+    if evidence.matrix_ops and not any(layer.is_matrix_work for layer in evidence.layers):
+        return {}  # compiled code, as of `aot` on a CPU, calls its library without telling the profiler
     total_us = sum(layer.time_us for layer in evidence.layers)
     spent_pct: dict[str, float] = defaultdict(float)
     for layer in evidence.layers:

@@ -206,3 +206,11 @@ def test_the_costliest_layers_are_told_once_a_case():
 
 def test_the_record_of_evidence_has_no_hundreds_of_layers():
     assert "layers" not in EVIDENCE.as_dict() and "busy_us" not in EVIDENCE.as_dict()
+
+
+def test_a_profile_that_shows_no_product_says_nothing_of_where_the_time_went():
+    """The sabotage: compiled code that the profiler does not see looks as if nothing ran."""
+    layers = (LayerTime("view", "aten::view", 4.0, False),)
+    found = bounds(evidence=replace(EVIDENCE, layers=layers, busy_us=4.0))
+    assert found.bound == "compute" and "idle_pct" not in found.details
+    assert bounds(evidence=replace(EVIDENCE, layers=layers, busy_us=4.0), peaks=None).bound is None
