@@ -67,8 +67,8 @@ def remarks(row: Record) -> dict[str, str]:
 def _others_on_gpu(record: Record) -> int:
     """Return how many processes beside its own had the GPUs of a record open, as far as the driver tells."""
     telemetry = record.get("telemetry") or {}
-    own: int = record.get("streams", 1) * record.get("replicas", 1)
-    if own > 1:
+    own: int = record.get("streams", 1)  # replicas have a GPU each
+    if own * record.get("replicas", 1) > 1:
         own += 1  # the one that started them may have looked at the GPU
     gpus = (telemetry.get("energy") or {}).get("devices") or {}
     most: list[float] = [telemetry.get("metrics", {}).get(f"{gpu} processes", {}).get("max", 0.0) for gpu in gpus]

@@ -89,6 +89,8 @@ def test_other_processes_on_the_gpu_are_told():
     assert found("latency", 1.0) == {}
     assert found("streams", 3.0, streams=2) == {}
     assert "2 of them" in found("streams", 5.0, streams=2)["GPU shared"]
+    assert found("streams", 2.0, replicas=4) == {}
+    assert "1 of them" in found("streams", 3.0, replicas=4)["GPU shared"]
 
 
 def test_a_stream_that_began_cold_is_told():
