@@ -23,7 +23,7 @@ _REDUCTIONS = (
 # At 1, what looks at a step for torch lets go of the driver afterwards. Otherwise it stays, and every later launch of a
 # kernel in the process takes longer: the step of a model by 10 to 20%, says PyTorch's pull request 146604. It is off by
 # default, there as here: what it does to a process that is looked at many times has not been tried.
-DETACHES = "TEARDOWN_CUPTI"
+_DETACHES = "TEARDOWN_CUPTI"
 
 
 class Cuda:
@@ -87,7 +87,7 @@ class Cuda:
         return {
             **switches,
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
-            "tracing_detaches": os.environ.get(DETACHES) == "1",
+            "tracing_detaches": os.environ.get(_DETACHES) == "1",
             **_limits(self.index),
         }
 

@@ -216,7 +216,7 @@ def _bound(
         if outside_pct > matrix_pct:
             return MEMORY, (
                 f"{outside_pct:.0f}% of a step is outside convolutions and products, most of it in "
-                f"{_shortened(times['outside_most'])}, and {times['idle_pct']:.0f}% of it nothing ran"
+                f"{shortened(times['outside_most'], _NAME_WIDTH)}, and {times['idle_pct']:.0f}% of it nothing ran"
             )
     if roof is None:
         return None, why_no_peak or "no rate of copying is kept: `visionmark peaks --again` measures it"
@@ -229,6 +229,6 @@ def _bound(
     return COMPUTE if is_compute else MEMORY, f"{least}, {share}"
 
 
-def _shortened(name: str) -> str:
-    """Return a name for a sentence; that of a CUDA kernel has its template arguments in it, hundreds of characters."""
-    return name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 1]}…"
+def shortened(name: str, width: int) -> str:
+    """Return at most so many characters of a name: that of a CUDA kernel has hundreds, with its template arguments."""
+    return name if len(name) <= width else f"{name[: width - 1]}…"

@@ -179,7 +179,7 @@ class OnnxRuntimeRunner:
 
         wanted = _numpy_type(self._session.get_inputs()[0].type)
         # torch casts on all threads, and numpy on one
-        owned = images.to(torch.from_numpy(np.empty(0, wanted)).dtype, copy=True, memory_format=torch.contiguous_format)
+        owned = images.to(getattr(torch, wanted.__name__), copy=True, memory_format=torch.contiguous_format)
         return onnxruntime.OrtValue.ortvalue_from_numpy(owned.numpy(), *self._where())
 
     def submit(self, batch: Any) -> Any:
