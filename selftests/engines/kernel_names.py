@@ -17,6 +17,8 @@ NAMES = [
     ("volta_h884gemm_128x128_ldg8_nn", "fp16", CUBLAS),
     ("volta_dgemm_128x64_lower_nt", "fp64", CUBLAS),
     ("volta_cgemm_32x32_cc", "fp32", CUBLAS),
+    ("cutlass_tensorop_c1688gemm_64x64_16x4_nn_align1", "tf32", "CUTLASS profiler"),
+    ("cutlass_tensorop_c16816gemm_64x64_16x4_nn_align1", "unknown", "the scheme of such names"),
     ("turing_fp16_s1688gemm_fp16_128x128_ldg8_f2f_nn", "fp16", CUBLAS),
     ("turing_h1688gemm_128x128_ldg8_nn", "fp16", CUBLAS),
     ("ampere_sgemm_128x128_lower_nt", "fp32", CUBLAS),

@@ -74,7 +74,6 @@ _XMMA_ORDER = ("e4m3", "e5m2", "i8", "u8", "bf16", "f16", "tf32", "f32", "f64")
 _NVJET = re.compile(r"nvjet_(?:sm\d+[a-z]?_)?([a-z]+)_(tf32)?")
 _NVJET_LETTERS = {"h": "fp16", "t": "bf16"}
 
-
 # cuDNN's kernels for depthwise convolutions, which have one channel and one filter a group. They are on no matrix unit
 # and take operands of any width as they are. Up to cuDNN 8 their template arguments say which; later names do not.
 _AS_ITS_OPERANDS = re.compile(r"^(conv|dgrad|wgrad)2d_c1_k1_\w+$")
@@ -161,6 +160,8 @@ def _spelt(name: str) -> str:
 
 
 def _of_instruction(accumulator: str | None, shape: str | None, operand: str | None, is_named_before: bool) -> str:
+    if accumulator == "c" and shape is not None:  # complex, on matrix units: its two parts are shortened
+        return "tf32" if shape in _TF32_SHAPES else UNKNOWN
     is_on_matrix_units = accumulator == "s" and shape is not None
     if operand == "fp32" and is_on_matrix_units:  # no such unit multiplies fp32 unshortened
         return "tf32" if shape in _TF32_SHAPES else UNKNOWN
